@@ -1,0 +1,3 @@
+"""
+A hard spending limit for Amazon Bedrock, inside the boto3 client you already have.
+"""

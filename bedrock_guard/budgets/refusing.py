@@ -1,0 +1,69 @@
+"""
+From a ledger's refusal to the error that the caller gets, and the entry that stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import blake2s
+from zoneinfo import ZoneInfo
+
+from bedrock_guard.budgets.matching import Match
+from bedrock_guard.budgets.verdict import Output, describe, write
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal
+from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable
+
+log = logging.getLogger("bedrock_guard")
+
+
+def refuse(
+    refusal: Refusal,
+    *,
+    matches: Sequence[Match],
+    entry: Entry,
+    output: Output | None,
+    zone: ZoneInfo,
+    now: float,
+    is_retry: bool,
+) -> BudgetExceeded:
+    """
+    The error for a call that found no room, with every figure a caller may want.
+    """
+    by_key = {match.key: match for match in matches}
+    pairs = [(by_key[refused.line.key], refused) for refused in refusal.lines]
+    refusals = describe(pairs)
+    ends = [match.window.end for match, _ in pairs]
+    return BudgetExceeded(
+        text=write(refusals, now=now, zone=zone, output=output, is_retry=is_retry),
+        refusals=refusals,
+        model_id=entry.model_id,
+        operation=entry.operation,
+        tags=dict(entry.tags),
+        retry_after_s=None if None in ends else max(0.0, max(end or 0 for end in ends) - now),
+    )
+
+
+def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
+    """
+    Leave one entry for all refusals of one balance and model within a minute.
+
+    A ledger that cannot take it does not change the verdict.
+    """
+    minute = int(entry.at_s // 60) * 60
+    digest = blake2s(repr((key, entry.model_id, entry.operation)).encode(), digest_size=8).hexdigest()
+    refused = replace(
+        entry,
+        id=f"refused-{minute:x}-{digest}",
+        outcome="refused",
+        usage={},
+        cost_nanousd=0,
+        basis="reported",
+        budget=key.budget,
+    )
+    try:
+        ledger.record(refused)
+    except LedgerUnavailable as error:
+        log.warning("The refusal of a call by %s could not be recorded: %s", key.budget, error)

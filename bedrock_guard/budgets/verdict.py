@@ -1,0 +1,143 @@
+"""
+What a refusal says: figures first, then when it ends, then what would fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
+from zoneinfo import ZoneInfo
+
+from bedrock_guard.budgets.matching import Match
+from bedrock_guard.domain.budget import USD, in_api_units
+from bedrock_guard.domain.cost import usd_from_nanousd
+from bedrock_guard.domain.ledger import RefusedLine
+from bedrock_guard.errors import RefusedBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """
+    The part of an estimate that the caller can shrink.
+
+    Attributes:
+        tokens: Output tokens that were bounded, over all candidates.
+        is_callers: Whether the caller set the limit; else it is the model's maximum.
+        nanousd: What they are of the estimate.
+        fitting: Room in nano-USD -> the most tokens with which the call would fit.
+    """
+
+    tokens: int
+    is_callers: bool
+    nanousd: int
+    fitting: Callable[[int], int]
+
+
+def describe(lines: Sequence[tuple[Match, RefusedLine]]) -> tuple[RefusedBudget, ...]:
+    """
+    Every budget that had no room; the one that frees last comes first.
+    """
+    last = float("inf")
+    order = sorted(lines, key=lambda pair: pair[0].window.end or last, reverse=True)
+    return tuple(_describe_line(match, refused) for match, refused in order)
+
+
+def _describe_line(match: Match, refused: RefusedLine) -> RefusedBudget:
+    unit, limit = match.unit, match.budget.limit.amount
+    return RefusedBudget(
+        budget=match.budget.name,
+        per=match.key.per,
+        rule=str(match.budget.limit),
+        unit=unit,
+        limit=in_api_units(limit, unit),
+        spent=in_api_units(refused.spent, unit),
+        pending=in_api_units(refused.pending, unit),
+        requested=in_api_units(refused.line.amount, unit),
+        remaining=in_api_units(refused.room, unit),
+        resets_at=datetime.fromtimestamp(match.window.end, UTC) if match.window.end else None,
+        reason="larger_than_limit" if refused.line.amount > limit else "limit",
+        pending_calls=refused.pending_calls,
+    )
+
+
+def write(
+    refusals: Sequence[RefusedBudget], *, now: float, zone: ZoneInfo, output: Output | None, is_retry: bool
+) -> str:
+    """
+    The text of a `BudgetExceeded`: two lines for the budget that frees last, more where they help.
+    """
+    first = refusals[0]
+    lines = [_headline(first, is_retry=is_retry), _balance(first, now=now, zone=zone)]
+    if first.reason == "larger_than_limit":
+        lines.append("the call alone is larger than the limit: no window can ever fit it")
+    rooms = [refused.remaining for refused in refusals if refused.unit == USD]
+    if output is not None and rooms and not is_retry:
+        advice = _advice(output, min(int(Decimal(room).scaleb(9)) for room in rooms))
+        lines += [advice] if advice else []
+    lines += [f"{other.budget} ({other.rule}) has no room either" for other in refusals[1:]]
+    return "\n".join(lines)
+
+
+def show(amount: Decimal | int, unit: str, *, up: bool = False) -> str:
+    """
+    A figure for people: dollars to the cent from $1 on, to four digits below.
+    """
+    if unit != USD:
+        return f"{amount:,} {unit}"
+    usd = Decimal(amount)
+    digits = -2 if usd == 0 or abs(usd) >= 1 else max(-9, min(-2, usd.adjusted() - 3))
+    shown = usd.quantize(Decimal(1).scaleb(digits), rounding=ROUND_CEILING if up else ROUND_DOWN)
+    whole, _, cents = f"{shown:,f}".partition(".")
+    return f"${whole}.{cents.rstrip('0').ljust(2, '0')}"
+
+
+def show_duration(seconds: float) -> str:
+    """
+    A duration in its two largest units: `6 h 12 m`.
+    """
+    left = max(0, int(seconds))
+    parts = []
+    for name, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def _headline(refused: RefusedBudget, *, is_retry: bool) -> str:
+    per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in refused.per)
+    asked = show(refused.requested, refused.unit, up=True)
+    verb = "cost" if refused.unit == USD else "use"
+    what = f"sending it again may {verb}" if is_retry else f"the call may {verb}"
+    free = show(refused.remaining, refused.unit)
+    return f"{refused.budget} ({refused.rule}){per}: {what} up to {asked}, {free} is free"
+
+
+def _balance(refused: RefusedBudget, *, now: float, zone: ZoneInfo) -> str:
+    calls = refused.pending_calls
+    counted = "" if not calls else f" ({calls} call{'s' if calls != 1 else ''})"
+    parts = [
+        f"spent {show(refused.spent, refused.unit)}",
+        f"pending {show(refused.pending, refused.unit)}{counted}",
+    ]
+    if refused.resets_at is None:
+        parts.append("never resets")
+    else:
+        ends = refused.resets_at.astimezone(zone)
+        seconds = refused.resets_at.timestamp() - now
+        stamp = ends.strftime("%H:%M %Z" if seconds <= 86400 else "%Y-%m-%d %H:%M %Z")
+        parts.append(f"resets {stamp} (in {show_duration(seconds)})")
+    return " · ".join(parts)
+
+
+def _advice(output: Output, room: int) -> str | None:
+    fitting = output.fitting(room)
+    would = f"maxTokens<={fitting} would fit" if fitting > 0 else None
+    of_it = f"is {show(usd_from_nanousd(output.nanousd), USD)} of it"
+    if output.is_callers:
+        return f"maxTokens={output.tokens} {of_it}" + (f"; {would}" if would else "")
+    if would is None:
+        return None
+    return f"maxTokens is not set, so the model's {output.tokens} are held, which {of_it}; {would}"

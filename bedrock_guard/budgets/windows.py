@@ -1,0 +1,101 @@
+"""
+Windows: the runs of a period, true to the calendar of a zone.
+
+Minutes and hours are counted from 1970-01-01T00:00Z. Days and longer begin at
+local midnight, so that a day on which clocks change has 23 or 25 hours and a
+month is a month.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from bedrock_guard.domain.budget import Period, Window
+from bedrock_guard.errors import ConfigurationError
+
+_EPOCH: Final = date(1970, 1, 1)
+_SECONDS: Final = {"minute": 60, "hour": 3600}
+
+
+def open_zone(name: str) -> ZoneInfo:
+    """
+    The zone of an IANA name.
+
+    Raises:
+        ConfigurationError: There is none of this name on this machine.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
+        raise ConfigurationError(
+            f"time_zone {name!r} is no IANA zone known here, such as 'UTC' or 'Europe/Berlin' "
+            "(on a machine without zone data: pip install tzdata)."
+        ) from error
+
+
+class Windows:
+    """
+    The current window of each period, kept until it ends.
+    """
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._current: dict[Period, Window] = {}
+
+    def at(self, period: Period, now: float) -> Window:
+        """
+        The window that holds *now*, seconds since 1970.
+        """
+        window = self._current.get(period)
+        if window is None or not (window.start <= now and (window.end is None or now < window.end)):
+            window = self._current[period] = find_window(period, self._zone, now)
+        return window
+
+
+def find_window(period: Period, zone: ZoneInfo, at: float) -> Window:
+    """
+    The window of *period* in *zone* that holds the moment *at*, seconds since 1970.
+    """
+    if period.unit == "lifetime":
+        return Window(0, None)
+    if period.unit in _SECONDS:
+        length = _SECONDS[period.unit] * period.count
+        start = int(at // length) * length
+        return Window(start, start + length)
+    first, following = _DATES[period.unit]
+    day = first(datetime.fromtimestamp(at, UTC).astimezone(zone).date(), period.count)
+    # Where clocks go back over midnight, a date comes twice: step to the run that holds *at*.
+    while _midnight(day, zone) > at:
+        day = first(day - timedelta(days=1), period.count)
+    while _midnight(following(day, period.count), zone) <= at:
+        day = following(day, period.count)
+    return Window(_midnight(day, zone), _midnight(following(day, period.count), zone))
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
+
+
+def _add_months(day: date, months: int) -> date:
+    years, month = divmod(day.month - 1 + months, 12)
+    return date(day.year + years, month + 1, 1)
+
+
+def _first_of_days(day: date, count: int) -> date:
+    return day - timedelta(days=(day - _EPOCH).days % count)
+
+
+# Calendar unit -> (the first date of the window that holds a date, the first date of the next window).
+_DATES: Final[dict[str, tuple[Callable[[date, int], date], Callable[[date, int], date]]]] = {
+    "day": (_first_of_days, lambda day, count: day + timedelta(days=count)),
+    "week": (lambda day, _: day - timedelta(days=day.weekday()), lambda day, _: day + timedelta(days=7)),
+    "month": (lambda day, _: day.replace(day=1), lambda day, _: _add_months(day, 1)),
+    "quarter": (
+        lambda day, _: date(day.year, (day.month - 1) // 3 * 3 + 1, 1),
+        lambda day, _: _add_months(day, 3),
+    ),
+    "year": (lambda day, _: date(day.year, 1, 1), lambda day, _: date(day.year + 1, 1, 1)),
+}

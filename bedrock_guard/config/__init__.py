@@ -1,0 +1,3 @@
+"""
+Settings in: arguments, environment and files, checked and frozen.
+"""

@@ -1,0 +1,188 @@
+"""
+Where settings come from, strongest first: arguments, environment, a file.
+
+`BEDROCK_GUARD_BUDGET`, `BEDROCK_GUARD_LEDGER` and `BEDROCK_GUARD_CONFIG` are
+read. Without the last, `bedrock-guard.toml` or `[tool.bedrock_guard]` in
+`pyproject.toml` is looked for from the working folder upwards; in Lambda and
+ECS only a file that is named counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bedrock_guard.domain.budget import Budget, parse_budget
+from bedrock_guard.domain.settings import Settings
+from bedrock_guard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from bedrock_guard.config.model import SettingsFile
+
+log = logging.getLogger("bedrock_guard")
+
+_FILE: Final = "bedrock-guard.toml"
+_LAMBDA: Final = "AWS_LAMBDA_FUNCTION_NAME"
+# Seen in the environment of hosts that come and go, each with a disk of its own.
+_CONTAINERS: Final = {
+    "ECS_CONTAINER_METADATA_URI_V4": "ECS or Fargate",
+    "ECS_CONTAINER_METADATA_URI": "ECS or Fargate",
+    "KUBERNETES_SERVICE_HOST": "Kubernetes",
+}
+_HOW_TO: Final = """\
+No budget is set, so nothing would be limited. Write one of:
+    guarded_client("bedrock-runtime", budget="5 USD/day")
+    budget = "5 USD/day"          # in bedrock-guard.toml
+(budgets=[] records calls without limiting them.)"""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """
+    What a guard is made of, checked.
+
+    Attributes:
+        ledger: A URL; None when the caller gave a ledger object.
+    """
+
+    settings: Settings
+    budgets: tuple[Budget, ...]
+    ledger: str | None
+    tags: Mapping[str, str]
+
+
+def resolve(
+    *,
+    budget: str | Budget | None = None,
+    budgets: Iterable[Budget | str] | None = None,
+    ledger: str | None = None,
+    has_ledger: bool = False,
+    settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
+    tags: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """
+    Settings, budgets and the ledger's URL from every source.
+
+    Raises:
+        ConfigurationError: Something cannot be understood, or no budget is set anywhere.
+    """
+    if budget is not None and budgets is not None:
+        raise ConfigurationError("budget= and budgets= were both given; write all budgets in budgets=[...].")
+    base, file = _base(settings)
+    merged = _with_overrides(base, overrides or {})
+    found = _budgets(budget, budgets, file)
+    if found is None:
+        raise ConfigurationError(_HOW_TO)
+    url = None if has_ledger else ledger or os.environ.get("BEDROCK_GUARD_LEDGER") or file.ledger
+    return Resolved(
+        settings=merged,
+        budgets=found,
+        ledger=url if has_ledger or url else default_ledger_url(),
+        tags={**file.tags, **(tags or {})},
+    )
+
+
+def default_ledger_url() -> str:
+    """
+    SQLite in the user's state folder, so that every process of this user shares it.
+
+    Raises:
+        ConfigurationError: In Lambda, where no disk outlives or is shared beyond one environment.
+    """
+    import platformdirs  # noqa: PLC0415  (imported on use)
+
+    if os.environ.get(_LAMBDA):
+        raise ConfigurationError(
+            "In Lambda every execution environment has a disk of its own, so a default ledger would give "
+            "each one the whole budget. Name a ledger that is shared; ledger='sqlite:////tmp/ledger.db' "
+            "says that a budget for each environment is what you want."
+        )
+    for variable, host in _CONTAINERS.items():
+        if os.environ.get(variable):
+            log.warning(
+                "On %s the default SQLite ledger is on this container's disk: the budget holds for it alone.",
+                host,
+            )
+            break
+    path = platformdirs.user_state_path("bedrock-guard", appauthor=False) / "ledger.db"
+    return f"sqlite:///{path.as_posix()}"
+
+
+def _base(
+    settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None,
+) -> tuple[Settings, SettingsFile]:
+    from bedrock_guard.config.model import read_settings  # noqa: PLC0415  (pydantic is imported on use)
+
+    if isinstance(settings, Settings):
+        return settings, read_settings({}, where="settings=")
+    if isinstance(settings, Mapping):
+        file = read_settings(settings, where="settings=")
+    elif settings is not None:
+        file = _read_file(Path(settings))
+    elif named := os.environ.get("BEDROCK_GUARD_CONFIG"):
+        file = _read_file(Path(named))
+    else:
+        found = _find_file()
+        file = read_settings({}, where="settings=") if found is None else _read_file(found)
+    return file.to_settings(), file
+
+
+def _with_overrides(base: Settings, overrides: Mapping[str, Any]) -> Settings:
+    from bedrock_guard.config.model import read_settings  # noqa: PLC0415
+
+    unknown = [name for name in overrides if name not in Settings.__dataclass_fields__]
+    if unknown:
+        known = ", ".join(Settings.__dataclass_fields__)
+        raise ConfigurationError(f"{unknown[0]!r} is no setting; known are {known}.")
+    values = {name: getattr(base, name) for name in Settings.__dataclass_fields__}
+    return read_settings({**values, **overrides}, where="arguments").to_settings()
+
+
+def _budgets(
+    budget: str | Budget | None, budgets: Iterable[Budget | str] | None, file: SettingsFile
+) -> tuple[Budget, ...] | None:
+    if budgets is not None:
+        given = [budgets] if isinstance(budgets, str | Budget) else list(budgets)
+        return tuple(each if isinstance(each, Budget) else parse_budget(each) for each in given)
+    if budget is not None:
+        return (budget if isinstance(budget, Budget) else parse_budget(budget),)
+    if named := os.environ.get("BEDROCK_GUARD_BUDGET"):
+        return (parse_budget(named),)
+    return file.to_budgets()
+
+
+def _find_file() -> Path | None:
+    if any(os.environ.get(variable) for variable in (_LAMBDA, *_CONTAINERS)):
+        return None
+    folder = Path.cwd()
+    for parent in (folder, *folder.parents):
+        own, shared = parent / _FILE, parent / "pyproject.toml"
+        if own.is_file():
+            return own
+        if shared.is_file() and "[tool.bedrock_guard" in shared.read_text("utf-8", "replace"):
+            return shared
+    return None
+
+
+def _read_file(path: Path) -> SettingsFile:
+    from bedrock_guard.config.model import read_settings  # noqa: PLC0415
+
+    try:
+        raw = path.read_bytes()
+        values = tomllib.loads(raw.decode())
+    except OSError as error:
+        raise ConfigurationError(f"Settings file {str(path)!r} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Settings file {str(path)!r} is no TOML: {error}.") from error
+    if path.name == "pyproject.toml":
+        values = values.get("tool", {}).get("bedrock_guard", {})
+    digest = sha256(raw).hexdigest()[:12]
+    log.info("Settings are read from %s (sha256 %s).", path, digest)
+    return read_settings(values, where=str(path), text=raw.decode())

@@ -1,0 +1,112 @@
+"""
+What a settings file may say, checked by pydantic, and turned into the frozen nouns.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bedrock_guard.domain.budget import Budget, parse_budget
+from bedrock_guard.domain.settings import Settings
+from bedrock_guard.errors import ConfigurationError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class BudgetTable(_Strict):
+    """
+    One `[budgets.<name>]` table.
+    """
+
+    limit: str
+    match: dict[str, str] = Field(default_factory=dict)
+    per: str | list[str] = Field(default_factory=list)
+
+
+class SettingsFile(_Strict):
+    """
+    A whole `bedrock-guard.toml`, or `[tool.bedrock_guard]`.
+    """
+
+    budget: str | None = None
+    budgets: dict[str, BudgetTable] | None = None
+    ledger: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+    on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
+    on_unmetered: Literal["refuse", "allow"] = "refuse"
+    on_lost_reply: Literal["charge", "release"] = "charge"
+    on_expiry: Literal["charge", "release"] = "charge"
+    untagged: Literal["shared", "refuse"] = "shared"
+    time_zone: str = "UTC"
+    hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    def to_settings(self) -> Settings:
+        """
+        The part that the pipeline is told.
+        """
+        return Settings(**{name: getattr(self, name) for name in Settings.__dataclass_fields__})
+
+    def to_budgets(self) -> tuple[Budget, ...] | None:
+        """
+        The budgets, or None when the file names none.
+        """
+        if self.budget is None and self.budgets is None:
+            return None
+        single = () if self.budget is None else (parse_budget(self.budget),)
+        tables = (self.budgets or {}).items()
+        return (*single, *(Budget(name, t.limit, match=t.match, per=t.per) for name, t in tables))
+
+
+def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = None) -> SettingsFile:
+    """
+    Check *values*; *where* names their source, *text* is the file's own, for line numbers.
+
+    Raises:
+        ConfigurationError: Every key that cannot be understood, with its place and what is allowed.
+    """
+    try:
+        settings = SettingsFile.model_validate(dict(values))
+        settings.to_budgets()
+    except ValidationError as error:
+        problems = [_explain(problem, where, text) for problem in error.errors()]
+        raise ConfigurationError("\n".join(problems)) from None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    return settings
+
+
+def _explain(problem: Any, where: str, text: str | None) -> str:
+    path = [str(part) for part in problem["loc"]]
+    place = f"{where}{_line(path, text)}: {'.'.join(path)}"
+    if problem["type"] != "extra_forbidden":
+        return f"{place}: {problem['msg']}, and not {problem['input']!r}."
+    known = list((BudgetTable if path[0] == "budgets" else SettingsFile).model_fields)
+    near = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+    return f"{place} is no setting; {hint}"
+
+
+def _line(path: list[str], text: str | None) -> str:
+    """
+    `, line N` of the key that *path* names in TOML *text*, as far as a look at the lines can tell.
+    """
+    if text is None:
+        return ""
+    table = ".".join(path[:-1])
+    inside = not table
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped.startswith("["):
+            header = stripped.strip("[]").strip().removeprefix("tool.bedrock_guard").lstrip(".")
+            if header == ".".join(path):
+                return f", line {number}"
+            inside = header == table
+        elif inside and stripped.partition("=")[0].strip().strip("\"'") == path[-1]:
+            return f", line {number}"
+    return ""

@@ -1,0 +1,3 @@
+"""
+The nouns: frozen dataclasses and protocols; no I/O, no clock.
+"""

@@ -1,0 +1,122 @@
+"""
+A call, before it is sent: which model, and how large its request is.
+
+No text of the request is kept: sizes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+ModelKind: TypeAlias = Literal[
+    "foundation-model",
+    "inference-profile",
+    "application-inference-profile",
+    "provisioned-model",
+    "custom-model",
+    "custom-model-deployment",
+    "imported-model",
+    "prompt",
+    "prompt-router",
+    "endpoint",
+    "unknown",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """
+    A `modelId`, taken apart.
+
+    Attributes:
+        model_id: As it was given.
+        kind: What it names; the last part of AWS's ARN types.
+        model: The base model id that prices and limits go by, such as
+            `"anthropic.claude-opus-4-6-v1"`; None where the id does not tell (opaque ARNs).
+        maker: The part before the dot, `"anthropic"`; None where the id does not tell.
+        geography: `"global"`, a geo prefix such as `"us"` or `"apac"`, or `"in-region"`.
+        region: The region an ARN names, or None.
+    """
+
+    model_id: str
+    kind: ModelKind
+    model: str | None = None
+    maker: str | None = None
+    geography: str = "in-region"
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLimits:
+    """
+    What a model takes and gives at most, in tokens; None where it is not known.
+    """
+
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSize:
+    """
+    How large a request is, as far as that can be seen for free.
+
+    Attributes:
+        text_bytes: Of all text that the model will read, tool schemas included:
+            the larger of its UTF-8 and its NFKC-normalised UTF-8 length.
+        messages: How many messages or blocks, for the template around each.
+        images: How many images.
+        image_tokens: The most tokens one image can be, for this family.
+        has_tools: Whether a tool is defined: a system prompt of the maker's comes with it.
+        has_unseen: Whether part of the input cannot be measured here (video, PDF,
+            S3 locations, prompt ARNs): the model's context window is the bound then.
+        output_limit: The largest of all spellings of the limit on output tokens; None when unset.
+        candidates: How many answers are asked for.
+        writes_cache: The longest life of a cache entry that the request marks:
+            None, `"5m"` or `"1h"`.
+        generates: False for embeddings, which have no output tokens.
+        max_input_tokens: The larger context window that the request opens (a beta of
+            Anthropic's), or None.
+        has_guardrail: Whether a guardrail looks on: its units are billed too, and only
+            bodies tell them.
+    """
+
+    text_bytes: int = 0
+    messages: int = 1
+    images: int = 0
+    image_tokens: int = 5_000
+    has_tools: bool = False
+    has_unseen: bool = False
+    output_limit: int | None = None
+    candidates: int = 1
+    writes_cache: Literal["5m", "1h"] | None = None
+    generates: bool = True
+    max_input_tokens: int | None = None
+    has_guardrail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """
+    One client method invocation, botocore's retries included.
+
+    Attributes:
+        operation: As AWS names it: `"Converse"`.
+        model: The model it asks for.
+        family: Whose dialect the model speaks: `"anthropic"`, `"nova"`, …
+        region: The region it is sent to; prices go by it.
+        service_tier, latency: As asked for.
+        size: How large the request is.
+        request_tags: The call's own `requestMetadata`.
+    """
+
+    operation: str
+    model: ModelRef
+    family: str
+    region: str
+    size: RequestSize
+    service_tier: str = "default"
+    latency: str = "standard"
+    request_tags: Mapping[str, str] = field(default_factory=dict)

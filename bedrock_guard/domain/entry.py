@@ -1,0 +1,151 @@
+"""
+An entry: the immutable record of one call, or of refusals that were alike.
+
+It holds figures and names; never a word of a prompt or a reply.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal, Self, TypeAlias
+
+from bedrock_guard.domain.cost import usd_from_nanousd
+
+AttemptOutcome: TypeAlias = Literal["not_sent", "rejected", "answered", "lost", "abandoned"]
+Outcome: TypeAlias = Literal["pending", "answered", "rejected", "lost", "abandoned", "not_sent", "refused"]
+Basis: TypeAlias = Literal["reported", "estimated", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """
+    One HTTP request of a call; botocore may make several.
+
+    Attributes:
+        outcome: `not_sent` and `rejected` are free, `answered` is charged at its
+            usage, `lost` and `abandoned` (a stream left early) at the estimate.
+        status: HTTP status, or None when no answer came.
+        error_code: AWS's error code, or the name of the exception.
+        usage: Quantities by meter that it is charged for.
+        cost_nanousd: What that costs; None when the model has no price.
+        basis: Whether AWS reported the usage, or it is the estimate.
+    """
+
+    outcome: AttemptOutcome
+    status: int | None = None
+    error_code: str | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
+    cost_nanousd: int | None = 0
+    basis: Basis = "reported"
+
+    @property
+    def cost(self) -> Decimal | None:
+        """
+        In USD; None when the model has no price.
+        """
+        return None if self.cost_nanousd is None else usd_from_nanousd(self.cost_nanousd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """
+    The record of one call.
+
+    Attributes:
+        id: Of the entry, and of its reservation.
+        at_s: When the call was opened, seconds since 1970; `at` is the same as a datetime.
+        outcome: How the call ended; `"pending"` while it has not.
+        usage: Quantities by meter, over all attempts.
+        reported_usage: What AWS said, alone; None when it said nothing.
+        cost_nanousd: At list price, over all attempts; None when the model has no price.
+        estimated_cost_nanousd: What was reserved for the first attempt.
+        basis: The weakest of the attempts': `reported`, `estimated`, `expired`.
+        priced: `"upper_bound"` when a meter without a price was charged at the dearest.
+        attempts: One for each HTTP request.
+        duration_ms: From the open to the end of the call.
+        budget: Who refused, for refusals.
+        count: How many refusals this entry stands for; 1 for a call.
+    """
+
+    id: str
+    at_s: float
+    operation: str
+    model_id: str
+    model: str | None
+    family: str
+    region: str
+    service_tier: str
+    latency: str
+    tags: Mapping[str, str]
+    outcome: Outcome = "pending"
+    usage: Mapping[str, int] = field(default_factory=dict)
+    reported_usage: Mapping[str, int] | None = None
+    cost_nanousd: int | None = 0
+    estimated_cost_nanousd: int | None = None
+    basis: Basis = "reported"
+    priced: str = "list"
+    attempts: tuple[Attempt, ...] = ()
+    duration_ms: int | None = None
+    budget: str | None = None
+    count: int = 1
+
+    @property
+    def at(self) -> datetime:
+        """
+        When the call was opened, aware UTC.
+        """
+        return datetime.fromtimestamp(self.at_s, UTC)
+
+    @property
+    def cost(self) -> Decimal | None:
+        """
+        In USD at list price; None when the model has no price.
+        """
+        return None if self.cost_nanousd is None else usd_from_nanousd(self.cost_nanousd)
+
+    @property
+    def estimated_cost(self) -> Decimal | None:
+        """
+        What was reserved for the first attempt, in USD; None when the model has no price.
+        """
+        if self.estimated_cost_nanousd is None:
+            return None
+        return usd_from_nanousd(self.estimated_cost_nanousd)
+
+    def expired(self) -> Self:
+        """
+        This open entry, as it ends when its process died: lost, at its estimate.
+        """
+        return replace(self, outcome="lost", basis="expired", cost_nanousd=self.estimated_cost_nanousd)
+
+    def to_json(self) -> str:
+        """
+        One line of JSON, for ledgers to store.
+        """
+        values = {name: getattr(self, name) for name in _ENTRY_FIELDS}
+        values["tags"] = dict(self.tags)
+        values["attempts"] = [
+            {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS} for attempt in self.attempts
+        ]
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """
+        Back from `to_json`; fields of a newer version are left out.
+        """
+        values: dict[str, Any] = json.loads(text)
+        known = {name: values[name] for name in _ENTRY_FIELDS if name in values}
+        known["attempts"] = tuple(
+            Attempt(**{name: attempt[name] for name in _ATTEMPT_FIELDS if name in attempt})
+            for attempt in values.get("attempts", ())
+        )
+        return cls(**known)
+
+
+_ENTRY_FIELDS = tuple(Entry.__dataclass_fields__)
+_ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)

@@ -1,0 +1,80 @@
+"""
+Usage: how much of each meter a call used, or could use at most.
+
+A meter is one thing that AWS bills for. Meters never overlap, so usage is a
+partition and its cost a plain sum: `input_tokens` are only the uncached ones,
+as in Bedrock's own `inputTokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+Usage: TypeAlias = Mapping[str, int]
+"""Meter name -> quantity, in whole units of the meter; a meter that was not used is absent."""
+
+INPUT_TOKENS: Final = "input_tokens"
+OUTPUT_TOKENS: Final = "output_tokens"
+CACHE_READ: Final = "cache_read_input_tokens"
+CACHE_WRITE_5M: Final = "cache_write_5m_input_tokens"
+CACHE_WRITE_1H: Final = "cache_write_1h_input_tokens"
+
+ALL_INPUT_METERS: Final = (INPUT_TOKENS, CACHE_READ, CACHE_WRITE_5M, CACHE_WRITE_1H)
+"""Every meter that counts tokens sent to a model, cached or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """
+    One thing that AWS bills for.
+
+    Attributes:
+        name: In Bedrock's words, snake case: `"cache_read_input_tokens"`.
+        unit: What one of it is: `"token"`, `"text unit"`, `"image"`.
+    """
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """
+    What a reply said of a call.
+
+    Attributes:
+        usage: Quantities by meter; empty when the reply says that nothing was used.
+        service_tier: The tier that served, where the reply tells.
+        latency: `"standard"` or `"optimized"`, as served, where the reply tells.
+    """
+
+    usage: Usage
+    service_tier: str | None = None
+    latency: str | None = None
+
+
+def add(parts: Iterable[Usage]) -> dict[str, int]:
+    """
+    The sum of *parts*, meter by meter.
+    """
+    total: dict[str, int] = {}
+    for part in parts:
+        for meter, quantity in part.items():
+            total[meter] = total.get(meter, 0) + quantity
+    return total
+
+
+def larger(one: Usage, other: Usage) -> dict[str, int]:
+    """
+    The larger quantity of each meter: for two reports of one call that disagree.
+    """
+    return {meter: max(one.get(meter, 0), other.get(meter, 0)) for meter in {**one, **other}}
+
+
+def total_input(usage: Usage) -> int:
+    """
+    Tokens sent to the model, cached or not: what context windows and price bands look at.
+    """
+    return sum(usage.get(meter, 0) for meter in ALL_INPUT_METERS)

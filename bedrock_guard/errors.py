@@ -1,0 +1,226 @@
+"""
+Every error of ours, in one tree.
+
+    GuardError
+      BudgetExceeded          a call was refused before it was sent
+      UnpricedModel           a call cannot be priced
+      UnmeteredOperation      an operation bills, and nothing here can count it
+      LedgerUnavailable       the ledger did not answer, or cannot be used
+      ReservationClosed       a reservation was ended twice, differently
+      ConfigurationError      settings, budgets or URLs that cannot be understood
+
+None is a botocore `ClientError`: frameworks and retry wrappers swallow those.
+No error carries prompt or reply text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+
+
+class GuardError(Exception):
+    """
+    Base of every error that `bedrock_guard` raises.
+    """
+
+
+class ConfigurationError(GuardError):
+    """
+    A setting, budget, tag or URL that cannot be understood; the text says what is allowed.
+    """
+
+
+class UnmeteredOperation(GuardError):
+    """
+    The operation bills, and its usage cannot be counted, so no budget could hold.
+    """
+
+
+class ReservationClosed(GuardError):
+    """
+    A reservation that already ended was ended again, differently.
+    """
+
+
+class UnpricedModel(GuardError):
+    """
+    The price list has no price for what the call would use.
+    """
+
+
+@dataclass(eq=False)
+class LedgerUnavailable(GuardError):
+    """
+    The ledger did not do what it was asked.
+
+    Attributes:
+        message: What happened, with the file or table.
+        outcome: `"not_done"` when it certainly had no effect, `"unknown"` when it may have.
+    """
+
+    message: str
+    outcome: Literal["not_done", "unknown"] = "not_done"
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message, self.outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedBudget:
+    """
+    One budget that had no room for the call.
+
+    Attributes:
+        budget: Its name.
+        per: The tag values of the balance, sorted; empty when the budget keeps one.
+        limit, spent, pending, requested, remaining: In *unit*; USD as `Decimal`, counts as `int`.
+        pending_calls: How many calls hold what is pending, or None where the ledger does not count them.
+        resets_at: End of the window, aware UTC; None for a lifetime budget.
+        reason: `"limit"`, or `"larger_than_limit"` when no window could ever fit the call.
+    """
+
+    budget: str
+    per: tuple[tuple[str, str], ...]
+    rule: str
+    unit: str
+    limit: Decimal | int
+    spent: Decimal | int
+    pending: Decimal | int
+    requested: Decimal | int
+    remaining: Decimal | int
+    resets_at: datetime | None
+    reason: str
+    pending_calls: int | None = None
+
+
+@dataclass(eq=False)  # exceptions are compared and hashed by identity
+class BudgetExceeded(GuardError):
+    """
+    A call was refused before it was sent, so it costs nothing.
+
+    Of several budgets that had no room it describes the one that frees last;
+    `refusals` holds all of them.
+
+    Attributes:
+        text: What `str()` gives: figures, and what would fit.
+        refusals: Every budget that had no room.
+        model_id, operation: Of the call.
+        tags: The call's tags, built-in ones included.
+        retry_after_s: Seconds until the window ends; None when it never does.
+    """
+
+    text: str
+    refusals: tuple[RefusedBudget, ...]
+    model_id: str
+    operation: str
+    tags: Mapping[str, str]
+    retry_after_s: float | None
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Worker pools pickle exceptions; the default would rebuild us from `args`.
+        return type(self), (
+            self.text,
+            self.refusals,
+            self.model_id,
+            self.operation,
+            dict(self.tags),
+            self.retry_after_s,
+        )
+
+    @property
+    def budget(self) -> str:
+        """
+        Name of the budget that refused.
+        """
+        return self.refusals[0].budget
+
+    @property
+    def unit(self) -> str:
+        """
+        What the figures count: `"USD"`, `"requests"`, or a token unit.
+        """
+        return self.refusals[0].unit
+
+    @property
+    def limit(self) -> Decimal | int:
+        """
+        What the budget allows in the window.
+        """
+        return self.refusals[0].limit
+
+    @property
+    def spent(self) -> Decimal | int:
+        """
+        What is settled in the window.
+        """
+        return self.refusals[0].spent
+
+    @property
+    def pending(self) -> Decimal | int:
+        """
+        What calls under way hold.
+        """
+        return self.refusals[0].pending
+
+    @property
+    def requested(self) -> Decimal | int:
+        """
+        The most this call could have used.
+        """
+        return self.refusals[0].requested
+
+    @property
+    def remaining(self) -> Decimal | int:
+        """
+        What was free when the call was refused.
+        """
+        return self.refusals[0].remaining
+
+    @property
+    def resets_at(self) -> datetime | None:
+        """
+        When the window ends, aware UTC; None for a lifetime budget.
+        """
+        return self.refusals[0].resets_at
+
+    @property
+    def public_message(self) -> str:
+        """
+        A sentence for an end user: no figures, no names.
+        """
+        if self.retry_after_s is None:
+            return "The usage limit of this service is reached."
+        return "The usage limit of this service is reached for now. Try again later."
+
+    @classmethod
+    def find(cls, exception: BaseException | None) -> Self | None:
+        """
+        The refusal inside *exception*'s chain of causes, or None.
+
+        instructor and CrewAI wrap whatever a client raises in errors of their own.
+        """
+        seen: set[int] = set()
+        queue = [exception]
+        while queue:
+            error = queue.pop()
+            if error is None or id(error) in seen:
+                continue
+            if isinstance(error, cls):
+                return error
+            seen.add(id(error))
+            queue += [error.__context__, error.__cause__]
+            if isinstance(error, BaseExceptionGroup):
+                queue += error.exceptions
+        return None

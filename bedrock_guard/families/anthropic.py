@@ -1,0 +1,58 @@
+"""
+Anthropic: Claude, by the Messages API and by the older text completions.
+
+The images of newer models are larger: 4,784 tokens at most, against about 1,568
+up to the 4.6 generation. A model that is not listed here counts as new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from bedrock_guard.domain.usage import (
+    CACHE_READ,
+    CACHE_WRITE_1H,
+    CACHE_WRITE_5M,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+)
+from bedrock_guard.families import typed_blocks
+from bedrock_guard.families.counts import CACHE_WRITE, CountPath, CountTable
+from bedrock_guard.families.dialect import Dialect, says
+
+
+def _usage(*under: str) -> CountTable:
+    fields: CountTable = (
+        (("input_tokens",), INPUT_TOKENS),
+        (("output_tokens",), OUTPUT_TOKENS),
+        (("cache_read_input_tokens",), CACHE_READ),
+        (("cache_creation_input_tokens",), CACHE_WRITE),
+        (("cache_creation", "ephemeral_5m_input_tokens"), CACHE_WRITE_5M),
+        (("cache_creation", "ephemeral_1h_input_tokens"), CACHE_WRITE_1H),
+    )
+    prefix: CountPath = under
+    return tuple((prefix + path, name) for path, name in fields)
+
+
+USAGE: Final[CountTable] = (*_usage("usage"), *_usage("message", "usage"))
+
+ANTHROPIC: Final = Dialect(
+    name="anthropic",
+    parts={
+        "messages": typed_blocks.read_messages,
+        "system": typed_blocks.read_content,
+        "tools": typed_blocks.read_tools,
+    },
+    usage=USAGE,
+    usage_marks=(b'"usage"',),
+    # message_start counts the first tokens of the answer only.
+    final=says("delta", "stop_reason"),
+    image_tokens=4_800,
+)
+UP_TO_4_6: Final = replace(ANTHROPIC, image_tokens=1_600)
+CLAUDE_3: Final = replace(UP_TO_4_6, fallback_output=4_096)
+CLAUDE_3_5: Final = replace(UP_TO_4_6, fallback_output=8_192, least_output=8_192)
+# Lists say 8,192; the model writes 64,000, and 128,000 with a beta.
+CLAUDE_3_7: Final = replace(UP_TO_4_6, least_output=64_000)
+CLAUDE_2: Final = replace(UP_TO_4_6, fallback_output=8_191)

@@ -1,0 +1,73 @@
+"""
+What a family must know: how its models are asked, and where they say what was used.
+
+Pure functions over parsed JSON. The names of fields are data, in the tables of
+`dialect.Dialect`; a family that needs more may bring its own object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from bedrock_guard.domain.call import RequestSize
+from bedrock_guard.families.counts import Counts
+
+
+class Family(Protocol):
+    """
+    One maker's dialect of InvokeModel, and what holds for its models in any operation.
+
+    Attributes:
+        name: As calls, tags and entries carry it: `"anthropic"`.
+        image_tokens: The most tokens one image can be.
+        caches_by_itself: Whether cache writes may be billed that no request asked for.
+        headers_suffice: Whether token-count headers alone tell all usage of a request
+            that marks no cache; False where only the body says how much was cached.
+        fallback_output: The most output tokens of a model that no list describes.
+        least_output: Lists that put a model's most output tokens below this are not believed.
+        generates: False for embeddings, which have no output tokens.
+        usage_marks: Bytes of which one is in every chunk of a stream that states usage.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def image_tokens(self) -> int: ...
+
+    @property
+    def caches_by_itself(self) -> bool: ...
+
+    @property
+    def headers_suffice(self) -> bool: ...
+
+    @property
+    def fallback_output(self) -> int: ...
+
+    @property
+    def least_output(self) -> int: ...
+
+    @property
+    def generates(self) -> bool: ...
+
+    @property
+    def usage_marks(self) -> tuple[bytes, ...]: ...
+
+    def read_request(self, body: Mapping[str, Any]) -> RequestSize:
+        """
+        How large a request is; never raises, the odd makes it larger.
+        """
+        ...
+
+    def read_counts(self, document: Mapping[str, Any]) -> Counts:
+        """
+        The counts that a body, or one chunk of a stream, states; empty when it states none.
+        """
+        ...
+
+    def is_final(self, chunk: Mapping[str, Any]) -> bool:
+        """
+        Whether a chunk that states usage states all of it, not a running count.
+        """
+        ...

@@ -1,0 +1,100 @@
+"""
+A family in tables: which keys hold what, where the dialects differ only by names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from bedrock_guard.domain.call import RequestSize
+from bedrock_guard.domain.usage import OUTPUT_TOKENS
+from bedrock_guard.families import limits
+from bedrock_guard.families.counts import METRICS_TABLE, Counts, CountTable, merge, read_counts
+from bedrock_guard.families.measure import Measure, Reader
+
+ChunkTest: TypeAlias = Callable[[Mapping[str, Any]], bool]
+
+
+def says(*path: str) -> ChunkTest:
+    """
+    A test of chunks: whether they say anything, but null or no, at *path*.
+    """
+    return lambda chunk: bool(limits.at(chunk, path))
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """
+    A family whose bodies can be described by tables.
+
+    Attributes:
+        parts: Readers of the keys of a request that are not simply text: messages, tools, media.
+        usage: Where counts are, in bodies and chunks alike.
+        final: Whether a chunk states all usage. Only those with one of `usage_marks` are asked:
+            the others need no reading, for AWS's own metrics come in the last chunk.
+        vectors: Keys of a reply that is an embedding, and so has no output tokens.
+        default_output: The documented limit of an InvokeModel request that states none.
+
+    The others are those of `Family`.
+    """
+
+    name: str
+    parts: Mapping[str, Reader] = field(default_factory=dict)
+    usage: CountTable = ()
+    usage_marks: tuple[bytes, ...] = ()
+    final: ChunkTest = says("usage")
+    vectors: tuple[str, ...] = ()
+    default_output: int | None = None
+    image_tokens: int = 5_000
+    caches_by_itself: bool = False
+    headers_suffice: bool = True
+    fallback_output: int = 128_000
+    least_output: int = 0
+    generates: bool = True
+
+    def read_request(self, body: Mapping[str, Any]) -> RequestSize:
+        """
+        How large a request is; never raises, the odd makes it larger.
+        """
+        seen = Measure()
+        try:
+            for key, value in body.items():
+                reader = self.parts.get(key)
+                if reader:
+                    reader(seen, value)
+                elif isinstance(value, str):
+                    seen.text(value)
+                elif isinstance(value, dict | list):
+                    seen.json({key: value})
+        except RecursionError:
+            seen.has_unseen = True
+        return RequestSize(
+            text_bytes=seen.text_bytes,
+            messages=max(seen.messages, 1),
+            images=seen.images,
+            image_tokens=self.image_tokens,
+            has_tools=seen.has_tools,
+            has_unseen=seen.has_unseen,
+            output_limit=limits.output_limit(body, default=self.default_output),
+            candidates=limits.candidates(body),
+            writes_cache=seen.writes_cache,
+            generates=self.generates,
+            max_input_tokens=limits.widened_input(body),
+        )
+
+    def read_counts(self, document: Mapping[str, Any]) -> Counts:
+        """
+        The counts that a body, or one chunk of a stream, states; empty when it states none.
+        """
+        counts = merge((read_counts(document, self.usage), read_counts(document, METRICS_TABLE)))
+        if any(key in document for key in self.vectors):
+            counts.setdefault(OUTPUT_TOKENS, 0)
+        return counts
+
+    def is_final(self, chunk: Mapping[str, Any]) -> bool:
+        """
+        Whether a chunk that states usage states all of it, not a running count.
+        """
+        return self.final(chunk)

@@ -1,0 +1,122 @@
+"""
+How much output a request asks for, in every spelling that any model takes.
+
+All spellings are read for every model, and the largest counts: one that a model
+ignores only makes the estimate larger. A limit that cannot be read is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+Path: TypeAlias = tuple[str, ...]
+
+_LIMITS: Final[tuple[Path, ...]] = (
+    ("max_tokens",),
+    ("max_completion_tokens",),
+    ("max_output_tokens",),
+    ("max_tokens_to_sample",),
+    ("max_new_tokens",),
+    ("max_gen_len",),
+    ("maxTokens",),
+    ("maxOutputTokens",),
+    ("maxTokenCount",),
+    ("inferenceConfig", "maxTokens"),
+    ("inferenceConfig", "max_new_tokens"),
+    ("textGenerationConfig", "maxTokenCount"),
+)
+# Room for reasoning: it raises a limit, and is none by itself.
+_BUDGETS: Final[tuple[Path, ...]] = (
+    ("thinking", "budget_tokens"),
+    ("reasoning_config", "budget_tokens"),
+    ("reasoningConfig", "budget_tokens"),
+    ("reasoning", "max_tokens"),
+)
+_CANDIDATES: Final[tuple[Path, ...]] = (
+    ("n",),
+    ("best_of",),
+    ("num_generations",),
+    ("numResults",),
+)
+# Nova 2 takes no limit with it, and thinks for as long as it likes.
+_EFFORTS: Final[tuple[Path, ...]] = (
+    ("reasoningConfig", "maxReasoningEffort"),
+    ("inferenceConfig", "reasoningConfig", "maxReasoningEffort"),
+)
+_WIDEST_OUTPUT: Final = 128_000
+_WIDEST_INPUT: Final = 1_000_000
+# No model gives more answers to one request than OpenAI's do.
+_MOST_CANDIDATES: Final = 128
+
+_NO_LIMIT: Final = 1 << 62
+
+
+def output_limit(
+    fields: Mapping[str, Any], *, stated: object = None, default: int | None = None
+) -> int | None:
+    """
+    The largest limit on output tokens in *fields* and *stated*; None when there is none to go by.
+
+    *default* is what the model goes by when the request says nothing.
+    """
+    found = [_positive(at(fields, path)) for path in _LIMITS]
+    limits = [limit for limit in (_positive(stated), *found) if limit is not None]
+    if not limits:
+        return _WIDEST_OUTPUT if _asks_for_the_widest(fields) else default
+    budgets = [_positive(at(fields, path)) or 0 for path in _BUDGETS]
+    largest = max(*limits, *budgets)
+    return None if largest >= _NO_LIMIT else largest
+
+
+def stated_limit(stated: object) -> int | None:
+    """
+    The limit where nothing else can state one.
+    """
+    limit = _positive(stated)
+    return None if limit is None or limit >= _NO_LIMIT else limit
+
+
+def candidates(fields: Mapping[str, Any]) -> int:
+    """
+    How many answers are asked for: the most there are, where that cannot be read.
+    """
+    found = [_positive(at(fields, path)) or 1 for path in _CANDIDATES]
+    return min(max(found), _MOST_CANDIDATES)
+
+
+def widened_input(fields: Mapping[str, Any]) -> int | None:
+    """
+    The context window that a beta of Anthropic's opens, or None.
+    """
+    return _WIDEST_INPUT if "context-1m" in _betas(fields) else None
+
+
+def at(document: object, path: Path) -> Any:
+    """
+    The value at a path of keys, or None.
+    """
+    for key in path:
+        if not isinstance(document, Mapping):
+            return None
+        document = document.get(key)
+    return document
+
+
+def _positive(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return min(value, _NO_LIMIT)
+    return _NO_LIMIT
+
+
+def _asks_for_the_widest(fields: Mapping[str, Any]) -> bool:
+    return "output-128k" in _betas(fields) or any(at(fields, path) == "high" for path in _EFFORTS)
+
+
+def _betas(fields: Mapping[str, Any]) -> str:
+    betas = fields.get("anthropic_beta")
+    return " ".join(map(str, betas)) if isinstance(betas, list | tuple) else str(betas)

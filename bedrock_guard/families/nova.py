@@ -1,0 +1,62 @@
+"""
+Amazon Nova: blocks as in Converse, and embeddings of text and media.
+
+Prompts are cached by themselves too, but only what a request marks is billed so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bedrock_guard.domain.usage import CACHE_READ, INPUT_TOKENS, OUTPUT_TOKENS
+from bedrock_guard.families import converse_blocks
+from bedrock_guard.families.counts import CACHE_WRITE, CountTable
+from bedrock_guard.families.dialect import Dialect, says
+from bedrock_guard.families.measure import Measure
+
+
+def _usage(*under: str) -> CountTable:
+    fields: CountTable = (
+        (("inputTokens",), INPUT_TOKENS),
+        (("outputTokens",), OUTPUT_TOKENS),
+        # Two spellings of one count: never their sum.
+        (("cacheReadInputTokens",), CACHE_READ),
+        (("cacheReadInputTokenCount",), CACHE_READ),
+        (("cacheWriteInputTokens",), CACHE_WRITE),
+        (("cacheWriteInputTokenCount",), CACHE_WRITE),
+    )
+    return tuple((under + path, name) for path, name in fields)
+
+
+USAGE: Final[CountTable] = (*_usage("usage"), *_usage("metadata", "usage"))
+
+NOVA: Final = Dialect(
+    name="nova",
+    parts={
+        "messages": converse_blocks.read_messages,
+        "system": converse_blocks.read_content,
+        "toolConfig": converse_blocks.read_tool_config,
+    },
+    usage=USAGE,
+    usage_marks=(b'"usage"',),
+    final=says("metadata", "usage"),
+    # About a token for 650 pixels, of an image that keeps its size up to 8,000 x 8,000.
+    image_tokens=100_000,
+)
+
+
+def _read_embedded(seen: Measure, params: Any) -> None:
+    for kind, value in params.items() if isinstance(params, dict) else [("", params)]:
+        if kind == "text" and isinstance(value, dict) and "source" in value:
+            seen.unseen(value)
+        elif kind == "text":
+            seen.json(value)
+        else:
+            converse_blocks.BLOCKS.get(kind, Measure.json)(seen, value)
+
+
+NOVA_EMBEDDINGS: Final = Dialect(
+    name="nova",
+    parts={"singleEmbeddingParams": _read_embedded, "segmentedEmbeddingParams": Measure.unseen},
+    generates=False,
+)

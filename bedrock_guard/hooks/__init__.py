@@ -1,0 +1,3 @@
+"""
+botocore <-> pipeline; the only folder that knows botocore's events.
+"""

@@ -1,0 +1,109 @@
+"""
+What happened to each HTTP attempt of a call: not sent, rejected, answered, lost.
+
+botocore may send one call three to five times, and an attempt whose answer was
+lost may have been billed. AWS documents no charge for errors; 4xx and 503 are
+taken as free, because the request was turned away before a model ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from botocore.exceptions import (
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ProxyConnectionError,
+    SSLError,
+)
+
+from bedrock_guard.domain.entry import Attempt, AttemptOutcome
+
+# Of the 4xx, these two come from a model that ran; of the 5xx, 503 from a service that did not.
+_BILLED_4XX: Final = (408, 424)
+_FREE_5XX: Final = (503,)
+# Raised by the HTTP session before a byte of the request left.
+_NOT_SENT: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError)
+
+
+class AttemptLog:
+    """
+    The attempts of one call, in order; the last may still be open.
+    """
+
+    __slots__ = ("_closed", "_is_open", "_is_sent", "last_error", "started")
+
+    def __init__(self) -> None:
+        self._closed: list[Attempt] = []
+        self._is_open = False
+        self._is_sent = False
+        self.started = 0
+        self.last_error: BaseException | None = None
+
+    @property
+    def lost_last(self) -> bool:
+        """
+        Whether the attempt before may have been billed without an answer.
+        """
+        return bool(self._closed) and self._closed[-1].outcome == "lost"
+
+    def begin(self) -> None:
+        """
+        A request is being made.
+        """
+        self.started += 1
+        self._is_open, self._is_sent = True, False
+
+    def mark_sent(self) -> None:
+        """
+        The request is about to leave.
+        """
+        self._is_sent = True
+
+    def note_answer(self, status: int, parsed: Mapping[str, Any]) -> None:
+        """
+        An HTTP answer came, of any status.
+        """
+        outcome = outcome_of_status(status)
+        code = None if outcome == "answered" else str(parsed.get("Error", {}).get("Code", "")) or None
+        self._close(Attempt(outcome, status, code))
+
+    def note_error(self, error: BaseException | None) -> None:
+        """
+        No answer came; with *error* None it is not known why.
+        """
+        self.last_error = error
+        free = not self._is_sent or isinstance(error, _NOT_SENT)
+        name = None if error is None else type(error).__name__
+        self._close(Attempt("not_sent" if free else "lost", None, name))
+
+    def replace_last(self, outcome: AttemptOutcome) -> None:
+        """
+        The last attempt was answered, but its usage was never learned.
+        """
+        last = self._closed.pop()
+        self._closed.append(Attempt(outcome, last.status, last.error_code))
+
+    def close(self, error: BaseException | None) -> tuple[Attempt, ...]:
+        """
+        All attempts, an open one ended by *error*.
+        """
+        if self._is_open:
+            self.note_error(error)
+        return tuple(self._closed)
+
+    def _close(self, attempt: Attempt) -> None:
+        self._is_open = False
+        self._closed.append(attempt)
+
+
+def outcome_of_status(status: int) -> AttemptOutcome:
+    """
+    What an HTTP status says of the money.
+    """
+    if 200 <= status < 300:
+        return "answered"
+    if status in _FREE_5XX or (status < 500 and status not in _BILLED_4XX):
+        return "rejected"
+    return "lost"

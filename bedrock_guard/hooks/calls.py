@@ -1,0 +1,123 @@
+"""
+The state of one client call while botocore works on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.entry import Attempt, Entry
+from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.hooks.attempts import AttemptLog
+from bedrock_guard.operations import Operation
+from bedrock_guard.pipeline import OpenCall, Pipeline
+
+CONTEXT_KEY: Final = "bedrock_guard"
+"""Where botocore's own request context carries our state from event to event."""
+
+CURRENT: Final[ContextVar[CallState | None]] = ContextVar("bedrock_guard.call", default=None)
+"""The call that this thread or task is inside of: `before-send` gets no context."""
+
+_BEDROCK_HEADERS: Final = "x-amzn-bedrock-"
+
+
+class CallState:
+    """
+    One call of one client, from `_make_api_call` to its end.
+
+    Attributes:
+        params: The caller's parameters, a reference: later handlers edit them in place.
+        operation: How to read it; None until it is known to be a billed one.
+        call: What was read of the request.
+        opened: The call as each guard holds it; empty before `before-call` and when nothing is billed.
+        attempts: Its HTTP attempts so far.
+        is_handed_over: True once a stream or body owns the end of the call.
+    """
+
+    __slots__ = (
+        "attempts",
+        "call",
+        "context",
+        "is_handed_over",
+        "opened",
+        "operation",
+        "params",
+        "wire",
+    )
+
+    def __init__(self) -> None:
+        self.context: Mapping[str, Any] | None = None
+        self.params: Mapping[str, Any] = {}
+        self.operation: Operation | None = None
+        self.call: Call | None = None
+        self.opened: list[tuple[Pipeline, OpenCall]] = []
+        self.attempts = AttemptLog()
+        self.wire: Wire | None = None
+        self.is_handed_over = False
+
+    def end(self, report: UsageReport | None, error: BaseException | None = None) -> list[Entry]:
+        """
+        End the call with every guard that holds it; those that have ended it before do nothing.
+        """
+        attempts = self.attempts.close(error)
+        if report is None:
+            attempts = _without_usage(attempts)
+        entries = [pipeline.end(opened, attempts, report) for pipeline, opened in self.opened]
+        self.opened = []
+        return [entry for entry in entries if entry is not None]
+
+
+class Wire:
+    """
+    The request that was bounded, to tell whether it is the one that leaves.
+    """
+
+    __slots__ = ("body", "headers", "url")
+
+    def __init__(self, url: str, headers: Mapping[str, str], body: Any) -> None:
+        self.url = url
+        self.body = body
+        self.headers = bedrock_headers(headers)
+
+    def is_same(self, url: str, headers: Mapping[str, str], body: Any) -> bool:
+        """
+        Whether nothing that decides the price has changed.
+        """
+        return (
+            (body is self.body or body == self.body)
+            and url == self.url
+            and bedrock_headers(headers) == self.headers
+        )
+
+
+def bedrock_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """
+    The headers that Bedrock reads, names in lower case: tier, latency, guardrail.
+    """
+    return {
+        name.lower(): value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in headers.items()
+        if name.lower().startswith(_BEDROCK_HEADERS)
+    }
+
+
+def model_id_in(url: str) -> str:
+    """
+    The model id in a request's URL: `/model/{id}/converse`, percent-encoded.
+    """
+    parts = urlsplit(url).path.split("/")
+    return unquote(parts[2]) if len(parts) > 3 else ""
+
+
+def _without_usage(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:
+    """
+    A 200 whose usage never arrived may have been billed in full: it is lost money, not free.
+    """
+    return tuple(
+        Attempt("lost", attempt.status, attempt.error_code) if attempt.outcome == "answered" else attempt
+        for attempt in attempts
+    )

@@ -1,0 +1,199 @@
+"""
+Event streams and bodies that report once: at their last word, their end, an
+error, `close()`, or when nobody holds them any more.
+
+The caller's objects stay the objects botocore made: frameworks check their type
+and read their private attributes. A stream changes its class in place; a body
+gets a tee below it.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from botocore.eventstream import EventStreamBuffer
+
+from bedrock_guard.operations import StreamReader
+
+StreamEnd = Literal["last_word", "end", "error", "closed", "dropped"]
+"""How a stream or body ended: `closed` and `dropped` are the consumer's doing."""
+
+_MAX_BODY_BYTES = 64 * 1024 * 1024
+
+
+class StreamWatch:
+    """
+    What a guarded stream knows: its reader, and whom to tell, once. It holds no stream.
+    """
+
+    __slots__ = ("_tell", "reader")
+
+    def __init__(self, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
+        self.reader = reader
+        self._tell: list[Callable[[StreamEnd], None]] = [tell]
+
+    def end(self, how: StreamEnd) -> None:
+        """
+        Tell how it ended; only the first time.
+        """
+        try:
+            tell = self._tell.pop()  # atomic: the collector may come in another thread
+        except IndexError:
+            return
+        tell(how)
+
+
+def guard_event_stream(stream: Any, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
+    """
+    Make *stream* feed *reader* and tell its end, once; it stays the same object.
+    """
+    watch = StreamWatch(reader, tell)
+    # botocore's generator holds the stream, a cycle that only the collector would free.
+    stream._event_generator.close()
+    stream._event_generator = _pump(stream._raw_stream, watch)
+    stream._bedrock_guard_watch = watch
+    stream.__class__ = _guarded_class(type(stream))
+    weakref.finalize(stream, watch.end, "dropped")
+
+
+def _pump(raw: Any, watch: StreamWatch) -> Iterator[Any]:
+    """
+    As `EventStream._create_raw_event_generator`, but holding no stream.
+    """
+    buffer = EventStreamBuffer()
+    try:
+        for chunk in raw.stream():
+            buffer.add_data(chunk)
+            yield from buffer
+    except GeneratorExit:
+        raise
+    except BaseException:
+        watch.end("error")
+        raise
+    watch.end("end")
+
+
+@functools.cache
+def _guarded_class(base: Any) -> Any:
+    class Guarded(base):  # type: ignore[misc, valid-type]
+        def _parse_event(self, event: Any) -> Any:
+            watch: StreamWatch = self._bedrock_guard_watch
+            try:
+                parsed = super()._parse_event(event)
+            except BaseException:
+                watch.end("error")
+                raise
+            if parsed:
+                watch.reader.feed(parsed, event.payload)
+                if watch.reader.is_last_word:
+                    watch.end("last_word")
+            return parsed
+
+        def close(self) -> None:
+            try:
+                super().close()
+            finally:
+                self._bedrock_guard_watch.end("closed")
+
+    return _named_like(Guarded, base)
+
+
+def _named_like(guarded: Any, base: Any) -> Any:
+    guarded.__name__, guarded.__qualname__ = base.__name__, base.__qualname__
+    guarded.__module__, guarded.__doc__ = base.__module__, base.__doc__
+    return guarded
+
+
+def guard_body(body: Any, tell: Callable[[StreamEnd, bytes], None]) -> None:
+    """
+    Tee what the caller reads of *body*, and tell its end, once; it stays the same object.
+    """
+    expected = body._content_length
+    body._raw_stream = BodyTee(
+        body._raw_stream,
+        tell,
+        int(expected) if expected is not None else None,
+    )
+
+
+class BodyTee:
+    """
+    A raw response that remembers what was read of it.
+
+    Everything else (`closed`, the socket for `set_socket_timeout`, …) is the raw response's own.
+    """
+
+    def __init__(
+        self, raw: Any, tell: Callable[[StreamEnd, bytes], None], expected_bytes: int | None
+    ) -> None:
+        self._raw = raw
+        self._read = bytearray()
+        self._expected_bytes = expected_bytes
+        self._tell = [tell]
+
+    def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
+        """
+        As the raw response's own.
+        """
+        try:
+            data: bytes = self._raw.read(amt, *args, **kwargs)
+        except BaseException:
+            self._end("error")
+            raise
+        self._note(data, at_end=amt is None or (amt > 0 and not data))
+        return data
+
+    def readinto(self, target: Any) -> int:
+        """
+        As the raw response's own.
+        """
+        try:
+            count: int = self._raw.readinto(target)
+        except BaseException:
+            self._end("error")
+            raise
+        self._note(bytes(memoryview(target)[:count]), at_end=not count and len(target) > 0)
+        return count
+
+    def readlines(self) -> list[bytes]:
+        """
+        As the raw response's own.
+        """
+        return self.read().splitlines(keepends=True)
+
+    def close(self) -> None:
+        """
+        As the raw response's own; what was not read is not learned.
+        """
+        try:
+            self._raw.close()
+        finally:
+            self._end("closed")
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self.read(1024):
+            yield chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def __del__(self) -> None:
+        self._end("dropped")
+
+    def _note(self, data: bytes, *, at_end: bool) -> None:
+        if self._tell:
+            self._read += data
+            if at_end or len(self._read) == self._expected_bytes:
+                self._end("end")
+            elif len(self._read) > _MAX_BODY_BYTES:
+                self._end("dropped")
+
+    def _end(self, how: StreamEnd) -> None:
+        try:
+            tell = self._tell.pop()
+        except IndexError:
+            return
+        tell(how, bytes(self._read))

@@ -1,0 +1,290 @@
+"""
+A ledger in this process's memory: for tests, scripts and single workers.
+
+It forgets on exit and is not shared between processes; for either, use
+`sqlite:///`. It keeps the newest `keep_entries` entries and every balance.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import (
+    Balance,
+    Clock,
+    EntryFilter,
+    LedgerKey,
+    Line,
+    OnExpiry,
+    Refusal,
+    RefusedLine,
+    Reservation,
+    Settled,
+    SweepReport,
+)
+from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
+from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers.url import read_url
+
+KEEP_ENTRIES: Final = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class _Account:
+    spent: int = 0
+    pending: int = 0
+    calls: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """
+    One reservation, or one recorded entry, which has no lines.
+    """
+
+    sequence: int
+    state: books.State
+    entry: Entry | None
+    lines: tuple[Line, ...] = ()
+    accounts: list[_Account] = field(default_factory=list)
+    booked: books.Booked = ()
+    expires_at_s: float = 0.0
+    on_expiry: OnExpiry = "charge"
+
+
+class MemoryLedger:
+    """
+    One lock around dictionaries of integers.
+    """
+
+    blocking = False
+
+    def __init__(self, *, clock: Clock, keep_entries: int = KEEP_ENTRIES) -> None:
+        self._clock = clock
+        self._keep_entries = keep_entries
+        self._lock = threading.Lock()
+        self._accounts: dict[LedgerKey, _Account] = {}
+        self._open: dict[str, _Call] = {}
+        self._ended: OrderedDict[str, _Call] = OrderedDict()
+        self._sequence = 0
+        self._is_closed = False
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock) -> Self:
+        """
+        A new, empty ledger: the same URL twice is two of them.
+        """
+        location, given = read_url(url, {"keep_entries": ()})
+        if location:
+            raise ConfigurationError(f"{url!r}: a ledger in memory has no name; write memory://.")
+        return cls(clock=clock, keep_entries=int(given.get("keep_entries", KEEP_ENTRIES)))
+
+    def reserve(
+        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
+    ) -> Reservation | Refusal:
+        """
+        Hold every line, or none.
+        """
+        wanted = books.merge(lines)
+        expires_at_s = self._clock() + hold_s
+        with self._lock:
+            known = self._known(entry.id)
+            if known is not None:
+                return _reservation(entry.id, known)
+            accounts = self._hold(wanted)
+            if isinstance(accounts, Refusal):
+                return accounts
+            self._sequence += 1
+            self._open[entry.id] = _Call(
+                self._sequence, "pending", entry, wanted, accounts, (), expires_at_s, on_expiry
+            )
+        return Reservation(entry.id, wanted, expires_at_s)
+
+    def extend(
+        self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
+    ) -> Reservation | Refusal:
+        """
+        Hold more money, for longer, or both: all of it or none.
+        """
+        more = books.merge(lines)
+        with self._lock:
+            call = self._open.get(reservation.id)
+            if call is None:
+                ended = self._known(reservation.id)
+                raise books.already(reservation.id, ended.state) if ended else books.unknown(reservation.id)
+            together = books.merge((*call.lines, *more))
+            accounts = self._hold(more)
+            if isinstance(accounts, Refusal):
+                return accounts
+            for account in accounts:
+                account.calls -= account in call.accounts  # the call is counted there already
+            call.lines, call.accounts = together, [self._accounts[line.key] for line in together]
+            if hold_s is not None:
+                call.expires_at_s = max(call.expires_at_s, self._clock() + hold_s)
+            return _reservation(reservation.id, call)
+
+    def settle(self, reservation: Reservation, amounts: Mapping[LedgerKey, int], entry: Entry) -> Settled:
+        """
+        Turn a reservation into spend, at what the call did cost.
+        """
+        return self._end(reservation.id, "settled", amounts, entry)
+
+    def release(self, reservation: Reservation, entry: Entry | None = None) -> Settled:
+        """
+        Give back everything that is held; without an *entry*, the call leaves none.
+        """
+        return self._end(reservation.id, "released", {}, entry)
+
+    def record(self, entry: Entry) -> None:
+        """
+        Keep an entry without money, or add to the count of the one that has its id.
+        """
+        with self._lock:
+            known = self._known(entry.id)
+            if known is None:
+                self._sequence += 1
+                self._keep(entry.id, _Call(self._sequence, "recorded", entry))
+            elif known.entry is not None:
+                known.entry = replace(known.entry, count=known.entry.count + entry.count)
+
+    def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
+        """
+        One balance for each of *keys*, zeros where there is none; all that there are for None.
+        """
+        with self._lock:
+            self._check_open()
+            accounts = self._accounts
+            found = [(key, accounts.get(key)) for key in (sorted(accounts) if keys is None else keys)]
+            return [Balance(key, one.spent, one.pending) if one else Balance(key) for key, one in found]
+
+    def entries(
+        self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
+    ) -> tuple[list[Entry], str | None]:
+        """
+        At most *limit* entries, newest first; open calls only with `outcome="pending"`.
+        """
+        before = books.read_cursor(after)
+        with self._lock:
+            self._check_open()
+            calls = (self._open if where.outcome == "pending" else self._ended).values()
+            rows = [(call.entry.at_s, call.sequence, call.entry) for call in calls if call.entry is not None]
+        # Newest first by the time of the call; `sequence` tells calls of the same moment apart.
+        rows = [row for row in rows if row[:2] < before and where.admits(row[2])]
+        rows.sort(key=lambda row: row[:2], reverse=True)
+        page = rows[:limit]
+        return [row[2] for row in page], books.write_cursor(*page[-1][:2]) if len(rows) > limit else None
+
+    def sweep(self, *, now: float, limit: int = 500) -> SweepReport:
+        """
+        End the reservations whose time is over, each by its own `on_expiry`.
+        """
+        count = {"charge": 0, "release": 0}
+        with self._lock:
+            self._check_open()
+            due = sorted((call.expires_at_s, id_) for id_, call in self._open.items() if call.expires_at_s <= now)
+            for _, id_ in due[:limit]:
+                call = self._open[id_]
+                entry = books.expired_entry(call.entry, call.on_expiry) if call.entry else None
+                self._book(call, call.lines, books.expired_amounts(call.lines, call.on_expiry))
+                self._finish(id_, call, "expired", entry)
+                count[call.on_expiry] += 1
+        return SweepReport(charged=count["charge"], released=count["release"])
+
+    def close(self) -> None:
+        """
+        Refuse what comes later; there is nothing to give back.
+        """
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise LedgerUnavailable("The ledger in memory is closed.")
+
+    def _known(self, reservation_id: str) -> _Call | None:
+        self._check_open()
+        return self._open.get(reservation_id) or self._ended.get(reservation_id)
+
+    def _hold(self, lines: tuple[Line, ...]) -> list[_Account] | Refusal:
+        """
+        Add *lines* to what is pending, unless one does not fit.
+        """
+        accounts = []
+        for line in lines:
+            account = self._accounts.get(line.key) or _Account()
+            limit = books.MAX_AMOUNT if line.limit is None else line.limit
+            if account.spent + account.pending + line.amount > limit:
+                return self._refusal(lines)
+            accounts.append(account)
+        for line, account in zip(lines, accounts, strict=True):
+            if not account.calls:  # perhaps new; a refused line must leave no balance behind
+                self._accounts[line.key] = account
+            account.pending += line.amount
+            account.calls += 1
+        return accounts
+
+    def _refusal(self, lines: tuple[Line, ...]) -> Refusal:
+        refused = []
+        for line in lines:
+            account = self._accounts.get(line.key) or _Account()
+            used = account.spent + account.pending + line.amount
+            if line.limit is None and used > books.MAX_AMOUNT:
+                raise books.uncountable(line.key, used)
+            if line.limit is not None and used > line.limit:
+                refused.append(RefusedLine(line, account.spent, account.pending, account.calls))
+        return Refusal(tuple(refused))
+
+    def _end(
+        self,
+        reservation_id: str,
+        end: books.State,
+        amounts: Mapping[LedgerKey, int],
+        entry: Entry | None,
+    ) -> Settled:
+        with self._lock:
+            call = self._known(reservation_id)
+            if call is None:
+                raise books.unknown(reservation_id)
+            lines, booked, is_overrun = books.align(call.lines, amounts)
+            how = books.how_ends(reservation_id, call.state, end, is_same=booked == call.booked)
+            if how != "replayed":
+                self._book(call, lines, booked)
+                self._finish(reservation_id, call, end, entry)
+        return books.SETTLED[how, is_overrun]
+
+    def _book(self, call: _Call, lines: tuple[Line, ...], booked: books.Booked) -> None:
+        """
+        Spend *booked* on *lines*, in place of what the call holds or has spent.
+        """
+        is_open = call.state == "pending"
+        for line in lines[len(call.accounts) :]:  # keys that were never reserved
+            account = self._accounts.setdefault(line.key, _Account())
+            account.calls += is_open
+            call.accounts.append(account)
+        before = call.booked + (0,) * (len(lines) - len(call.booked))
+        for line, account, new, old in zip(lines, call.accounts, booked, before, strict=True):
+            account.spent += new - old
+            if is_open:
+                account.pending -= line.amount
+                account.calls -= 1
+        call.lines, call.booked = lines, booked
+
+    def _finish(self, reservation_id: str, call: _Call, state: books.State, entry: Entry | None) -> None:
+        call.state, call.entry = state, entry
+        if self._open.pop(reservation_id, None) is not None:
+            self._keep(reservation_id, call)
+
+    def _keep(self, entry_id: str, call: _Call) -> None:
+        self._ended[entry_id] = call
+        if len(self._ended) > self._keep_entries:
+            self._ended.popitem(last=False)
+
+
+def _reservation(reservation_id: str, call: _Call) -> Reservation:
+    if call.state == "recorded":
+        raise books.already(reservation_id, call.state)
+    return Reservation(reservation_id, call.lines, call.expires_at_s)

@@ -1,0 +1,132 @@
+"""
+The tables of a SQLite ledger, and every statement that is run on them.
+
+`reservation` holds what is open, a handful of rows; `entry` is the journal of
+what ended. The balances change in the same transaction as either.
+
+Schema N is read and written by N - 1 too, so a rolling deploy never stops the
+old processes: add columns with defaults, never change what one means.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# "bGrd": tells our files from other programs' databases, which are left alone.
+APPLICATION_ID: Final = 0x62477264
+SCHEMA: Final = 1
+NEWEST_USABLE: Final = SCHEMA + 1
+OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
+
+CREATE: Final = f"""
+BEGIN IMMEDIATE;
+
+CREATE TABLE balance (
+    budget TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    per TEXT NOT NULL,              -- JSON: [[tag, value], ...]
+    window_start INTEGER NOT NULL,
+    spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    pending INTEGER NOT NULL DEFAULT 0 CHECK (pending >= 0),
+    pending_calls INTEGER NOT NULL DEFAULT 0 CHECK (pending_calls >= 0),
+    PRIMARY KEY (budget, rule, per, window_start)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE reservation (
+    id TEXT NOT NULL PRIMARY KEY,
+    at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    on_expiry TEXT NOT NULL,
+    lines TEXT NOT NULL,            -- JSON: [[budget, rule, per, window_start, limit, amount], ...]
+    entry TEXT NOT NULL             -- JSON: the open entry, for whoever sweeps
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE entry (
+    seq INTEGER PRIMARY KEY,        -- tells calls of the same moment apart
+    id TEXT NOT NULL UNIQUE,
+    at REAL NOT NULL,
+    state TEXT NOT NULL,            -- settled, released, expired, recorded
+    expires_at REAL,
+    lines TEXT,                     -- as they were reserved; none for a recorded entry
+    booked TEXT,                    -- JSON: what was spent on each line
+    count INTEGER NOT NULL DEFAULT 1,
+    entry TEXT                      -- JSON; none for a call that left no entry
+) STRICT;
+
+CREATE INDEX entry_at ON entry (at);
+
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA};
+COMMIT;
+"""
+
+# No row changed: the line does not fit, or there is no such balance yet. Counting changed
+# rows is half the price of RETURNING, and a balance that is there is the common case.
+HOLD: Final = """
+UPDATE balance SET pending = pending + ?5, pending_calls = pending_calls + ?6
+WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4 AND spent + pending + ?5 <= ?7
+"""
+# The balance was not there: all that is held is ours.
+HOLD_FIRST: Final = """
+INSERT INTO balance (budget, rule, per, window_start, pending, pending_calls)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?5 <= ?7
+ON CONFLICT DO NOTHING
+"""
+BOOK: Final = """
+INSERT INTO balance (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT DO UPDATE SET spent = spent + ?5, pending = pending - ?6, pending_calls = pending_calls - ?7
+"""
+BALANCE: Final = """
+SELECT spent, pending, pending_calls FROM balance
+WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4
+"""
+BALANCES: Final = """
+SELECT budget, rule, per, window_start, spent, pending FROM balance
+ORDER BY budget, rule, per, window_start
+"""
+
+OPEN: Final = """
+INSERT INTO reservation (id, at, expires_at, on_expiry, lines, entry)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM entry WHERE id = ?1)
+ON CONFLICT DO NOTHING
+"""
+EXTEND: Final = "UPDATE reservation SET lines = ?2, expires_at = ?3 WHERE id = ?1"
+TAKE: Final = "DELETE FROM reservation WHERE id = ?1"
+FIND: Final = """
+SELECT 'pending', lines, NULL, expires_at FROM reservation WHERE id = ?1
+UNION ALL
+SELECT state, lines, booked, expires_at FROM entry WHERE id = ?1
+LIMIT 1
+"""
+DUE: Final = """
+SELECT id, lines, on_expiry, entry FROM reservation WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2
+"""
+
+# In conflict with an expired call that is settled after all.
+END: Final = """
+INSERT INTO entry (id, at, state, expires_at, lines, booked, entry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT (id) DO UPDATE
+SET state = excluded.state, lines = excluded.lines, booked = excluded.booked, entry = excluded.entry
+"""
+RECORD: Final = """
+INSERT INTO entry (id, at, state, count, entry) VALUES (?1, ?2, 'recorded', ?3, ?4)
+ON CONFLICT (id) DO UPDATE SET count = count + excluded.count
+"""
+
+# The names of an entry that a filter may ask for, and `EntryFilter` has.
+_FILTERED: Final = ("outcome", "operation", "model", "model_id", "family", "region", "basis")
+_WHERE: Final = "\n".join(
+    f"AND (:{name} IS NULL OR json_extract(entry, '$.{name}') = :{name})" for name in _FILTERED
+)
+_PAGE: Final = f"""
+WHERE at >= :since AND at < :until AND (at, seq) < (:before_at, :before_seq) AND entry IS NOT NULL
+{_WHERE}
+AND NOT EXISTS (
+    SELECT 1 FROM json_each(:tags) AS wanted
+    WHERE wanted.value IS NOT (
+        SELECT tag.value FROM json_each(entry, '$.tags') AS tag WHERE tag.key = wanted.key
+    )
+)
+ORDER BY at DESC, seq DESC LIMIT :limit
+"""
+ENTRIES: Final = f"SELECT at, seq, count, entry FROM entry {_PAGE}"  # noqa: S608 - our own constants

@@ -1,0 +1,251 @@
+"""
+The story of one call: open, extend, settle or release. Every `if` of it is here.
+
+    open      bound it, price the bound, find the budgets, reserve, or refuse
+    rebound   what is about to be sent is not what was bounded: hold the difference
+    retry     the answer to an attempt was lost: hold another, or refuse to send again
+    end       charge what AWS reported, the estimate where it reported nothing, or
+              release what never left
+
+It knows neither botocore's events nor which ledger it talks to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from bedrock_guard.budgets.refusing import record_refusal, refuse
+from bedrock_guard.context import Tally, current_scope
+from bedrock_guard.domain.budget import REQUESTS, amount_of
+from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.entry import Attempt, Basis, Entry, Outcome
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Reservation, SweepReport
+from bedrock_guard.domain.usage import UsageReport, add
+from bedrock_guard.errors import BudgetExceeded, GuardError
+from bedrock_guard.planning import Plan, Planner
+
+log = logging.getLogger("bedrock_guard")
+
+_SWEEP_EVERY_S: Final = 60.0
+_WEAKEST: Final[tuple[Basis, ...]] = ("expired", "estimated", "reported")
+# Of several attempts, the first of these that occurs names the call's outcome.
+_OUTCOMES: Final[tuple[Outcome, ...]] = ("answered", "abandoned", "lost", "rejected")
+
+
+class OpenCall:
+    """
+    A call that holds money, until it is ended, once.
+    """
+
+    __slots__ = ("_unended", "entry", "plan", "reservation", "started_s", "tallies")
+
+    def __init__(
+        self, plan: Plan, entry: Entry, reservation: Reservation, tallies: tuple[Tally, ...]
+    ) -> None:
+        self.plan = plan
+        self.entry = entry
+        self.reservation = reservation
+        self.tallies = tallies
+        self._unended = [True]
+
+    def take_end(self) -> bool:
+        """
+        True for the first of all who want to end this call, in whatever thread.
+        """
+        try:
+            return self._unended.pop()  # atomic; a stream may end in the collector's thread
+        except IndexError:
+            return False
+
+
+class Pipeline:
+    """
+    The steps of one guard, in order.
+    """
+
+    def __init__(
+        self,
+        *,
+        planner: Planner,
+        ledger: Ledger,
+        clock: Clock,
+        new_id: Callable[[], str],
+    ) -> None:
+        self.planner = planner
+        self.settings = planner.settings
+        self.ledger = ledger
+        self.clock = clock
+        self._new_id = new_id
+        self._sweeps_at = clock() + _SWEEP_EVERY_S
+
+    def open(self, call: Call, *, hold_s: float) -> OpenCall:
+        """
+        Hold the most that *call* can cost, in every budget it counts towards.
+
+        Raises:
+            BudgetExceeded: It does not fit; nothing is held.
+            UnpricedModel: It cannot be priced.
+            LedgerUnavailable: The ledger cannot tell whether it fits.
+        """
+        now = self.clock()
+        plan = self.planner.plan(call, now)
+        entry = _open_entry(self._new_id(), now, plan)
+        answer = self.ledger.reserve(
+            plan.lines(), entry=entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
+        )
+        if isinstance(answer, Refusal):
+            raise self._refused(plan, entry, answer, now=now)
+        return OpenCall(plan, entry, answer, current_scope().tallies)
+
+    def rebound(self, opened: OpenCall, call: Call) -> None:
+        """
+        Hold what *call*, as it is about to be sent, can cost beyond what was held for it.
+
+        Raises:
+            BudgetExceeded: The difference does not fit.
+        """
+        now = self.clock()
+        plan = self.planner.plan(call, now)
+        entry = _open_entry(opened.entry.id, opened.entry.at_s, plan)
+        held = {line.key: line.amount for line in opened.reservation.lines}
+        more = [replace(line, amount=max(0, line.amount - held.get(line.key, 0))) for line in plan.lines()]
+        answer = self.ledger.extend(opened.reservation, more)
+        if isinstance(answer, Refusal):
+            raise self._refused(plan, entry, answer, now=now)
+        opened.reservation, opened.plan, opened.entry = answer, plan, entry
+
+    def retry(self, opened: OpenCall) -> None:
+        """
+        Hold one more attempt: the one before may have been billed, and this one will be.
+
+        Raises:
+            BudgetExceeded: The budgets cannot pay for both.
+        """
+        if self.settings.on_lost_reply == "release":
+            return
+        plan = opened.plan
+        units = {match.key: match.unit for match in plan.matches}
+        lines = [line for line in plan.lines() if units[line.key] != REQUESTS]
+        answer = self.ledger.extend(opened.reservation, lines)
+        if isinstance(answer, Refusal):
+            raise self._refused(plan, opened.entry, answer, now=self.clock(), is_retry=True)
+        opened.reservation = answer
+
+    def end(self, opened: OpenCall, attempts: Sequence[Attempt], report: UsageReport | None) -> Entry | None:
+        """
+        End *opened* at the sum of its *attempts*; *report* is what AWS said of the last.
+
+        Returns the entry that was written, or None when the call had ended
+        before. A ledger that fails here keeps the hold until it expires: the
+        reply has been paid for, and the caller gets it.
+        """
+        if not opened.take_end():
+            return None
+        entry = self._closed_entry(opened, attempts, report)
+        try:
+            if entry.outcome == "not_sent":
+                self.ledger.release(opened.reservation, entry)
+            else:
+                self.ledger.settle(opened.reservation, _amounts(opened.plan, entry), entry)
+        except GuardError as error:
+            log.warning("Call %s could not be settled; its hold stays until it expires: %s", entry.id, error)
+        else:
+            self._sweep_now_and_then()
+        for tally in opened.tallies:
+            tally.count(entry)
+        return entry
+
+    def sweep_all(self) -> SweepReport:
+        """
+        End every reservation whose process is taken for dead.
+        """
+        charged = released = 0
+        while True:
+            report = self.ledger.sweep(now=self.clock())
+            charged, released = charged + report.charged, released + report.released
+            if not (report.charged or report.released):
+                return SweepReport(charged, released)
+
+    def _sweep_now_and_then(self) -> None:
+        now = self.clock()
+        if now >= self._sweeps_at:
+            self._sweeps_at = now + _SWEEP_EVERY_S
+            self.ledger.sweep(now=now)
+
+    def _refused(
+        self, plan: Plan, entry: Entry, refusal: Refusal, *, now: float, is_retry: bool = False
+    ) -> BudgetExceeded:
+        record_refusal(self.ledger, entry, refusal.lines[0].line.key)
+        return refuse(
+            refusal,
+            matches=plan.matches,
+            entry=entry,
+            output=self.planner.output(plan),
+            zone=self.planner.matcher.zone,
+            now=now,
+            is_retry=is_retry,
+        )
+
+    def _charge(self, plan: Plan, attempt: Attempt, report: UsageReport | None, money: int | None) -> Attempt:
+        """
+        *attempt* with what it is charged: *money* as reported, or the estimate where money may be gone.
+        """
+        if attempt.outcome in ("not_sent", "rejected"):
+            return attempt
+        if attempt.outcome == "answered" and report is not None:
+            return replace(attempt, usage=report.usage, cost_nanousd=money)
+        if attempt.outcome == "lost" and self.settings.on_lost_reply == "release":
+            return replace(attempt, basis="estimated")
+        return replace(attempt, usage=plan.worst, cost_nanousd=plan.nanousd, basis="estimated")
+
+    def _closed_entry(
+        self, opened: OpenCall, attempts: Sequence[Attempt], report: UsageReport | None
+    ) -> Entry:
+        money, priced = (None, "list") if report is None else self.planner.cost(opened.plan, report)
+        charged = [self._charge(opened.plan, attempt, report, money) for attempt in attempts]
+        outcomes = [attempt.outcome for attempt in charged]
+        costs = [attempt.cost_nanousd for attempt in charged]
+        bases = {attempt.basis for attempt in charged}
+        return replace(
+            opened.entry,
+            outcome=next((outcome for outcome in _OUTCOMES if outcome in outcomes), "not_sent"),
+            usage=charged[0].usage if len(charged) == 1 else add(attempt.usage for attempt in charged),
+            reported_usage=None if report is None else report.usage,
+            cost_nanousd=None if None in costs else sum(cost or 0 for cost in costs),
+            basis=next((basis for basis in _WEAKEST if basis in bases), "reported"),
+            priced=priced,
+            service_tier=(report and report.service_tier) or opened.entry.service_tier,
+            latency=(report and report.latency) or opened.entry.latency,
+            attempts=tuple(charged),
+            duration_ms=max(0, round((self.clock() - opened.entry.at_s) * 1000)),
+        )
+
+
+def _open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
+    call = plan.call
+    return Entry(
+        id=entry_id,
+        at_s=now,
+        operation=call.operation,
+        model_id=call.model.model_id,
+        model=call.model.model,
+        family=call.family,
+        region=call.region,
+        service_tier=call.service_tier,
+        latency=call.latency,
+        tags=plan.tags,
+        usage=plan.worst,
+        basis="estimated",
+        cost_nanousd=plan.nanousd,
+        estimated_cost_nanousd=plan.nanousd,
+    )
+
+
+def _amounts(plan: Plan, entry: Entry) -> dict[LedgerKey, int]:
+    return {
+        match.key: amount_of(match.unit, nanousd=entry.cost_nanousd or 0, usage=entry.usage)
+        for match in plan.matches
+    }

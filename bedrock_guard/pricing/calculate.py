@@ -1,0 +1,79 @@
+"""
+Usage x unit prices -> cost: integers only, rounded up once.
+
+The whole call is priced in one band, by all tokens sent, cached or not. A meter
+that was used and has no price is never free: it raises, or is charged at a
+dearest price that the caller hands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bedrock_guard.domain.cost import Charge, Cost, PriceBasis, round_up
+from bedrock_guard.domain.usage import Usage, total_input
+from bedrock_guard.errors import UnpricedModel
+from bedrock_guard.pricing.unit_prices import UnitPrices
+
+
+def nanousd(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None) -> tuple[int, PriceBasis]:
+    """
+    What *usage* costs, and whether at its own prices: `cost` without its lines.
+
+    Raises:
+        UnpricedModel: As `cost`.
+    """
+    rates = _rates(usage, prices)
+    steps = 0
+    try:
+        for meter, quantity in usage.items():
+            if quantity > 0:
+                steps += quantity * rates[meter]
+    except KeyError:
+        bounded = cost(usage, prices, dearest=dearest)
+        return bounded.nanousd, bounded.priced
+    return round_up(steps), "list"
+
+
+def cost(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None) -> Cost:
+    """
+    What *usage* costs, line by line; a meter of which nothing was used has none.
+
+    Raises:
+        UnpricedModel: A used meter has no price, not in *dearest* either.
+    """
+    rates = _rates(usage, prices)
+    bounds = {} if dearest is None else _rates(usage, dearest)
+    charges: list[Charge] = []
+    priced: PriceBasis = "list"
+    for meter, quantity in usage.items():
+        if quantity <= 0:
+            continue
+        rate = rates.get(meter)
+        if rate is None:
+            rate, priced = _bound(meter, bounds, prices), "upper_bound"
+        charges.append(Charge(meter, quantity, rate))
+    steps = sum(charge.quantity * charge.unit_price for charge in charges)
+    return Cost(round_up(steps), tuple(charges), priced)
+
+
+def _rates(usage: Usage, prices: UnitPrices) -> Mapping[str, int]:
+    bands = prices.bands
+    # All quantities together are quicker to add than the input meters, and not less.
+    if len(bands) == 1 or sum(usage.values()) <= bands[1].above_input_tokens:
+        return bands[0].prices
+    tokens = total_input(usage)
+    return next(
+        band for band in reversed(bands) if tokens > band.above_input_tokens or band is bands[0]
+    ).prices
+
+
+def _bound(meter: str, bounds: Mapping[str, int], prices: UnitPrices) -> int:
+    rate = bounds.get(meter)
+    if rate is None:
+        raise UnpricedModel(
+            f"No price for {meter} of {prices.model!r} in {prices.region or 'any region'}, "
+            f"tier {prices.service_tier}.\n"
+            'Set on_unpriced = "allow" or "upper_bound" to let such calls pass.'
+        )
+    return rate

@@ -1,0 +1,85 @@
+"""
+Where a call is priced: the places of the list that it could be billed at.
+
+A place is a geography (`"global"`, `"us"`, `"in-region"`) or a region with prices
+of its own. Where the list leaves a choice, all that could apply are returned,
+and the dearest counts: AWS prices geographies and the regions in them together,
+and tables that give a bare id the price of its global profile are wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+IN_REGION: Final = "in-region"
+GLOBAL: Final = "global"
+US_GOV: Final = "us-gov"
+
+# Longest first: the first that fits counts.
+_GEOGRAPHIES: Final[dict[str, tuple[str, ...]]] = {
+    "ap-northeast-": ("apac", "jp"),
+    "ap-southeast-": ("apac", "au"),
+    "ap-south-": ("apac", "in"),
+    "ap-": ("apac",),
+    "ca-": ("ca", "us"),
+    "eu-": ("eu",),
+    "us-gov-": (US_GOV,),
+    "us-": ("us",),
+}
+_REGION: Final = re.compile(r"[a-z]+(?:-[a-z]+)+-[0-9]+")
+# The list's price for "any region" is that of these.
+_HOME: Final = re.compile(r"us-(?:east|west)-[0-9]")
+# These partitions bill in euros and yuan: a price in USD would be wrong by the exchange rate.
+_NOT_USD: Final = ("cn-", "eusc-")
+
+
+def is_region(place: str) -> bool:
+    """
+    Whether a place is a region, not a geography.
+    """
+    return _REGION.fullmatch(place) is not None
+
+
+def is_priced_in_usd(region: str | None) -> bool:
+    """
+    Whether AWS bills in US dollars there.
+    """
+    return not (region or "").startswith(_NOT_USD)
+
+
+def is_us_gov(place: str | None) -> bool:
+    """
+    Whether a geography or region is of the AWS GovCloud (US) partition.
+    """
+    return (place or "").startswith(US_GOV)
+
+
+def find_places(listed: Collection[str], geography: str, region: str | None) -> tuple[str, ...]:
+    """
+    The places among *listed* that a call could be billed at; all of them where nothing tells.
+    """
+    if geography == IN_REGION:
+        return _in_region(listed, region) or tuple(sorted(listed))
+    if geography in listed:
+        return (geography,)
+    geographies = {place for place in listed if not is_region(place)}
+    return tuple(sorted({*geographies, *_in_region(listed, region)}))
+
+
+def _in_region(listed: Collection[str], region: str | None) -> tuple[str, ...]:
+    if not region:
+        return tuple(sorted(place for place in listed if place != GLOBAL))
+    if region in listed:
+        return (region,)
+    near = tuple(place for place in (IN_REGION, *_geographies_of(region)) if place in listed)
+    if near and _HOME.fullmatch(region):
+        return near
+    # A region without a row is not cheaper than the dearest that has one, as far as anyone can tell.
+    others = (place for place in listed if is_region(place) and is_us_gov(place) == is_us_gov(region))
+    return (*near, *sorted(others))
+
+
+def _geographies_of(region: str) -> tuple[str, ...]:
+    return next((found for prefix, found in _GEOGRAPHIES.items() if region.startswith(prefix)), ())

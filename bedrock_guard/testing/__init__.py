@@ -1,0 +1,3 @@
+"""
+Tools for testing code that spends money on Bedrock, without spending any.
+"""

@@ -1,0 +1,206 @@
+"""
+The operations of the loopback Bedrock: what each reads, and how it answers.
+
+To add one: write a `read` and an `answer`, and add its line to `OPERATIONS`
+under the end of its path.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bedrock_guard.testing.loopback import converse
+from bedrock_guard.testing.loopback.content import Content, Event
+from bedrock_guard.testing.loopback.dialects import Dialect, dialect_of
+from bedrock_guard.testing.loopback.generation import Generation, Usage
+from bedrock_guard.testing.loopback.prompt import Body, Prompt, at
+
+_CHARACTERS_PER_TEXT_UNIT: Final = 1000
+_COUNT_HEADER: Final = "x-amzn-bedrock-{}-token-count"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """
+    A request, parsed.
+
+    Attributes:
+        model_id: As the caller gave it, percent-decoding done.
+        headers: By lower-case name.
+    """
+
+    model_id: str
+    headers: Mapping[str, str]
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """
+    One operation.
+
+    Attributes:
+        served_as: Service tier and latency the caller asked for.
+        resource: What its path begins with.
+        billed: Whether it costs money; others leave bill, cache and script alone.
+    """
+
+    name: str
+    read: Callable[[Asked], Prompt]
+    answer: Callable[[Generation], Content]
+    served_as: Callable[[Asked], tuple[str | None, str | None]]
+    resource: str = "model"
+    billed: bool = True
+
+
+def parse(raw: bytes) -> Body:
+    """
+    A JSON object.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    body = json.loads(raw)
+    if not isinstance(body, dict):
+        message = "Malformed input request, please reformat your input and try again."
+        raise ValueError(message)  # noqa: TRY004 - like any other malformed body
+    return body
+
+
+def _read_converse(asked: Asked) -> Prompt:
+    return converse.read(asked.body)
+
+
+def _answer_converse(generation: Generation) -> Content:
+    return Content(document=converse.reply(generation))
+
+
+def _answer_converse_stream(generation: Generation) -> Content:
+    return Content(events=tuple(Event(name, document) for name, document in converse.events(generation)))
+
+
+def _converse_served_as(asked: Asked) -> tuple[str | None, str | None]:
+    tier = at(asked.body, ("serviceTier", "type"))
+    latency = at(asked.body, ("performanceConfig", "latency"))
+    return (tier if isinstance(tier, str) else None, latency if isinstance(latency, str) else None)
+
+
+def _read_invoke(asked: Asked) -> Prompt:
+    return dialect_of(asked.model_id, asked.body).read(asked.body)
+
+
+def _answer_invoke(generation: Generation) -> Content:
+    dialect = dialect_of(generation.model_id, generation.body)
+    counts = _count_headers(generation.usage, dialect)
+    latency = {"x-amzn-bedrock-invocation-latency": str(generation.latency_ms)}
+    headers = {**counts, **latency, **_served_headers(generation)}
+    return Content(headers, dialect.reply(generation))
+
+
+def _answer_invoke_stream(generation: Generation) -> Content:
+    dialect = dialect_of(generation.model_id, generation.body)
+    chunks = list(dialect.chunks(generation))
+    chunks[-1] = {**chunks[-1], "amazon-bedrock-invocationMetrics": _metrics(generation, dialect)}
+    headers = {"x-amzn-bedrock-content-type": "application/json", **_served_headers(generation)}
+    return Content(headers, events=tuple(Event("chunk", chunk) for chunk in chunks))
+
+
+def _invoke_served_as(asked: Asked) -> tuple[str | None, str | None]:
+    headers = asked.headers
+    return (
+        headers.get("x-amzn-bedrock-service-tier"),
+        headers.get("x-amzn-bedrock-performanceconfig-latency"),
+    )
+
+
+def _count_headers(usage: Usage, dialect: Dialect) -> dict[str, str]:
+    counts = {"input": usage.input_tokens}
+    if dialect.writes:
+        counts["output"] = usage.output_tokens
+    if dialect.caches or usage.caches:
+        counts["cache-read-input"] = usage.cache_read_input_tokens
+        counts["cache-write-input"] = usage.cache_write_input_tokens
+    return {_COUNT_HEADER.format(name): str(count) for name, count in counts.items()}
+
+
+def _served_headers(generation: Generation) -> dict[str, str]:
+    served = {
+        "x-amzn-bedrock-service-tier": generation.service_tier,
+        "x-amzn-bedrock-performanceconfig-latency": generation.latency,
+    }
+    return {name: value for name, value in served.items() if value is not None}
+
+
+def _metrics(generation: Generation, dialect: Dialect) -> dict[str, int]:
+    usage = generation.usage
+    metrics = {
+        "inputTokenCount": usage.input_tokens,
+        "outputTokenCount": usage.output_tokens,
+        "invocationLatency": generation.latency_ms,
+        "firstByteLatency": 1,
+    }
+    if dialect.caches or usage.caches:
+        metrics["cacheReadInputTokenCount"] = usage.cache_read_input_tokens
+        metrics["cacheWriteInputTokenCount"] = usage.cache_write_input_tokens
+    return metrics
+
+
+def _read_count(asked: Asked) -> Prompt:
+    conversation = at(asked.body, ("input", "converse"))
+    if isinstance(conversation, Mapping):
+        return converse.read(conversation)
+    body = parse(b64decode(str(at(asked.body, ("input", "invokeModel", "body")))))
+    return dialect_of(asked.model_id, body).read(body)
+
+
+def _answer_count(generation: Generation) -> Content:
+    return Content(document={"inputTokens": generation.usage.input_tokens})
+
+
+def _read_guardrail(asked: Asked) -> Prompt:
+    blocks = asked.body.get("content")
+    texts = [at(block, ("text", "text")) for block in blocks] if isinstance(blocks, list) else []
+    characters = sum(len(text) for text in texts if isinstance(text, str))
+    units = -(-characters // _CHARACTERS_PER_TEXT_UNIT)
+    return Prompt(writes=False, guardrail_text_units=units)
+
+
+def _answer_guardrail(generation: Generation) -> Content:
+    units = generation.usage.guardrail_text_units
+    usage = {
+        "topicPolicyUnits": units,
+        "contentPolicyUnits": units,
+        "wordPolicyUnits": 0,
+        "sensitiveInformationPolicyUnits": units,
+        "sensitiveInformationPolicyFreeUnits": 0,
+        "contextualGroundingPolicyUnits": 0,
+        "contentPolicyImageUnits": 0,
+        "automatedReasoningPolicyUnits": 0,
+        "automatedReasoningPolicies": 0,
+    }
+    return Content(document={"usage": usage, "action": "NONE", "outputs": [], "assessments": []})
+
+
+def _as_nobody(_asked: Asked) -> tuple[str | None, str | None]:
+    return None, None
+
+
+# By the end of the path: /model/ID/converse, /guardrail/ID/version/V/apply.
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "converse": Operation("Converse", _read_converse, _answer_converse, _converse_served_as),
+    "converse-stream": Operation(
+        "ConverseStream", _read_converse, _answer_converse_stream, _converse_served_as
+    ),
+    "invoke": Operation("InvokeModel", _read_invoke, _answer_invoke, _invoke_served_as),
+    "invoke-with-response-stream": Operation(
+        "InvokeModelWithResponseStream", _read_invoke, _answer_invoke_stream, _invoke_served_as
+    ),
+    "count-tokens": Operation("CountTokens", _read_count, _answer_count, _as_nobody, billed=False),
+    "apply": Operation(
+        "ApplyGuardrail", _read_guardrail, _answer_guardrail, _as_nobody, resource="guardrail"
+    ),
+}

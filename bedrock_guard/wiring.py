@@ -1,0 +1,307 @@
+"""
+Guard: settings in, working parts out.
+
+The only module that knows which ledger, price list and configuration are used.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.config.load import Resolved, resolve
+from bedrock_guard.context import check_tags
+from bedrock_guard.domain.budget import Budget, in_api_units
+from bedrock_guard.domain.cost import Cost
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import Balance, Clock, EntryFilter, Ledger, SweepReport, read_all_entries
+from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.domain.usage import Usage
+from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.hooks import aio, events, sessions
+from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.operations import OPERATIONS, Free
+from bedrock_guard.pipeline import Pipeline
+from bedrock_guard.planning import Estimate, Planner, as_estimate
+from bedrock_guard.pricing.calculate import cost
+from bedrock_guard.pricing.price_list import PriceList
+
+if TYPE_CHECKING:
+    from bedrock_guard.domain.settings import Settings
+
+ClientT = TypeVar("ClientT")
+SessionT = TypeVar("SessionT")
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatus:
+    """
+    One balance of a budget, in its current window.
+
+    Attributes:
+        budget: The budget's name.
+        per: The tag values of the balance, sorted; empty when the budget keeps one.
+        unit: `"USD"`, or what is counted.
+        limit, spent, pending, remaining: USD as `Decimal`, counts as `int`.
+        window_start: Aware UTC.
+        resets_at: Aware UTC; None for a lifetime budget.
+    """
+
+    budget: str
+    per: tuple[tuple[str, str], ...]
+    unit: str
+    limit: Decimal | int
+    spent: Decimal | int
+    pending: Decimal | int
+    remaining: Decimal | int
+    window_start: datetime
+    resets_at: datetime | None
+
+
+class Guard:
+    """
+    Budgets, prices and a ledger, put round clients.
+
+    Args:
+        budget: One budget, as a string or a `Budget`.
+        budgets: Several; an empty list records calls without limiting them.
+        ledger: A URL, or a `Ledger` to share; the guard closes only what it opened itself.
+        settings: A path to a TOML file, a mapping, or a `Settings`.
+        tags: On every call of every client of this guard.
+        clock: Seconds since 1970, for tests.
+        **overrides: Single settings by name, stronger than *settings*.
+
+    Raises:
+        ConfigurationError: Something cannot be understood, or no budget is set anywhere.
+        LedgerUnavailable: The ledger cannot be opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: str | Budget | None = None,
+        budgets: Iterable[Budget | str] | None = None,
+        ledger: str | Ledger | None = None,
+        settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
+        tags: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        **overrides: Any,
+    ) -> None:
+        is_url = ledger is None or isinstance(ledger, str)
+        self._resolved = resolve(
+            budget=budget,
+            budgets=budgets,
+            ledger=ledger if isinstance(ledger, str) else None,
+            has_ledger=not is_url,
+            settings=settings,
+            tags=tags,
+            overrides=overrides,
+        )
+        check_tags(self._resolved.tags)
+        self._clock: Clock = clock or time.time
+        matcher = Matcher(self._resolved.budgets, self._resolved.settings)
+        self._owns_ledger = is_url
+        self._ledger: Ledger = (
+            open_ledger(self._resolved.ledger or "", clock=self._clock)
+            if ledger is None or isinstance(ledger, str)
+            else ledger
+        )
+        self._prices = PriceList.packaged()
+        planner = Planner(
+            settings=self._resolved.settings,
+            matcher=matcher,
+            prices=self._prices,
+            tags=self._resolved.tags,
+        )
+        self._matcher = matcher
+        self._pipeline = Pipeline(
+            planner=planner, ledger=self._ledger, clock=self._clock, new_id=self._new_id
+        )
+
+    @classmethod
+    def of(cls, client: Any) -> Self | None:
+        """
+        The guard of *client*, the first attached of several; None when it has none.
+        """
+        owners = [owner for owner in events.owners_of(client) if isinstance(owner, cls)]
+        return owners[0] if owners else None
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """
+        What this guard enforces.
+        """
+        return self._resolved.budgets
+
+    @property
+    def resolved(self) -> Resolved:
+        """
+        What this guard was made of; equal for two guards that enforce the same on the same ledger.
+        """
+        return self._resolved
+
+    @property
+    def ledger(self) -> Ledger:
+        """
+        Where balances and entries are kept.
+        """
+        return self._ledger
+
+    def client(self, service_name: str = "bedrock-runtime", *args: Any, **kwargs: Any) -> Any:
+        """
+        A new boto3 client with this guard round it; the arguments are those of `boto3.client`.
+        """
+        import boto3  # noqa: PLC0415  (imported on use: agents may bring their own session)
+
+        return self.attach(boto3.client(service_name, *args, **kwargs))
+
+    def attach(self, client: ClientT) -> ClientT:
+        """
+        Put this guard round *client*, in place, and return the same object.
+
+        Raises:
+            ConfigurationError: It is no boto3 client of a service that can be guarded.
+        """
+        if aio.is_async_client(client):
+            raise ConfigurationError("aiobotocore clients cannot be guarded yet; use a boto3 client.")
+        events.attach(client, self._pipeline, owner=self)
+        return client
+
+    def attach_session(self, session: SessionT) -> SessionT:
+        """
+        Put this guard round every client that *session* makes from now on.
+        """
+        sessions.attach_session(session, self._attach_at_birth, unique_id=f"{id(self):x}")
+        return session
+
+    def detach(self, client: ClientT) -> ClientT:
+        """
+        Take this guard off *client*; calls under way still settle.
+        """
+        events.detach(client, self._pipeline)
+        return client
+
+    def estimate(self, operation: str, *, region: str = "us-east-1", **params: Any) -> Estimate:
+        """
+        The most that a call of *operation* (`"Converse"`) with *params* could use and cost; sends nothing.
+
+        Raises:
+            ConfigurationError: The operation is not a billed one.
+            UnpricedModel: The model has no price.
+        """
+        known = {name: each for (_, name), each in OPERATIONS.items() if not isinstance(each, Free)}
+        if operation not in known:
+            raise ConfigurationError(
+                f"{operation!r} is no operation that is metered; these are: {', '.join(known)}."
+            )
+        return as_estimate(
+            self._pipeline.planner.plan(known[operation].read_call(params, region=region), self._clock())
+        )
+
+    def price(
+        self,
+        model_id: str,
+        usage: Usage,
+        *,
+        region: str = "us-east-1",
+        service_tier: str = "default",
+        latency: str = "standard",
+        at: datetime | None = None,
+    ) -> Cost:
+        """
+        What *usage* (meter name -> quantity) of *model_id* costs at list price.
+
+        Raises:
+            UnpricedModel: The model, or a meter of *usage*, has no price.
+        """
+        prices = self._prices.find(
+            parse_model_id(model_id), region=region, service_tier=service_tier, latency=latency, at=at
+        )
+        return cost(usage, prices)
+
+    def status(self) -> list[BudgetStatus]:
+        """
+        One row for each balance of the current windows, and one of zeros for a budget without any.
+        """
+        now = self._clock()
+        balances = self._ledger.balances()
+        return [row for budget in self.budgets for row in self._status_of(budget, balances, now)]
+
+    def entries(self, **filters: Any) -> Iterator[Entry]:
+        """
+        The records of calls, newest first; *filters* are the fields of `EntryFilter`.
+
+        Raises:
+            ConfigurationError: A filter is unknown.
+        """
+        known = EntryFilter.__dataclass_fields__
+        unknown = [name for name in filters if name not in known]
+        if unknown:
+            raise ConfigurationError(f"{unknown[0]!r} is no filter of entries; known are {', '.join(known)}.")
+        return read_all_entries(self._ledger, EntryFilter(**filters))
+
+    def sweep(self) -> SweepReport:
+        """
+        End the reservations of processes that died; happens by itself about once a minute.
+        """
+        return self._pipeline.sweep_all()
+
+    def close(self) -> None:
+        """
+        Give back what the ledger holds open; attached clients refuse calls afterwards.
+        """
+        if self._owns_ledger:
+            self._ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _attach_at_birth(self, client: Any) -> None:
+        if aio.is_async_client(client):
+            aio.refuse_every_call(client)
+        else:
+            self.attach(client)
+
+    def _new_id(self) -> str:
+        # Time first, so that ids sort as calls were opened and stay together in a table.
+        return f"{int(self._clock() * 1000):011x}-{secrets.token_hex(8)}"
+
+    def _status_of(self, budget: Budget, balances: list[Balance], now: float) -> list[BudgetStatus]:
+        rule, window = self._matcher.current(budget, now)
+        own = [
+            balance
+            for balance in balances
+            if (balance.key.budget, balance.key.rule, balance.key.window_start)
+            == (budget.name, rule, window.start)
+        ]
+        unit, limit = budget.limit.unit, budget.limit.amount
+        return [
+            BudgetStatus(
+                budget=budget.name,
+                per=per,
+                unit=unit,
+                limit=in_api_units(limit, unit),
+                spent=in_api_units(spent, unit),
+                pending=in_api_units(pending, unit),
+                remaining=in_api_units(max(0, limit - spent - pending), unit),
+                window_start=datetime.fromtimestamp(window.start, UTC),
+                resets_at=None if window.end is None else datetime.fromtimestamp(window.end, UTC),
+            )
+            for per, spent, pending in sorted(
+                (balance.key.per, balance.spent, balance.pending) for balance in own
+            )
+            or [((), 0, 0)]
+        ]

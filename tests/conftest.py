@@ -1,0 +1,28 @@
+"""
+Every test runs as on a machine that has no AWS account and no settings of its own.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_aws_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    for name in (
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_RETRY_MODE",
+        "AWS_MAX_ATTEMPTS",
+        "BEDROCK_GUARD_BUDGET",
+        "BEDROCK_GUARD_LEDGER",
+        "BEDROCK_GUARD_CONFIG",
+    ):
+        monkeypatch.delenv(name, raising=False)
