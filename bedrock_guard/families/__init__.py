@@ -67,15 +67,21 @@ FAMILIES: Final[dict[tuple[str, str], Family]] = {
     ("mistral", "mistral-small-2402"): mistral.FIRST_LARGE,
     ("mistral", "mixtral"): mistral.FIRST_SMALL,
     ("mistral", "pixtral"): mistral.PIXTRAL,
-    ("moonshot", ""): openai_chat.CACHING,
+    ("moonshot", ""): openai_chat.OPENAI_CHAT,
     ("moonshotai", ""): openai_chat.CACHING,
+    ("moonshotai", "kimi-k2"): openai_chat.OPENAI_CHAT,
     ("nvidia", ""): openai_chat.OPENAI_CHAT,
     ("openai", ""): openai_chat.CACHING,
+    ("openai", "gpt-5.4"): openai_chat.READING,
+    ("openai", "gpt-5.5"): openai_chat.READING,
     ("openai", "gpt-oss"): openai_chat.GPT_OSS,
     ("qwen", ""): openai_chat.OPENAI_CHAT,
     ("writer", ""): writer.WRITER,
     ("xai", ""): openai_chat.GROK,
     ("zai", ""): openai_chat.CACHING,
+    ("zai", "glm-4"): openai_chat.OPENAI_CHAT,
+    ("zai", "glm-5"): openai_chat.OPENAI_CHAT,
+    ("zai", "glm-5."): openai_chat.CACHING,
 }
 
 
@@ -89,7 +95,5 @@ def family_of(model: ModelRef) -> Family:
 @lru_cache(maxsize=1024)
 def _find(maker: str, model: str) -> Family:
     name = model.removeprefix(f"{maker}.")
-    fitting = [
-        prefix for line_maker, prefix in FAMILIES if line_maker == maker and name.startswith(prefix)
-    ]
+    fitting = [prefix for line_maker, prefix in FAMILIES if line_maker == maker and name.startswith(prefix)]
     return FAMILIES[maker, max(fitting, key=len)] if fitting else UNKNOWN

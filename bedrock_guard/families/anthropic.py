@@ -18,24 +18,25 @@ from bedrock_guard.domain.usage import (
     OUTPUT_TOKENS,
 )
 from bedrock_guard.families import typed_blocks
-from bedrock_guard.families.counts import CACHE_WRITE, CountPath, CountTable
+from bedrock_guard.families.counts import CACHE_WRITE, CountTable
 from bedrock_guard.families.dialect import Dialect, says
 
-
-def _usage(*under: str) -> CountTable:
-    fields: CountTable = (
-        (("input_tokens",), INPUT_TOKENS),
-        (("output_tokens",), OUTPUT_TOKENS),
-        (("cache_read_input_tokens",), CACHE_READ),
-        (("cache_creation_input_tokens",), CACHE_WRITE),
-        (("cache_creation", "ephemeral_5m_input_tokens"), CACHE_WRITE_5M),
-        (("cache_creation", "ephemeral_1h_input_tokens"), CACHE_WRITE_1H),
-    )
-    prefix: CountPath = under
-    return tuple((prefix + path, name) for path, name in fields)
-
-
-USAGE: Final[CountTable] = (*_usage("usage"), *_usage("message", "usage"))
+_FIELDS: Final = {
+    "input_tokens": INPUT_TOKENS,
+    "output_tokens": OUTPUT_TOKENS,
+    "cache_read_input_tokens": CACHE_READ,
+    "cache_creation_input_tokens": CACHE_WRITE,
+}
+_LIVES: Final = {
+    "ephemeral_5m_input_tokens": CACHE_WRITE_5M,
+    "ephemeral_1h_input_tokens": CACHE_WRITE_1H,
+}
+USAGE: Final[CountTable] = (
+    (("usage",), _FIELDS),
+    (("usage", "cache_creation"), _LIVES),
+    (("message", "usage"), _FIELDS),
+    (("message", "usage", "cache_creation"), _LIVES),
+)
 
 ANTHROPIC: Final = Dialect(
     name="anthropic",

@@ -10,17 +10,15 @@ from typing import Any, Final
 
 from bedrock_guard.domain.usage import INPUT_TOKENS, OUTPUT_TOKENS
 from bedrock_guard.families import typed_blocks
-from bedrock_guard.families.counts import CountPath, CountTable
+from bedrock_guard.families.counts import CountTable
 from bedrock_guard.families.dialect import Dialect, says
 from bedrock_guard.families.measure import Measure
 
-
-def _billed(*under: str) -> CountTable:
-    prefix: CountPath = (*under, "meta", "billed_units")
-    return (((*prefix, "input_tokens"), INPUT_TOKENS), ((*prefix, "output_tokens"), OUTPUT_TOKENS))
-
-
-USAGE: Final[CountTable] = (*_billed(), *_billed("response"))
+_FIELDS: Final = {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}
+USAGE: Final[CountTable] = (
+    (("meta", "billed_units"), _FIELDS),
+    (("response", "meta", "billed_units"), _FIELDS),
+)
 
 
 def _read_items(seen: Measure, items: Any) -> None:

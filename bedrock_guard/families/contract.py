@@ -17,42 +17,64 @@ from bedrock_guard.families.counts import Counts
 class Family(Protocol):
     """
     One maker's dialect of InvokeModel, and what holds for its models in any operation.
-
-    Attributes:
-        name: As calls, tags and entries carry it: `"anthropic"`.
-        image_tokens: The most tokens one image can be.
-        caches_by_itself: Whether cache writes may be billed that no request asked for.
-        headers_suffice: Whether token-count headers alone tell all usage of a request
-            that marks no cache; False where only the body says how much was cached.
-        fallback_output: The most output tokens of a model that no list describes.
-        least_output: Lists that put a model's most output tokens below this are not believed.
-        generates: False for embeddings, which have no output tokens.
-        usage_marks: Bytes of which one is in every chunk of a stream that states usage.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """
+        As calls, tags and entries carry it: `"anthropic"`.
+        """
+        ...
 
     @property
-    def image_tokens(self) -> int: ...
+    def image_tokens(self) -> int:
+        """
+        The most tokens one image can be.
+        """
+        ...
 
     @property
-    def caches_by_itself(self) -> bool: ...
+    def caches_by_itself(self) -> bool:
+        """
+        Whether cache writes may be billed that no request asked for.
+        """
+        ...
 
     @property
-    def headers_suffice(self) -> bool: ...
+    def headers_suffice(self) -> bool:
+        """
+        Whether token-count headers alone tell all usage of a request that marks no cache;
+        False where only the body says how much was cached.
+        """
+        ...
 
     @property
-    def fallback_output(self) -> int: ...
+    def fallback_output(self) -> int:
+        """
+        The most output tokens of a model that no list describes.
+        """
+        ...
 
     @property
-    def least_output(self) -> int: ...
+    def least_output(self) -> int:
+        """
+        A list that puts a model's most output tokens below this is not believed.
+        """
+        ...
 
     @property
-    def generates(self) -> bool: ...
+    def generates(self) -> bool:
+        """
+        False for embeddings, which have no output tokens.
+        """
+        ...
 
     @property
-    def usage_marks(self) -> tuple[bytes, ...]: ...
+    def usage_marks(self) -> tuple[bytes, ...]:
+        """
+        Bytes of which one is in every chunk of a stream worth reading, AWS's metrics aside.
+        """
+        ...
 
     def read_request(self, body: Mapping[str, Any]) -> RequestSize:
         """

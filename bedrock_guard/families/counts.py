@@ -9,7 +9,7 @@ what meters keep apart: all cache writes, and a prompt with its cached part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from bedrock_guard.domain.usage import (
@@ -21,11 +21,11 @@ from bedrock_guard.domain.usage import (
     Usage,
     larger,
 )
+from bedrock_guard.families.limits import at
 
 Counts: TypeAlias = Mapping[str, int]
-CountPath: TypeAlias = tuple[str, ...]
-CountTable: TypeAlias = tuple[tuple[CountPath, str], ...]
-"""Where a count is, and which it is. `"*"` in a path is every item of a list, summed."""
+CountTable: TypeAlias = tuple[tuple[tuple[str, ...], Mapping[str, str]], ...]
+"""The path to a structure, and which counts its fields are. A list of structures is their sum."""
 
 CACHE_WRITE: Final = "cache_write_input_tokens"
 PROMPT: Final = "prompt_tokens"
@@ -33,11 +33,18 @@ PROMPT: Final = "prompt_tokens"
 # The last chunk of every InvokeModel stream carries these, in AWS's words.
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
 METRICS_TABLE: Final[CountTable] = (
-    ((INVOCATION_METRICS, "inputTokenCount"), INPUT_TOKENS),
-    ((INVOCATION_METRICS, "outputTokenCount"), OUTPUT_TOKENS),
-    ((INVOCATION_METRICS, "cacheReadInputTokenCount"), CACHE_READ),
-    ((INVOCATION_METRICS, "cacheWriteInputTokenCount"), CACHE_WRITE),
+    (
+        (INVOCATION_METRICS,),
+        {
+            "inputTokenCount": INPUT_TOKENS,
+            "outputTokenCount": OUTPUT_TOKENS,
+            "cacheReadInputTokenCount": CACHE_READ,
+            "cacheWriteInputTokenCount": CACHE_WRITE,
+        },
+    ),
 )
+
+_CACHE_NAMES: Final = frozenset([CACHE_READ, CACHE_WRITE, CACHE_WRITE_5M, CACHE_WRITE_1H])
 
 # Digits: beyond any count, below what `int()` refuses.
 _LONGEST_COUNT: Final = 18
@@ -53,10 +60,14 @@ def read_counts(document: object, table: CountTable) -> dict[str, int]:
     What is not a count (negative, a fraction, a word) is not reported.
     """
     counts: dict[str, int] = {}
-    for path, name in table:
-        quantity = _read(document, path)
-        if quantity is not None and quantity >= counts.get(name, 0):
-            counts[name] = quantity
+    for path, names in table:
+        structure = at(document, path)
+        if structure is None:
+            continue
+        if isinstance(structure, list):
+            structure = _sum(structure, names)
+        if isinstance(structure, Mapping):
+            _read(structure, names, counts)
     prompt = counts.pop(PROMPT, None)
     if prompt is not None:
         counts[INPUT_TOKENS] = max(prompt - _cached(counts), counts.get(INPUT_TOKENS, 0))
@@ -69,20 +80,23 @@ def read_lives(details: object) -> dict[str, int]:
     """
     counts: dict[str, int] = {}
     for detail in details if isinstance(details, list) else ():
-        quantity = _read(detail, ("inputTokens",))
+        quantity = count(at(detail, ("inputTokens",)))
         if quantity is not None:
             name = _LIVES.get(str(detail.get("ttl")), CACHE_WRITE_1H)
             counts[name] = counts.get(name, 0) + quantity
     return counts
 
 
-def merge(reports: Iterable[Counts]) -> dict[str, int]:
+def merge(reports: Iterable[Counts]) -> Counts:
     """
     Several reports of one call as one: where they disagree, the larger count.
     """
-    merged: dict[str, int] = {}
+    merged: Counts = {}
     for report in reports:
-        merged = larger(_apart(merged, report), _apart(report, merged))
+        if not merged:
+            merged = report
+        elif report:
+            merged = larger(_apart(merged, report), _apart(report, merged))
     return merged
 
 
@@ -116,7 +130,7 @@ def _apart(report: Counts, other: Counts) -> Counts:
 
 
 def _tells_cache(counts: Counts) -> bool:
-    return any(name in counts for name in (CACHE_READ, CACHE_WRITE, CACHE_WRITE_5M, CACHE_WRITE_1H))
+    return not _CACHE_NAMES.isdisjoint(counts)
 
 
 def _cached(counts: Counts) -> int:
@@ -124,27 +138,33 @@ def _cached(counts: Counts) -> int:
     return counts.get(CACHE_READ, 0) + max(counts.get(CACHE_WRITE, 0), by_life)
 
 
-def _read(document: Any, path: Sequence[str]) -> int | None:
-    for depth, key in enumerate(path):
-        if key == "*" and isinstance(document, list):
-            parts = [_read(item, path[depth + 1 :]) for item in document]
-            told = [part for part in parts if part is not None]
-            return sum(told) if told else None
-        if not isinstance(document, Mapping):
-            return None
-        document = document.get(key)
-    return count(document)
+def _read(structure: Mapping[str, Any], names: Mapping[str, str], counts: dict[str, int]) -> None:
+    for field, value in structure.items():
+        name = names.get(field)
+        if name is not None:
+            quantity = count(value)
+            if quantity is not None and quantity >= counts.get(name, 0):
+                counts[name] = quantity
+
+
+def _sum(structures: list[Any], names: Mapping[str, str]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for structure in structures:
+        for field in names:
+            quantity = count(at(structure, (field,)))
+            if quantity is not None:
+                sums[field] = sums.get(field, 0) + quantity
+    return sums
 
 
 def count(value: object) -> int | None:
     """
     A count as JSON or a header writes it, or None where it is none.
     """
+    if value.__class__ is int:
+        return value if value >= 0 else None
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_COUNT:
         return int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
+    if isinstance(value, float) and value.is_integer() and value >= 0:
+        return int(value)
     return None
-

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from bedrock_guard.domain.call import RequestSize
 from bedrock_guard.domain.usage import OUTPUT_TOKENS
@@ -22,6 +22,9 @@ def says(*path: str) -> ChunkTest:
     A test of chunks: whether they say anything, but null or no, at *path*.
     """
     return lambda chunk: bool(limits.at(chunk, path))
+
+
+_STATES_USAGE: Final = says("usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Dialect:
     parts: Mapping[str, Reader] = field(default_factory=dict)
     usage: CountTable = ()
     usage_marks: tuple[bytes, ...] = ()
-    final: ChunkTest = says("usage")
+    final: ChunkTest = _STATES_USAGE
     vectors: tuple[str, ...] = ()
     default_output: int | None = None
     image_tokens: int = 5_000
@@ -89,8 +92,8 @@ class Dialect:
         The counts that a body, or one chunk of a stream, states; empty when it states none.
         """
         counts = merge((read_counts(document, self.usage), read_counts(document, METRICS_TABLE)))
-        if any(key in document for key in self.vectors):
-            counts.setdefault(OUTPUT_TOKENS, 0)
+        if OUTPUT_TOKENS not in counts and any(key in document for key in self.vectors):
+            return {**counts, OUTPUT_TOKENS: 0}
         return counts
 
     def is_final(self, chunk: Mapping[str, Any]) -> bool:

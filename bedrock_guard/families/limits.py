@@ -11,34 +11,36 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 Path: TypeAlias = tuple[str, ...]
+Spellings: TypeAlias = tuple[tuple[Path, frozenset[str]], ...]
 
-_LIMITS: Final[tuple[Path, ...]] = (
-    ("max_tokens",),
-    ("max_completion_tokens",),
-    ("max_output_tokens",),
-    ("max_tokens_to_sample",),
-    ("max_new_tokens",),
-    ("max_gen_len",),
-    ("maxTokens",),
-    ("maxOutputTokens",),
-    ("maxTokenCount",),
-    ("inferenceConfig", "maxTokens"),
-    ("inferenceConfig", "max_new_tokens"),
-    ("textGenerationConfig", "maxTokenCount"),
+_LIMITS: Final[Spellings] = (
+    (
+        (),
+        frozenset(
+            [
+                "max_tokens",
+                "max_completion_tokens",
+                "max_output_tokens",
+                "max_tokens_to_sample",
+                "max_new_tokens",
+                "max_gen_len",
+                "maxTokens",
+                "maxOutputTokens",
+                "maxTokenCount",
+            ]
+        ),
+    ),
+    (("inferenceConfig",), frozenset(["maxTokens", "max_new_tokens"])),
+    (("textGenerationConfig",), frozenset(["maxTokenCount"])),
 )
 # Room for reasoning: it raises a limit, and is none by itself.
-_BUDGETS: Final[tuple[Path, ...]] = (
-    ("thinking", "budget_tokens"),
-    ("reasoning_config", "budget_tokens"),
-    ("reasoningConfig", "budget_tokens"),
-    ("reasoning", "max_tokens"),
+_BUDGETS: Final[Spellings] = (
+    (("thinking",), frozenset(["budget_tokens"])),
+    (("reasoning_config",), frozenset(["budget_tokens"])),
+    (("reasoningConfig",), frozenset(["budget_tokens"])),
+    (("reasoning",), frozenset(["max_tokens"])),
 )
-_CANDIDATES: Final[tuple[Path, ...]] = (
-    ("n",),
-    ("best_of",),
-    ("num_generations",),
-    ("numResults",),
-)
+_CANDIDATES: Final[Spellings] = (((), frozenset(["n", "best_of", "num_generations", "numResults"])),)
 # Nova 2 takes no limit with it, and thinks for as long as it likes.
 _EFFORTS: Final[tuple[Path, ...]] = (
     ("reasoningConfig", "maxReasoningEffort"),
@@ -60,12 +62,12 @@ def output_limit(
 
     *default* is what the model goes by when the request says nothing.
     """
-    found = [_positive(at(fields, path)) for path in _LIMITS]
-    limits = [limit for limit in (_positive(stated), *found) if limit is not None]
+    limits = _positives(fields, _LIMITS)
+    if stated is not None:
+        limits.append(_positive(stated))
     if not limits:
         return _WIDEST_OUTPUT if _asks_for_the_widest(fields) else default
-    budgets = [_positive(at(fields, path)) or 0 for path in _BUDGETS]
-    largest = max(*limits, *budgets)
+    largest = max(limits + _positives(fields, _BUDGETS))
     return None if largest >= _NO_LIMIT else largest
 
 
@@ -73,16 +75,17 @@ def stated_limit(stated: object) -> int | None:
     """
     The limit where nothing else can state one.
     """
+    if stated is None:
+        return None
     limit = _positive(stated)
-    return None if limit is None or limit >= _NO_LIMIT else limit
+    return None if limit >= _NO_LIMIT else limit
 
 
 def candidates(fields: Mapping[str, Any]) -> int:
     """
     How many answers are asked for: the most there are, where that cannot be read.
     """
-    found = [_positive(at(fields, path)) or 1 for path in _CANDIDATES]
-    return min(max(found), _MOST_CANDIDATES)
+    return min(max(_positives(fields, _CANDIDATES), default=1), _MOST_CANDIDATES)
 
 
 def widened_input(fields: Mapping[str, Any]) -> int | None:
@@ -97,15 +100,22 @@ def at(document: object, path: Path) -> Any:
     The value at a path of keys, or None.
     """
     for key in path:
-        if not isinstance(document, Mapping):
+        if not isinstance(document, dict):
             return None
         document = document.get(key)
     return document
 
 
-def _positive(value: object) -> int | None:
-    if value is None:
-        return None
+def _positives(fields: Mapping[str, Any], spellings: Spellings) -> list[int]:
+    found = []
+    for path, names in spellings:
+        structure = at(fields, path)
+        if isinstance(structure, dict):
+            found += [structure[name] for name in names & structure.keys()]
+    return [_positive(value) for value in found if value is not None]
+
+
+def _positive(value: object) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:

@@ -12,8 +12,7 @@ from bedrock_guard.families.dialect import Dialect
 from bedrock_guard.families.measure import Measure
 
 USAGE: Final[CountTable] = (
-    (("prompt_token_count",), INPUT_TOKENS),
-    (("generation_token_count",), OUTPUT_TOKENS),
+    ((), {"prompt_token_count": INPUT_TOKENS, "generation_token_count": OUTPUT_TOKENS}),
 )
 
 

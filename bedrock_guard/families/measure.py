@@ -72,11 +72,6 @@ class Measure:
         """
         self.has_unseen = True
 
-    def ignore(self, _value: object) -> None:
-        """
-        Pass over something that no model is shown.
-        """
-
     def image(self, _value: object) -> None:
         """
         Add an image, whatever its size: families know the most tokens of one.

@@ -14,21 +14,16 @@ from bedrock_guard.families.counts import CACHE_WRITE, CountTable
 from bedrock_guard.families.dialect import Dialect, says
 from bedrock_guard.families.measure import Measure
 
-
-def _usage(*under: str) -> CountTable:
-    fields: CountTable = (
-        (("inputTokens",), INPUT_TOKENS),
-        (("outputTokens",), OUTPUT_TOKENS),
-        # Two spellings of one count: never their sum.
-        (("cacheReadInputTokens",), CACHE_READ),
-        (("cacheReadInputTokenCount",), CACHE_READ),
-        (("cacheWriteInputTokens",), CACHE_WRITE),
-        (("cacheWriteInputTokenCount",), CACHE_WRITE),
-    )
-    return tuple((under + path, name) for path, name in fields)
-
-
-USAGE: Final[CountTable] = (*_usage("usage"), *_usage("metadata", "usage"))
+# Cache counts have two spellings, sometimes both in one report: never their sum.
+FIELDS: Final = {
+    "inputTokens": INPUT_TOKENS,
+    "outputTokens": OUTPUT_TOKENS,
+    "cacheReadInputTokens": CACHE_READ,
+    "cacheReadInputTokenCount": CACHE_READ,
+    "cacheWriteInputTokens": CACHE_WRITE,
+    "cacheWriteInputTokenCount": CACHE_WRITE,
+}
+USAGE: Final[CountTable] = ((("usage",), FIELDS), (("metadata", "usage"), FIELDS))
 
 NOVA: Final = Dialect(
     name="nova",

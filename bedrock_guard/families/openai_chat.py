@@ -17,11 +17,15 @@ from bedrock_guard.families.counts import CACHE_WRITE, PROMPT, CountTable
 from bedrock_guard.families.dialect import Dialect
 
 USAGE: Final[CountTable] = (
-    (("usage", "prompt_tokens"), PROMPT),
-    (("usage", "completion_tokens"), OUTPUT_TOKENS),
-    (("usage", "prompt_tokens_details", "cached_tokens"), CACHE_READ),
-    (("usage", "prompt_tokens_details", "cache_write_tokens"), CACHE_WRITE),
-    (("usage", "prompt_tokens_details", "cache_creation_tokens"), CACHE_WRITE),
+    (("usage",), {"prompt_tokens": PROMPT, "completion_tokens": OUTPUT_TOKENS}),
+    (
+        ("usage", "prompt_tokens_details"),
+        {
+            "cached_tokens": CACHE_READ,
+            "cache_write_tokens": CACHE_WRITE,
+            "cache_creation_tokens": CACHE_WRITE,
+        },
+    ),
 )
 
 
@@ -48,9 +52,9 @@ OPENAI_CHAT: Final = Dialect(
 )
 # Lists say 16,384; the answer and its reasoning may fill the context.
 GPT_OSS: Final = replace(OPENAI_CHAT, least_output=128_000)
-# They cache prompts unasked, and lists give a price for the writes.
-CACHING: Final = replace(OPENAI_CHAT, caches_by_itself=True, headers_suffice=False)
-# It reads from a cache unasked, writes are not charged; its answer may fill the context.
-GROK: Final = replace(
-    OPENAI_CHAT, headers_suffice=False, fallback_output=500_000, least_output=500_000
-)
+# They cache prompts unasked; only the body tells how much of a prompt was read from the cache.
+READING: Final = replace(OPENAI_CHAT, headers_suffice=False)
+# The same, and lists give a price for what is written.
+CACHING: Final = replace(READING, caches_by_itself=True)
+# An answer may fill the context.
+GROK: Final = replace(READING, fallback_output=500_000, least_output=500_000)

@@ -12,9 +12,8 @@ from bedrock_guard.families.dialect import Dialect
 from bedrock_guard.families.measure import Measure
 
 TEXT_USAGE: Final[CountTable] = (
-    (("inputTextTokenCount",), INPUT_TOKENS),
-    (("results", "*", "tokenCount"), OUTPUT_TOKENS),
-    (("totalOutputTextTokenCount",), OUTPUT_TOKENS),
+    ((), {"inputTextTokenCount": INPUT_TOKENS, "totalOutputTextTokenCount": OUTPUT_TOKENS}),
+    (("results",), {"tokenCount": OUTPUT_TOKENS}),
 )
 
 TITAN_TEXT: Final = Dialect(
@@ -27,6 +26,6 @@ TITAN_TEXT: Final = Dialect(
 TITAN_EMBEDDINGS: Final = Dialect(
     name="titan",
     parts={"inputImage": Measure.image},
-    usage=((("inputTextTokenCount",), INPUT_TOKENS),),
+    usage=(((), {"inputTextTokenCount": INPUT_TOKENS}),),
     generates=False,
 )

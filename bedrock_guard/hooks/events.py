@@ -277,7 +277,7 @@ class ClientHooks:
         report = operation.read_usage(reply, call)
         if report is None and isinstance(body, StreamingBody):
             state.is_handed_over = True
-            guard_body(body, lambda how, data: _settle_by_body(state, operation, reply, how, data))
+            _settle_by_body(body, state, operation, reply)
             return
         _annotate(parsed, state, state.end(report))
 
@@ -327,15 +327,19 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation) -> No
     guard_event_stream(stream, reader, tell)
 
 
-def _settle_by_body(
-    state: CallState, operation: Operation, reply: Reply, how: StreamEnd, data: bytes
-) -> None:
-    report: UsageReport | None = None
-    if how == "end" and state.call is not None:
-        report = operation.read_body(data, reply, state.call)
-    if report is None:
-        state.attempts.replace_last("abandoned" if how in ("closed", "dropped") else "lost")
-    state.end(report)
+def _settle_by_body(body: StreamingBody, state: CallState, operation: Operation, reply: Reply) -> None:
+    # Without the body itself: what the body tells to must not hold it, or only the collector frees it.
+    rest = Reply({name: value for name, value in reply.parsed.items() if value is not body}, reply.headers)
+
+    def tell(how: StreamEnd, data: bytes) -> None:
+        report: UsageReport | None = None
+        if how == "end" and state.call is not None:
+            report = operation.read_body(data, rest, state.call)
+        if report is None:
+            state.attempts.replace_last("abandoned" if how in ("closed", "dropped") else "lost")
+        state.end(report)
+
+    guard_body(body, tell)
 
 
 def _annotate(parsed: dict[str, Any], state: CallState, entries: Sequence[Entry] = ()) -> None:

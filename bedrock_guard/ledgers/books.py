@@ -57,9 +57,7 @@ def merge(lines: Sequence[Line]) -> tuple[Line, ...]:
     return merge(tuple(by_key.values()))
 
 
-def align(
-    lines: tuple[Line, ...], amounts: Mapping[LedgerKey, int]
-) -> tuple[tuple[Line, ...], Booked, bool]:
+def align(lines: tuple[Line, ...], amounts: Mapping[LedgerKey, int]) -> tuple[tuple[Line, ...], Booked, bool]:
     """
     *amounts* in the order of *lines*, and whether one is above what its line reserved.
 

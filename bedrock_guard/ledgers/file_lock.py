@@ -50,6 +50,7 @@ class FileLock:
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        self._is_held = False
 
     def acquire(self, *, timeout_s: float) -> bool:
         """
@@ -66,9 +67,11 @@ class FileLock:
 
     def release(self) -> None:
         """
-        Let the next one in.
+        Let the next one in; nothing happens if it is not ours.
         """
-        _give(self._descriptor)
+        if self._is_held:
+            self._is_held = False
+            _give(self._descriptor)
 
     def close(self) -> None:
         """
@@ -81,4 +84,5 @@ class FileLock:
             _take(self._descriptor)
         except OSError:  # EWOULDBLOCK from flock, EACCES from msvcrt
             return False
+        self._is_held = True
         return True

@@ -166,12 +166,12 @@ class MemoryLedger:
         self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
     ) -> tuple[list[Entry], str | None]:
         """
-        At most *limit* entries, newest first; open calls only with `outcome="pending"`.
+        At most *limit* entries, newest first; an open call has none yet.
         """
         before = books.read_cursor(after)
         with self._lock:
             self._check_open()
-            calls = (self._open if where.outcome == "pending" else self._ended).values()
+            calls = self._ended.values()
             rows = [(call.entry.at_s, call.sequence, call.entry) for call in calls if call.entry is not None]
         # Newest first by the time of the call; `sequence` tells calls of the same moment apart.
         rows = [row for row in rows if row[:2] < before and where.admits(row[2])]
@@ -186,7 +186,9 @@ class MemoryLedger:
         count = {"charge": 0, "release": 0}
         with self._lock:
             self._check_open()
-            due = sorted((call.expires_at_s, id_) for id_, call in self._open.items() if call.expires_at_s <= now)
+            due = sorted(
+                (call.expires_at_s, id_) for id_, call in self._open.items() if call.expires_at_s <= now
+            )
             for _, id_ in due[:limit]:
                 call = self._open[id_]
                 entry = books.expired_entry(call.entry, call.on_expiry) if call.entry else None

@@ -10,7 +10,10 @@ old processes: add columns with defaults, never change what one means.
 
 from __future__ import annotations
 
-from typing import Final
+import sqlite3
+from typing import Any, Final
+
+from bedrock_guard.errors import LedgerUnavailable
 
 # "bGrd": tells our files from other programs' databases, which are left alone.
 APPLICATION_ID: Final = 0x62477264
@@ -73,8 +76,12 @@ SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE ?5 <= ?7
 ON CONFLICT DO NOTHING
 """
 BOOK: Final = """
+UPDATE balance SET spent = spent + ?5, pending = pending - ?6, pending_calls = pending_calls - ?7
+WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4
+"""
+# A key that was never reserved.
+BOOK_FIRST: Final = """
 INSERT INTO balance (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3, ?4, ?5)
-ON CONFLICT DO UPDATE SET spent = spent + ?5, pending = pending - ?6, pending_calls = pending_calls - ?7
 """
 BALANCE: Final = """
 SELECT spent, pending, pending_calls FROM balance
@@ -93,20 +100,24 @@ ON CONFLICT DO NOTHING
 EXTEND: Final = "UPDATE reservation SET lines = ?2, expires_at = ?3 WHERE id = ?1"
 TAKE: Final = "DELETE FROM reservation WHERE id = ?1"
 FIND: Final = """
-SELECT 'pending', lines, NULL, expires_at FROM reservation WHERE id = ?1
+SELECT 'pending', at, expires_at, lines, NULL FROM reservation WHERE id = ?1
 UNION ALL
-SELECT state, lines, booked, expires_at FROM entry WHERE id = ?1
+SELECT state, at, expires_at, lines, booked FROM entry WHERE id = ?1
 LIMIT 1
 """
+IS_DUE: Final = "SELECT 1 FROM reservation WHERE expires_at <= ?1 LIMIT 1"
+# Every row is looked at: only open calls are here, and an index would cost each of them.
 DUE: Final = """
-SELECT id, lines, on_expiry, entry FROM reservation WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2
+SELECT id, at, expires_at, lines, on_expiry, entry FROM reservation
+WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2
 """
 
 # In conflict with an expired call that is settled after all.
 END: Final = """
 INSERT INTO entry (id, at, state, expires_at, lines, booked, entry) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (id) DO UPDATE
-SET state = excluded.state, lines = excluded.lines, booked = excluded.booked, entry = excluded.entry
+SET at = excluded.at, state = excluded.state, lines = excluded.lines, booked = excluded.booked,
+    entry = excluded.entry
 """
 RECORD: Final = """
 INSERT INTO entry (id, at, state, count, entry) VALUES (?1, ?2, 'recorded', ?3, ?4)
@@ -114,11 +125,12 @@ ON CONFLICT (id) DO UPDATE SET count = count + excluded.count
 """
 
 # The names of an entry that a filter may ask for, and `EntryFilter` has.
-_FILTERED: Final = ("outcome", "operation", "model", "model_id", "family", "region", "basis")
+FILTERED: Final = ("outcome", "operation", "model", "model_id", "family", "region", "basis")
 _WHERE: Final = "\n".join(
-    f"AND (:{name} IS NULL OR json_extract(entry, '$.{name}') = :{name})" for name in _FILTERED
+    f"AND (:{name} IS NULL OR json_extract(entry, '$.{name}') = :{name})" for name in FILTERED
 )
-_PAGE: Final = f"""
+ENTRIES: Final = f"""
+SELECT at, seq, count, entry FROM entry
 WHERE at >= :since AND at < :until AND (at, seq) < (:before_at, :before_seq) AND entry IS NOT NULL
 {_WHERE}
 AND NOT EXISTS (
@@ -128,5 +140,33 @@ AND NOT EXISTS (
     )
 )
 ORDER BY at DESC, seq DESC LIMIT :limit
-"""
-ENTRIES: Final = f"SELECT at, seq, count, entry FROM entry {_PAGE}"  # noqa: S608 - our own constants
+"""  # noqa: S608 - put together from our own constants only
+
+
+def prepare(db: sqlite3.Connection, path: str, *, synchronous: str) -> None:
+    """
+    Make the tables, or see that they are ours; the caller holds the file alone.
+
+    Raises:
+        LedgerUnavailable: The file is another program's, or of a schema too new.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise LedgerUnavailable(f"Ledger {path} needs SQLite 3.37; this Python has {sqlite3.sqlite_version}.")
+    schema = _pragma(db, "user_version")
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables and _pragma(db, "application_id") != APPLICATION_ID:
+        raise LedgerUnavailable(f"Ledger {path} cannot be used: it is another program's database.")
+    if schema > NEWEST_USABLE:
+        raise LedgerUnavailable(
+            f"Ledger {path} cannot be used: its schema is {schema}, and this version of bedrock_guard "
+            f"knows {SCHEMA} and can use {NEWEST_USABLE}. Upgrade bedrock_guard."
+        )
+    if _pragma(db, "journal_mode = WAL") != "wal":
+        raise LedgerUnavailable(f"Ledger {path} cannot be used: its file system has no shared memory.")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    if not tables:
+        db.executescript(CREATE)
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> Any:
+    return db.execute(f"PRAGMA {name}").fetchone()[0]

@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl, unquote
 from bedrock_guard.errors import ConfigurationError
 
 
-
 def read_url(url: str, parameters: Mapping[str, tuple[str, ...]]) -> tuple[str, dict[str, str]]:
     """
     Location and parameters of *url*; *parameters* names the known ones and their values.

@@ -60,21 +60,28 @@ class StreamReader(Protocol):
 class Operation(Protocol):
     """
     One billed API operation.
-
-    Attributes:
-        name: As AWS names it.
-        stream_key: Where the reply holds an event stream, or None.
-        body_key: Where the reply holds a `StreamingBody`, or None.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """
+        As AWS names it.
+        """
+        ...
 
     @property
-    def stream_key(self) -> str | None: ...
+    def stream_key(self) -> str | None:
+        """
+        Where the reply holds an event stream, or None.
+        """
+        ...
 
     @property
-    def body_key(self) -> str | None: ...
+    def body_key(self) -> str | None:
+        """
+        Where the reply holds a `StreamingBody`, or None.
+        """
+        ...
 
     def read_call(self, params: Mapping[str, Any], *, region: str) -> Call:
         """

@@ -32,12 +32,14 @@ def nanousd(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = No
     except KeyError:
         bounded = cost(usage, prices, dearest=dearest)
         return bounded.nanousd, bounded.priced
-    return round_up(steps), "list"
+    return round_up(steps), "upper_bound" if prices is dearest else "list"
 
 
 def cost(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None) -> Cost:
     """
     What *usage* costs, line by line; a meter of which nothing was used has none.
+
+    It says `"upper_bound"` where *dearest* was needed, or is all there is.
 
     Raises:
         UnpricedModel: A used meter has no price, not in *dearest* either.
@@ -45,7 +47,7 @@ def cost(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None)
     rates = _rates(usage, prices)
     bounds = {} if dearest is None else _rates(usage, dearest)
     charges: list[Charge] = []
-    priced: PriceBasis = "list"
+    priced: PriceBasis = "upper_bound" if prices is dearest else "list"
     for meter, quantity in usage.items():
         if quantity <= 0:
             continue

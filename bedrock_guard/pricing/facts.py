@@ -218,9 +218,12 @@ def _complete(model_id: str, draft: Draft) -> None:
     for place in places:
         if place != GLOBAL and not is_us_gov(place):
             _fill(draft, Slot(IN_REGION), Slot(place), meters=False)
+    for place in places:
+        if place not in (IN_REGION, GLOBAL):
+            gov = is_region(place) and is_us_gov(place) and US_GOV in places
+            _fill(draft, Slot(place), Slot(US_GOV if gov else IN_REGION))
     for region in filter(is_region, places):
-        gov = is_us_gov(region) and US_GOV in places
-        _fill(draft, Slot(region), Slot(US_GOV if gov else IN_REGION))
+        _copy_tiers(draft, region)
     for old in [slot for slot in draft.rows if slot.effective_to and not slot.above_input_tokens]:
         newest = max(
             (slot.effective_from or "" for slot in draft.rows if slot.place == old.place), default=""
@@ -252,6 +255,19 @@ def _fill(draft: Draft, target: Slot, template: Slot, *, meters: bool = True) ->
             if meter not in present:
                 ratio = _ratio(own, other, meter)
                 draft.add(filled, {meter: Price(ratio.of(price.steps), DERIVED)})
+
+
+def _copy_tiers(draft: Draft, region: str) -> None:
+    """
+    A region at the standard price of all others has their other tiers too.
+    """
+    own, other = draft.rows.get(Slot(region)), draft.rows.get(Slot(IN_REGION))
+    if own is None or other is None or any(own[meter].steps != other[meter].steps for meter in other):
+        return
+    for slot, prices in list(draft.rows.items()):
+        copied = Slot(region, slot.variant, slot.above_input_tokens)
+        if slot.place == IN_REGION and slot.variant != STANDARD and copied not in draft.rows:
+            draft.add(copied, prices)
 
 
 def _is_band_of(slot: Slot, base: Slot) -> bool:

@@ -73,12 +73,17 @@ def _in_region(listed: Collection[str], region: str | None) -> tuple[str, ...]:
         return tuple(sorted(place for place in listed if place != GLOBAL))
     if region in listed:
         return (region,)
-    near = tuple(place for place in (IN_REGION, *_geographies_of(region)) if place in listed)
-    if near and _HOME.fullmatch(region):
-        return near
+    near = [place for place in _geographies_of(region) if place in listed]
+    here = [*near, IN_REGION] if IN_REGION in listed else near
+    if here and _HOME.fullmatch(region):
+        return tuple(here)
     # A region without a row is not cheaper than the dearest that has one, as far as anyone can tell.
-    others = (place for place in listed if is_region(place) and is_us_gov(place) == is_us_gov(region))
-    return (*near, *sorted(others))
+    others = {
+        place
+        for place in listed
+        if is_us_gov(place) == is_us_gov(region) and (is_region(place) or not near) and place != GLOBAL
+    }
+    return tuple(sorted({*here, *others}))
 
 
 def _geographies_of(region: str) -> tuple[str, ...]:

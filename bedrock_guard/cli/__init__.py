@@ -1,0 +1,29 @@
+"""
+The command line: one command a file.
+
+To add one: write `cli/<name>.py` with a function, and register it here.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from bedrock_guard.cli.demo import demo
+
+app = typer.Typer(
+    name="bedrock-guard",
+    help="A hard spending limit for Amazon Bedrock.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def root() -> None:
+    """
+    A hard spending limit for Amazon Bedrock.
+    """
+
+
+app.command()(demo)

@@ -1,0 +1,3 @@
+"""
+Estimators: the most that a call can use, before it is sent.
+"""

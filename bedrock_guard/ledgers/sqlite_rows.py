@@ -1,0 +1,96 @@
+"""
+Ledger keys, lines and entries as SQLite stores them, and back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from typing import TypeAlias
+
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import LedgerKey, Line
+from bedrock_guard.ledgers.books import Booked
+
+KeyColumns: TypeAlias = tuple[str, str, str, int]
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@lru_cache(maxsize=4096)
+def key_columns(key: LedgerKey) -> KeyColumns:
+    """
+    The primary key of a balance.
+    """
+    return key.budget, key.rule, _encode(key.per), key.window_start
+
+
+def read_key(budget: str, rule: str, per: str, window_start: int) -> LedgerKey:
+    """
+    Back from `key_columns`.
+    """
+    return LedgerKey(budget, rule, _read_per(json.loads(per)), window_start)
+
+
+def write_lines(lines: Iterable[Line]) -> str:
+    """
+    Lines as JSON; the same lines are the same text.
+    """
+    parts = []
+    for line in lines:
+        limit = "null" if line.limit is None else line.limit
+        parts.append(f"[{_key_text(line.key)},{limit},{line.amount}]")
+    return f"[{','.join(parts)}]"
+
+
+def read_lines(text: str) -> tuple[Line, ...]:
+    """
+    Back from `write_lines`.
+    """
+    return tuple(
+        Line(LedgerKey(budget, rule, _read_per(per), window_start), limit, amount)
+        for budget, rule, per, window_start, limit, amount in json.loads(text)
+    )
+
+
+def write_booked(booked: Booked) -> str:
+    """
+    What was spent on each line, as JSON.
+    """
+    return f"[{','.join(map(str, booked))}]"
+
+
+def read_booked(text: str | None) -> Booked:
+    """
+    Back from `write_booked`; nothing for a call that has not ended.
+    """
+    return tuple(json.loads(text)) if text else ()
+
+
+def write_entry(entry: Entry) -> str:
+    """
+    An entry as JSON that SQLite can store.
+
+    A tag may hold half of a surrogate pair, which is no text in UTF-8; its escape is.
+    """
+    text = entry.to_json()
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def read_entry(text: str, count: int) -> Entry:
+    """
+    Back from `write_entry`, for as many as were counted.
+    """
+    entry = Entry.from_json(text)
+    return entry if entry.count == count else replace(entry, count=count)
+
+
+@lru_cache(maxsize=4096)
+def _key_text(key: LedgerKey) -> str:
+    return _encode(key)[1:-1]
+
+
+def _read_per(pairs: list[list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((tag, value) for tag, value in pairs)

@@ -1,0 +1,214 @@
+"""
+Converse and ConverseStream: one shape of request for every model.
+
+Usage is in the reply's `usage`, or in the stream's last event, `metadata`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bedrock_guard.domain.call import Call, ModelRef, RequestSize
+from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.domain.usage import (
+    CACHE_WRITE_1H,
+    CACHE_WRITE_5M,
+    INPUT_TOKENS,
+    UsageReport,
+)
+from bedrock_guard.families import Family, family_of, limits, nova
+from bedrock_guard.families.converse_blocks import read_content, read_messages, read_tool_config
+from bedrock_guard.families.counts import (
+    CACHE_WRITE,
+    Counts,
+    CountTable,
+    merge,
+    read_counts,
+    read_lives,
+    usage_of,
+)
+from bedrock_guard.families.measure import Measure, Reader
+from bedrock_guard.operations.contract import Reply
+from bedrock_guard.operations.guardrail_trace import read_guardrail_units
+from bedrock_guard.operations.parameters import choice, string_pairs
+
+_USAGE: Final[CountTable] = (((), nova.FIELDS),)
+
+
+@dataclass(frozen=True, slots=True)
+class Converse:
+    """
+    Both operations; they differ in where the reply is.
+    """
+
+    name: str
+    stream_key: str | None = None
+    body_key: str | None = None
+
+    def read_call(self, params: Mapping[str, Any], *, region: str) -> Call:
+        """
+        What a request asks for, and how large it is; never raises.
+        """
+        model = parse_model_id(str(params.get("modelId")))
+        family = family_of(model)
+        return Call(
+            self.name,
+            model,
+            family.name,
+            model.region or region,
+            _read_size(params, model, family),
+            choice(params.get("serviceTier"), "type", "default") if "serviceTier" in params else "default",
+            choice(params.get("performanceConfig"), "latency", "standard")
+            if "performanceConfig" in params
+            else "standard",
+            string_pairs(params.get("requestMetadata")),
+        )
+
+    def read_wire(
+        self,
+        *,
+        model_id: str,
+        headers: Mapping[str, str],  # noqa: ARG002 - Converse has all in its body
+        body: bytes,
+    ) -> Mapping[str, Any]:
+        """
+        The parameters of a request on the wire; a body that is no JSON has unseen messages.
+        """
+        try:
+            params = json.loads(body)
+        except (ValueError, RecursionError):
+            params = None
+        if not isinstance(params, dict):
+            params = {"messages": None}
+        return {**params, "modelId": model_id}
+
+    def read_usage(self, reply: Reply, call: Call) -> UsageReport | None:
+        """
+        The usage that a reply states.
+        """
+        return _read_report(reply.parsed, reply.content, call)
+
+    def read_body(self, body: bytes, reply: Reply, call: Call) -> UsageReport | None:
+        """
+        The same, from a body read elsewhere.
+        """
+        return _read_report(reply.parsed, body, call)
+
+    def open_stream_reader(
+        self,
+        call: Call,
+        reply: Reply | None = None,  # noqa: ARG002 - the metadata event tells all
+    ) -> MetadataReader:
+        """
+        A reader for the events of one stream.
+        """
+        return MetadataReader(call)
+
+
+class MetadataReader:
+    """
+    Waits for the `metadata` event; nothing before it counts.
+    """
+
+    __slots__ = ("_call", "is_last_word", "report")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.report: UsageReport | None = None
+        self.is_last_word = False
+
+    def feed(self, event: Mapping[str, Any], payload: bytes) -> None:
+        """
+        Read one event; never raises.
+        """
+        if "metadata" not in event:
+            return
+        metadata = event["metadata"]
+        self.report = _read_report(metadata if isinstance(metadata, dict) else {}, payload, self._call)
+        self.is_last_word = self.report is not None
+
+
+CONVERSE: Final = Converse("Converse")
+CONVERSE_STREAM: Final = Converse("ConverseStream", stream_key="stream")
+
+
+def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> RequestSize:
+    seen = Measure()
+    try:
+        for key, value in params.items():
+            reader = _PARTS.get(key, Measure.json)
+            if reader:
+                reader(seen, value)
+    except RecursionError:
+        seen.has_unseen = True
+    inference = params.get("inferenceConfig")
+    stated = inference.get("maxTokens") if isinstance(inference, dict) else inference
+    more = params.get("additionalModelRequestFields")
+    fields = more if isinstance(more, dict) else {}
+    return RequestSize(
+        seen.text_bytes,
+        seen.messages or 1,
+        seen.images,
+        family.image_tokens,
+        seen.has_tools or "tools" in fields,
+        # What a prompt resource says, and how much it may answer, is not in the request.
+        seen.has_unseen or model.kind == "prompt",
+        limits.output_limit(fields, stated=stated) if fields else limits.stated_limit(stated),
+        limits.candidates(fields) if fields else 1,
+        seen.writes_cache,
+        family.generates,
+        limits.widened_input(fields) if fields else None,
+        "guardrailConfig" in params,
+    )
+
+
+# None: the model is not shown it. A parameter without a line counts as text.
+_PARTS: Final[dict[str, Reader | None]] = {
+    "modelId": None,
+    "messages": read_messages,
+    "system": read_content,
+    "toolConfig": read_tool_config,
+    "promptVariables": Measure.unseen,
+    "inferenceConfig": None,
+    "guardrailConfig": None,
+    "additionalModelResponseFieldPaths": None,
+    "requestMetadata": None,
+    "performanceConfig": None,
+    "serviceTier": None,
+}
+
+
+def _read_report(parsed: Mapping[str, Any], content: bytes | None, call: Call) -> UsageReport | None:
+    counts = _read_usage(parsed.get("usage"))
+    if content and _may_lack(counts):
+        counts = merge((counts, _read_usage(_raw_usage(content))))
+    tokens = usage_of(counts, generates=True, marks_1h=call.size.writes_cache == "1h")
+    if tokens is None:
+        return None
+    return UsageReport(
+        {**tokens, **read_guardrail_units(parsed.get("trace"))},
+        choice(parsed.get("serviceTier"), "type", None),
+        choice(parsed.get("performanceConfig"), "latency", None),
+    )
+
+
+def _read_usage(usage: object) -> Counts:
+    lives = read_lives(usage.get("cacheDetails")) if isinstance(usage, dict) else {}
+    return {**read_counts(usage, _USAGE), **lives}
+
+
+def _may_lack(counts: Counts) -> bool:
+    # Older botocore drops what it does not know: how long cache writes live.
+    untold = counts.get(CACHE_WRITE) and CACHE_WRITE_5M not in counts and CACHE_WRITE_1H not in counts
+    return bool(untold) or INPUT_TOKENS not in counts
+
+
+def _raw_usage(content: bytes) -> object:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return document.get("usage") if isinstance(document, dict) else None

@@ -1,0 +1,221 @@
+"""
+InvokeModel and InvokeModelWithResponseStream: bodies in each maker's own dialect.
+
+Usage is in headers, in the body, or in the stream's last chunk; where two of
+them disagree, the larger counts, meter by meter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from bedrock_guard.domain.call import Call, RequestSize
+from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.domain.usage import CACHE_READ, INPUT_TOKENS, OUTPUT_TOKENS, UsageReport
+from bedrock_guard.families import Family, family_of
+from bedrock_guard.families.counts import (
+    CACHE_WRITE,
+    INVOCATION_METRICS,
+    Counts,
+    CountTable,
+    merge,
+    read_counts,
+    usage_of,
+)
+from bedrock_guard.operations.contract import Reply
+from bedrock_guard.operations.guardrail_trace import read_guardrail_units
+from bedrock_guard.operations.parameters import choice, string_pairs
+
+_TIER: Final = "x-amzn-bedrock-service-tier"
+_LATENCY: Final = "x-amzn-bedrock-performanceconfig-latency"
+_TRACE: Final = "amazon-bedrock-trace"
+_METRICS_MARK: Final = f'"{INVOCATION_METRICS}"'.encode()
+
+_HEADERS: Final[CountTable] = (
+    (
+        (),
+        {
+            "x-amzn-bedrock-input-token-count": INPUT_TOKENS,
+            "x-amzn-bedrock-output-token-count": OUTPUT_TOKENS,
+            "x-amzn-bedrock-cache-read-input-token-count": CACHE_READ,
+            "x-amzn-bedrock-cache-write-input-token-count": CACHE_WRITE,
+        },
+    ),
+)
+
+# Parameters of InvokeModel that travel as headers.
+_WIRE: Final = {
+    "serviceTier": _TIER,
+    "performanceConfigLatency": _LATENCY,
+    "guardrailIdentifier": "x-amzn-bedrock-guardrailidentifier",
+    "requestMetadata": "x-amzn-bedrock-request-metadata",
+}
+
+_TIERS: Final = ("priority", "default", "flex", "reserved")
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeModel:
+    """
+    Both operations; they differ in where the reply is.
+    """
+
+    name: str
+    stream_key: str | None = None
+    body_key: str | None = None
+
+    def read_call(self, params: Mapping[str, Any], *, region: str) -> Call:
+        """
+        What a request asks for, and how large it is; never raises.
+        """
+        model = parse_model_id(str(params.get("modelId")))
+        family = family_of(model)
+        body = _parse(params.get("body"))
+        size = family.read_request(body) if body is not None else _unreadable(family)
+        has_guardrail, is_prompt = "guardrailIdentifier" in params, model.kind == "prompt"
+        if has_guardrail or is_prompt:
+            size = replace(size, has_guardrail=has_guardrail, has_unseen=size.has_unseen or is_prompt)
+        return Call(
+            operation=self.name,
+            model=model,
+            family=family.name,
+            region=model.region or region,
+            size=size,
+            service_tier=_tier(params.get("serviceTier"), body),
+            latency=choice(params, "performanceConfigLatency", "standard"),
+            request_tags=string_pairs(params.get("requestMetadata")),
+        )
+
+    def read_wire(self, *, model_id: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
+        """
+        The parameters of a request on the wire.
+        """
+        lower = {str(name).lower(): value for name, value in headers.items()}
+        sent = {name: _decode(lower[header]) for name, header in _WIRE.items() if header in lower}
+        return {"modelId": model_id, "body": body, **sent}
+
+    def read_usage(self, reply: Reply, call: Call) -> UsageReport | None:
+        """
+        The usage that headers state, where the body could not say more.
+        """
+        counts = read_counts(reply.headers, _HEADERS)
+        if not _suffices(counts, call):
+            return None
+        return _report(counts, {}, reply, call)
+
+    def read_body(self, body: bytes, reply: Reply, call: Call) -> UsageReport | None:
+        """
+        The usage that headers and body state.
+        """
+        document = _parse(body) or {}
+        headers = read_counts(reply.headers, _HEADERS)
+        counts = merge((headers, family_of(call.model).read_counts(document)))
+        return _report(counts, document, reply, call)
+
+    def open_stream_reader(self, call: Call, reply: Reply | None = None) -> ChunkReader:
+        """
+        A reader for the chunks of one stream.
+        """
+        return ChunkReader(call, reply or Reply(parsed={}))
+
+
+class ChunkReader:
+    """
+    Adds up what chunks state; most state nothing, and are not even parsed.
+    """
+
+    __slots__ = ("_call", "_counts", "_family", "_marks", "_reply", "is_last_word", "report")
+
+    def __init__(self, call: Call, reply: Reply) -> None:
+        self._call = call
+        self._reply = reply
+        self._family: Family = family_of(call.model)
+        self._marks = (_METRICS_MARK, *self._family.usage_marks)
+        self._counts: Counts = {}
+        self.report: UsageReport | None = None
+        self.is_last_word = False
+
+    def feed(self, event: Mapping[str, Any], payload: bytes) -> None:  # noqa: ARG002
+        """
+        Read one event; never raises.
+        """
+        try:
+            data = event["chunk"]["bytes"]
+        except (KeyError, TypeError):
+            return
+        if not isinstance(data, bytes):
+            return
+        for mark in self._marks:
+            if mark in data:
+                self._read(data)
+                return
+
+    def _read(self, data: bytes) -> None:
+        chunk = _parse(data)
+        if chunk is None:
+            return
+        self._counts = merge((self._counts, self._family.read_counts(chunk)))
+        is_last = isinstance(chunk.get(INVOCATION_METRICS), dict)
+        if is_last or self._family.is_final(chunk):
+            self.report = _report(self._counts, chunk, self._reply, self._call)
+            self.is_last_word = is_last and self.report is not None
+
+
+INVOKE_MODEL: Final = InvokeModel("InvokeModel", body_key="body")
+INVOKE_MODEL_WITH_RESPONSE_STREAM: Final = InvokeModel("InvokeModelWithResponseStream", stream_key="body")
+
+
+def _unreadable(family: Family) -> RequestSize:
+    return RequestSize(image_tokens=family.image_tokens, has_unseen=True, generates=family.generates)
+
+
+def _suffices(counts: Counts, call: Call) -> bool:
+    if call.size.has_guardrail:
+        return False
+    if call.size.writes_cache == "1h" and counts.get(CACHE_WRITE):
+        # Headers do not split cache writes by how long they live.
+        return False
+    tells_cache = CACHE_READ in counts and CACHE_WRITE in counts
+    return tells_cache or (call.size.writes_cache is None and family_of(call.model).headers_suffice)
+
+
+def _report(counts: Counts, document: Mapping[str, Any], reply: Reply, call: Call) -> UsageReport | None:
+    size = call.size
+    tokens = usage_of(counts, generates=size.generates, marks_1h=size.writes_cache == "1h")
+    if tokens is None:
+        return None
+    return UsageReport(
+        {**tokens, **read_guardrail_units(document.get(_TRACE))},
+        choice(reply.parsed, "serviceTier", choice(reply.headers, _TIER, None)),
+        choice(reply.parsed, "performanceConfigLatency", choice(reply.headers, _LATENCY, None)),
+    )
+
+
+def _parse(body: object) -> dict[str, Any] | None:
+    if not isinstance(body, bytes | bytearray | str):
+        return None
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _tier(parameter: object, body: Mapping[str, Any] | None) -> str:
+    """
+    The tier asked for; of header and body the dearer, for it is not told which one wins.
+    """
+    in_body = (body or {}).get("service_tier")
+    asked = [parameter] if isinstance(parameter, str) and parameter else []
+    if isinstance(in_body, str) and in_body.lower() in _TIERS:
+        asked.append(in_body.lower())
+    if "priority" in asked:
+        return "priority"
+    return asked[0] if asked else "default"
+
+
+def _decode(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
