@@ -65,11 +65,15 @@ class Plan:
         """
         What to hold, balance by balance.
         """
-        return [Line(match.key, match.budget.limit.amount, self._most(match.unit)) for match in self.matches]
-
-    def _most(self, unit: str) -> int:
         money = self.nanousd or 0
-        return max(amount_of(unit, nanousd=money, usage=usage) for usage in self.alternatives)
+        return [
+            Line(
+                match.key,
+                match.budget.limit.amount,
+                max([amount_of(match.unit, nanousd=money, usage=usage) for usage in self.alternatives]),
+            )
+            for match in self.matches
+        ]
 
 
 class Planner:
@@ -98,15 +102,21 @@ class Planner:
 
     def cost(self, plan: Plan, report: UsageReport) -> tuple[int | None, PriceBasis]:
         """
-        The cost of what AWS reported, at the tier that served.
+        The cost of what AWS reported, at the tier that served. It never raises: the money is spent.
+
+        What has no price is charged at the dearest of the list; what not even that
+        knows, at the estimate.
         """
-        call, prices = plan.call, plan.prices
+        call, prices, dearest = plan.call, plan.prices, self.prices.dearest()
         if prices is None:
             return None, "list"
-        tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
-        if (tier, latency) != (call.service_tier, call.latency):
-            prices = self._find_prices(call, tier, latency) or prices
-        return nanousd(report.usage, prices, dearest=self.prices.dearest())
+        try:
+            tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
+            if tier != call.service_tier or latency != call.latency:
+                prices = self._served_prices(call, tier, latency)
+            return nanousd(report.usage, prices, dearest=dearest)
+        except UnpricedModel:
+            return plan.nanousd, "upper_bound"
 
     def output(self, plan: Plan) -> Output | None:
         """
@@ -140,6 +150,14 @@ class Planner:
             "service_tier": call.service_tier,
         }
 
+    def _served_prices(self, call: Call, service_tier: str, latency: str) -> UnitPrices:
+        try:
+            return self.prices.find(
+                call.model, region=call.region, service_tier=service_tier, latency=latency
+            )
+        except UnpricedModel:
+            return self.prices.dearest()
+
     def _find_prices(self, call: Call, service_tier: str, latency: str | None = None) -> UnitPrices | None:
         try:
             return self.prices.find(
@@ -162,12 +180,13 @@ class Planner:
         if call.service_tier != "default" or call.latency != "standard":
             dearer.append(self._find_prices(call, "default", "standard") or prices)
         fallback = None if self.settings.on_unpriced == "refuse" else self.prices.dearest()
-        sums = [
-            (max(nanousd(usage, each, dearest=fallback)[0] for each in dearer), index)
-            for index, usage in enumerate(alternatives)
-        ]
-        most, index = max(sums)
-        return alternatives[index], most
+        worst, most = alternatives[0], -1
+        for usage in alternatives:
+            for each in dearer:
+                money, _ = nanousd(usage, each, dearest=fallback)
+                if money > most:
+                    worst, most = usage, money
+        return worst, most
 
 
 def as_estimate(plan: Plan) -> Estimate:

@@ -7,7 +7,6 @@ The only module that knows which ledger, price list and configuration are used.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -277,7 +276,7 @@ class Guard:
 
     def _new_id(self) -> str:
         # Time first, so that ids sort as calls were opened and stay together in a table.
-        return f"{int(self._clock() * 1000):011x}-{secrets.token_hex(8)}"
+        return f"{int(self._clock() * 1000):011x}-{os.urandom(8).hex()}"
 
     def _status_of(self, budget: Budget, balances: list[Balance], now: float) -> list[BudgetStatus]:
         rule, window = self._matcher.current(budget, now)

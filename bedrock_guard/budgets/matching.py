@@ -8,12 +8,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
+from math import inf
+from typing import Final, NamedTuple
 
 from bedrock_guard.budgets.windows import Windows, open_zone
 from bedrock_guard.domain.budget import Budget, Window
 from bedrock_guard.domain.ledger import LedgerKey
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
+
+_MOST_REMEMBERED: Final = 4096
 
 UNTAGGED = ""
 """The value, in a key, that stands for a tag the call did not carry."""
@@ -22,19 +26,19 @@ UNTAGGED = ""
 @dataclass(frozen=True, slots=True)
 class Match:
     """
-    A budget that a call counts towards, and the balance it is.
+    A budget that a call counts towards, and the balance it is, in the unit it counts.
     """
 
     budget: Budget
     key: LedgerKey
     window: Window
+    unit: str
 
-    @property
-    def unit(self) -> str:
-        """
-        What the balance counts.
-        """
-        return self.budget.limit.unit
+
+class _Remembered(NamedTuple):
+    matches: Sequence[Match]
+    since: float
+    until: float
 
 
 class Matcher:
@@ -51,6 +55,8 @@ class Matcher:
         self._windows = Windows(self.zone)
         self._refuses_untagged = settings.untagged == "refuse"
         self._rules = [_Rule(budget, settings.time_zone) for budget in self.budgets]
+        self._seen = tuple({tag for budget in self.budgets for tag in (*budget.match, *budget.per)})
+        self._remembered: dict[tuple[str | None, ...], _Remembered] = {}
         names = [budget.name for budget in self.budgets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -58,7 +64,7 @@ class Matcher:
                 f"Two budgets are named {twice[0]!r}; names are unique in a guard, as balances go by them."
             )
 
-    def match(self, tags: Mapping[str, str], now: float) -> list[Match]:
+    def match(self, tags: Mapping[str, str], now: float) -> Sequence[Match]:
         """
         Every balance that a call with these *tags* counts towards at *now*.
 
@@ -66,13 +72,20 @@ class Matcher:
             ConfigurationError: A `per` budget needs a tag that the call lacks,
                 and `untagged` is `"refuse"`.
         """
-        found = []
-        for rule in self._rules:
-            if rule.admits(tags):
-                window = self._windows.at(rule.budget.limit.period, now)
-                key = LedgerKey(rule.budget.name, rule.rule, self._per(rule.budget, tags), window.start)
-                found.append(Match(rule.budget, key, window))
-        return found
+        # The same tags give the same balances until the first of their windows ends.
+        values = tuple([tags.get(tag) for tag in self._seen])
+        known = self._remembered.get(values)
+        if known is not None and known.since <= now < known.until:
+            return known.matches
+        matches = self._match(tags, now)
+        if len(self._remembered) >= _MOST_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[values] = _Remembered(
+            matches,
+            max((match.window.start for match in matches), default=0),
+            min((match.window.end or inf for match in matches), default=inf),
+        )
+        return matches
 
     def current(self, budget: Budget, now: float) -> tuple[str, Window]:
         """
@@ -80,6 +93,16 @@ class Matcher:
         """
         rule = next(rule.rule for rule in self._rules if rule.budget is budget)
         return rule, self._windows.at(budget.limit.period, now)
+
+    def _match(self, tags: Mapping[str, str], now: float) -> Sequence[Match]:
+        found = []
+        for rule in self._rules:
+            if rule.admits(tags):
+                limit = rule.budget.limit
+                window = self._windows.at(limit.period, now)
+                key = LedgerKey(rule.budget.name, rule.rule, self._per(rule.budget, tags), window.start)
+                found.append(Match(rule.budget, key, window, limit.unit))
+        return tuple(found)
 
     def _per(self, budget: Budget, tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         if not budget.per:

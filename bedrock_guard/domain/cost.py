@@ -74,6 +74,14 @@ def usd_from_nanousd(nanousd: int) -> Decimal:
     return usd.quantize(Decimal(1).scaleb(min(-2, int(exponent))))
 
 
+def usd_text(nanousd: int) -> str:
+    """
+    Nano-dollars as `usd_from_nanousd` prints them, without making a `Decimal`.
+    """
+    dollars, rest = divmod(nanousd, NANOUSD_PER_USD)
+    return f"{dollars}.{f'{rest:09d}'.rstrip('0').ljust(2, '0')}"
+
+
 def nanousd_from_usd(usd: Decimal) -> int:
     """
     Dollars as whole nano-dollars, rounded down: a limit is never made larger.

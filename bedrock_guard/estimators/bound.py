@@ -20,8 +20,7 @@ from bedrock_guard.domain.usage import (
 )
 from bedrock_guard.families import Family, family_of
 
-# The template around a prompt, and around each message, block or tool in it.
-_PROMPT_TOKENS: Final = 64
+# The template around each message, block or tool.
 _MESSAGE_TOKENS: Final = 16
 _IMAGE_MARKS: Final = 10
 # Tools bring a system prompt of the maker's: 804 tokens is the largest known.
@@ -42,7 +41,7 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
     """
     size = call.size
     family = family_of(call.model)
-    tokens = input_tokens(size, limits)
+    tokens = input_tokens(size, limits, family)
     output = output_tokens(size, limits, family) if size.generates else 0
     meters = _INPUT_METERS[size.writes_cache or ("5m" if family.caches_by_itself else None)]
     rest = {OUTPUT_TOKENS: output} if output else {}
@@ -56,12 +55,12 @@ _INPUT_METERS: Final[dict[str | None, tuple[str, ...]]] = {
 }
 
 
-def input_tokens(size: RequestSize, limits: ModelLimits) -> int:
+def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
     """
     The most tokens that a request can be: its bytes, or the model's whole window.
     """
     window = max(limits.max_input_tokens or _UNKNOWN_WINDOW, size.max_input_tokens or 0)
-    text = size.text_bytes + _MESSAGE_TOKENS * size.messages + _PROMPT_TOKENS
+    text = size.text_bytes + _MESSAGE_TOKENS * size.messages + family.template_tokens
     if size.has_tools:
         text += _TOOLS_TOKENS
     images = size.images * (size.image_tokens + _IMAGE_MARKS)

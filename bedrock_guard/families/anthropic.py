@@ -20,6 +20,7 @@ from bedrock_guard.domain.usage import (
 from bedrock_guard.families import typed_blocks
 from bedrock_guard.families.counts import CACHE_WRITE, CountTable
 from bedrock_guard.families.dialect import Dialect, says
+from bedrock_guard.families.measure import Measure
 
 _FIELDS: Final = {
     "input_tokens": INPUT_TOKENS,
@@ -44,6 +45,8 @@ ANTHROPIC: Final = Dialect(
         "messages": typed_blocks.read_messages,
         "system": typed_blocks.read_content,
         "tools": typed_blocks.read_tools,
+        "output_format": Measure.answer_format,
+        "output_config": Measure.answer_format,
     },
     usage=USAGE,
     usage_marks=(b'"usage"',),

@@ -34,6 +34,13 @@ class Family(Protocol):
         ...
 
     @property
+    def template_tokens(self) -> int:
+        """
+        The most tokens of the template around a prompt, messages and tools apart.
+        """
+        ...
+
+    @property
     def caches_by_itself(self) -> bool:
         """
         Whether cache writes may be billed that no request asked for.

@@ -12,7 +12,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bedrock_guard.families.documents import PLAIN_FORMATS, add_citations, read_plain_bytes
+from bedrock_guard.families.documents import (
+    PLAIN_FORMATS,
+    add_citations,
+    read_plain_bytes,
+    read_search_result,
+)
 from bedrock_guard.families.measure import Measure, Reader
 
 
@@ -144,7 +149,7 @@ BLOCKS: Final[dict[str, Reader]] = {
     "audio": Measure.unseen,
     "cachePoint": read_cache_point,
     "guardContent": _read_guarded,
-    "searchResult": Measure.json,
+    "searchResult": read_search_result,
     "citationsContent": Measure.json,
     "toolAddition": _read_added_tool,
     "toolRemoval": Measure.json,

@@ -51,6 +51,7 @@ class Dialect:
     vectors: tuple[str, ...] = ()
     default_output: int | None = None
     image_tokens: int = 5_000
+    template_tokens: int = 64
     caches_by_itself: bool = False
     headers_suffice: bool = True
     fallback_output: int = 128_000

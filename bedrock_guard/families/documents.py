@@ -1,5 +1,5 @@
 """
-Documents in a prompt: plain ones are text, the others cannot be measured here.
+Documents and search results in a prompt: plain ones are text, the others cannot be measured here.
 
 A PDF or a spreadsheet is compressed, and its pages may be shown as images too.
 """
@@ -42,3 +42,13 @@ def add_citations(seen: Measure, document: dict[str, Any], text_bytes: int) -> N
     citations = document.get("citations")
     if isinstance(citations, dict) and citations.get("enabled"):
         seen.text_bytes += text_bytes * (_CITED_TIMES - 1) + _CITED_BYTES
+
+
+def read_search_result(seen: Measure, result: Any) -> None:
+    """
+    Add a search result; what it says can be cited as a document can.
+    """
+    before = seen.text_bytes
+    seen.json(result)
+    if isinstance(result, dict):
+        add_citations(seen, result, seen.text_bytes - before)

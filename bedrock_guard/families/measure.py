@@ -19,6 +19,9 @@ Reader: TypeAlias = Callable[["Measure", Any], None]
 # computer use, the largest, about 1,250 tokens.
 _BUILT_IN_TOOL_BYTES: Final = 1_500
 
+# A schema that answers must keep to comes with instructions (a recording: about 130 tokens).
+_SCHEMA_BYTES: Final = 1_000
+
 _CACHE_MARKS: Final = ('"cache_control"', '"cachePoint"')
 
 
@@ -92,4 +95,11 @@ class Measure:
         Add a tool of which the request holds only the name.
         """
         self.text_bytes += _BUILT_IN_TOOL_BYTES
+        self.json(value)
+
+    def answer_format(self, value: object) -> None:
+        """
+        Add the form that answers must keep to: a schema, and what the maker says about it.
+        """
+        self.text_bytes += _SCHEMA_BYTES
         self.json(value)

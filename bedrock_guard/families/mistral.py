@@ -12,7 +12,8 @@ from typing import Final
 from bedrock_guard.families.dialect import Dialect
 from bedrock_guard.families.openai_chat import OPENAI_CHAT
 
-MISTRAL: Final[Dialect] = replace(OPENAI_CHAT, name="mistral", image_tokens=5_000)
+# Templates of the later models say what the model is, at length, where no system prompt does.
+MISTRAL: Final[Dialect] = replace(OPENAI_CHAT, name="mistral", image_tokens=5_000, template_tokens=1_000)
 LARGE_2407: Final = replace(MISTRAL, least_output=8_192)
 PIXTRAL: Final = replace(MISTRAL, least_output=16_384)
 FIRST_SMALL: Final = replace(MISTRAL, default_output=512, fallback_output=8_192, least_output=8_192)

@@ -15,6 +15,7 @@ from bedrock_guard.domain.usage import CACHE_READ, OUTPUT_TOKENS
 from bedrock_guard.families import typed_blocks
 from bedrock_guard.families.counts import CACHE_WRITE, PROMPT, CountTable
 from bedrock_guard.families.dialect import Dialect
+from bedrock_guard.families.measure import Measure
 
 USAGE: Final[CountTable] = (
     (("usage",), {"prompt_tokens": PROMPT, "completion_tokens": OUTPUT_TOKENS}),
@@ -41,12 +42,18 @@ def ends(chunk: Mapping[str, Any]) -> bool:
 
 OPENAI_CHAT: Final = Dialect(
     name="openai_chat",
-    parts={"messages": typed_blocks.read_messages, "tools": typed_blocks.read_tools},
+    parts={
+        "messages": typed_blocks.read_messages,
+        "tools": typed_blocks.read_tools,
+        "response_format": Measure.answer_format,
+    },
     usage=USAGE,
     usage_marks=(b'"usage"',),
     final=ends,
     # Qwen's largest: 16,384 patches and their marks.
     image_tokens=17_000,
+    # gpt-oss: 68 for a prompt of one word, and more for the harder thinking.
+    template_tokens=256,
     # Lists give a thousand where models give 1,024: 8,000 for 8,192, 32,000 for 32,768.
     least_output=32_768,
 )

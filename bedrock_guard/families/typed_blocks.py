@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bedrock_guard.families.documents import add_citations
+from bedrock_guard.families.documents import add_citations, read_search_result
 from bedrock_guard.families.measure import Measure, Reader
 
 
@@ -117,6 +117,7 @@ TYPES: Final[dict[str, Reader]] = {
     "image_url": media("image_url"),
     "input_image": media("image_url"),
     "document": _read_document,
+    "search_result": read_search_result,
     "tool_result": _read_tool_result,
     "input_audio": Measure.unseen,
     "audio_url": Measure.unseen,

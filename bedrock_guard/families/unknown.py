@@ -58,6 +58,9 @@ UNKNOWN: Final = Dialect(
         "tools": typed_blocks.read_tools,
         "toolConfig": converse_blocks.read_tool_config,
         "images": llama.read_images,
+        "output_format": Measure.answer_format,
+        "output_config": Measure.answer_format,
+        "response_format": Measure.answer_format,
     },
     usage=(
         *anthropic.USAGE,
@@ -71,6 +74,7 @@ UNKNOWN: Final = Dialect(
     final=_is_final,
     vectors=("embedding", "embeddings", "embeddingsByType"),
     image_tokens=max(family.image_tokens for family in _STREAMING),
+    template_tokens=1_000,
     caches_by_itself=True,
     headers_suffice=False,
     fallback_output=openai_chat.GROK.fallback_output,

@@ -19,14 +19,14 @@ KeyboardInterrupt or when another tool's handler raises: the safety net round
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from botocore.client import BaseClient
 from botocore.eventstream import EventStream
 from botocore.response import StreamingBody
 
-from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.cost import usd_text
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.errors import BudgetExceeded, ConfigurationError, UnmeteredOperation
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire, bedrock_headers, model_id_in
@@ -263,23 +263,26 @@ class ClientHooks:
         if http_response.status_code >= 300:
             state.end(None)
             return
-        operation, call = state.operation, state.call
-        _annotate(parsed, state)
-        stream = parsed.get(operation.stream_key or "")
-        if isinstance(stream, EventStream):
+        operation, reservation_id = state.operation, state.opened[0][1].entry.id
+        metadata = parsed.setdefault("ResponseMetadata", {})
+        metadata["BedrockGuard"] = {"ReservationId": reservation_id}
+        if operation.stream_key is not None and isinstance(parsed.get(operation.stream_key), EventStream):
             state.is_handed_over = True
-            _settle_by_stream(stream, state, operation)
+            _settle_by_stream(parsed[operation.stream_key], state, operation)
             return
-        reply = Reply(parsed, parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}), None)
-        body = parsed.get(operation.body_key or "")
-        if not isinstance(body, StreamingBody):
-            reply = Reply(reply.parsed, reply.headers, _content_of(http_response))
-        report = operation.read_usage(reply, call)
-        if report is None and isinstance(body, StreamingBody):
+        body = None if operation.body_key is None else parsed.get(operation.body_key)
+        has_body = isinstance(body, StreamingBody)
+        content = None if has_body else _content_of(http_response)
+        reply = Reply(parsed, metadata.get("HTTPHeaders", {}), content)
+        report = operation.read_usage(reply, state.call)
+        if report is None and has_body:
             state.is_handed_over = True
             _settle_by_body(body, state, operation, reply)
             return
-        _annotate(parsed, state, state.end(report))
+        for entry in state.end(report)[:1]:
+            metadata["BedrockGuard"]["Basis"] = entry.basis
+            if entry.cost_nanousd is not None:
+                metadata["BedrockGuard"]["CostUSD"] = usd_text(entry.cost_nanousd)
 
     def settle_error(self, exception: BaseException, context: dict[str, Any], **_: Any) -> None:
         """
@@ -327,7 +330,7 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation) -> No
     guard_event_stream(stream, reader, tell)
 
 
-def _settle_by_body(body: StreamingBody, state: CallState, operation: Operation, reply: Reply) -> None:
+def _settle_by_body(body: Any, state: CallState, operation: Operation, reply: Reply) -> None:
     # Without the body itself: what the body tells to must not hold it, or only the collector frees it.
     rest = Reply({name: value for name, value in reply.parsed.items() if value is not body}, reply.headers)
 
@@ -340,21 +343,6 @@ def _settle_by_body(body: StreamingBody, state: CallState, operation: Operation,
         state.end(report)
 
     guard_body(body, tell)
-
-
-def _annotate(parsed: dict[str, Any], state: CallState, entries: Sequence[Entry] = ()) -> None:
-    """
-    Tell the caller which reservation paid, and what it cost once that is known.
-    """
-    ours: dict[str, str] = {}
-    if entries:
-        ours = {"ReservationId": entries[0].id, "Basis": entries[0].basis}
-        if entries[0].cost is not None:
-            ours["CostUSD"] = f"{entries[0].cost:f}"
-    elif state.opened:
-        ours = {"ReservationId": state.opened[0][1].entry.id}
-    if ours:
-        parsed.setdefault("ResponseMetadata", {})["BedrockGuard"] = ours
 
 
 def _with_body(

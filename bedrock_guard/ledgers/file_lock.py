@@ -37,7 +37,7 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-SLEEP_S: Final = (50e-6, 500e-6)
+SLEEP_S: Final = (100e-6, 300e-6)
 
 
 class FileLock:

@@ -287,7 +287,7 @@ def _end(
             db.execute(sqlite_schema.BOOK_FIRST, row[:5])
     if is_open:
         db.execute(sqlite_schema.TAKE, (call.id,))
-    row = (
+    ended = (
         call.id,
         call.at if entry is None else entry.at_s,
         end,
@@ -296,7 +296,7 @@ def _end(
         sqlite_rows.write_booked(booked),
         None if entry is None else sqlite_rows.write_entry(entry),
     )
-    db.execute(sqlite_schema.END, row)
+    db.execute(sqlite_schema.END, ended)
 
 
 def _parameters(where: EntryFilter, after: str | None) -> dict[str, Any]:

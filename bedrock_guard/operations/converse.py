@@ -165,6 +165,11 @@ def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> Re
     )
 
 
+def _read_output_config(seen: Measure, config: Any) -> None:
+    has_format = not isinstance(config, dict) or "textFormat" in config
+    (Measure.answer_format if has_format else Measure.json)(seen, config)
+
+
 # None: the model is not shown it. A parameter without a line counts as text.
 _PARTS: Final[dict[str, Reader | None]] = {
     "modelId": None,
@@ -172,6 +177,7 @@ _PARTS: Final[dict[str, Reader | None]] = {
     "system": read_content,
     "toolConfig": read_tool_config,
     "promptVariables": Measure.unseen,
+    "outputConfig": _read_output_config,
     "inferenceConfig": None,
     "guardrailConfig": None,
     "additionalModelResponseFieldPaths": None,

@@ -62,7 +62,9 @@ def entries() -> list[dict[str, Any]]:
 
 ENTRIES = entries()
 
-pytestmark = pytest.mark.skipif(not ENTRIES, reason=f"no recordings at {RECORDINGS.name} beside the repository")
+pytestmark = pytest.mark.skipif(
+    not ENTRIES, reason=f"no recordings at {RECORDINGS.name} beside the repository"
+)
 
 
 def by_file(entry: dict[str, Any]) -> str:
@@ -92,6 +94,8 @@ def test_the_bound_is_not_below_what_was_used(entry: dict[str, Any]) -> None:
     used = oracle(entry, interaction)
     if call is None or used is None:
         pytest.skip("the recording has no request, or no usage")
+    if sent_bytes(interaction) > 2 * len(body_of(interaction["request"])):
+        pytest.skip("the source cut the request's text")
 
     most = bound(call, ModelLimits())
 
@@ -102,14 +106,15 @@ def test_the_bound_is_not_below_what_was_used(entry: dict[str, Any]) -> None:
 
 def test_headers_tell_of_the_cache_whenever_the_body_does() -> None:
     """
-    Settling by headers, with the body unread, rests on this.
+    Settling Claude and Nova by headers, with the body unread, rests on this.
     """
     told = 0
     for entry in ENTRIES:
-        reports = {report["where"]: json.dumps(report["raw"]) for report in entry["usage_reports"]}
-        if entry["operation"] == "InvokeModel" and "cache" in reports.get("body.usage", "") and "headers" in reports:
-            assert "cache-read" in reports["headers"]
-            assert "cache-write" in reports["headers"]
+        reports = {report["where"]: report["raw"] for report in entry["usage_reports"]}
+        headers, body = reports.get("headers", {}), reports.get("body.usage", {})
+        if headers and any(name.startswith("cache") for name in body):
+            assert "x-amzn-bedrock-cache-read-input-token-count" in headers
+            assert "x-amzn-bedrock-cache-write-input-token-count" in headers
             told += 1
 
     assert told > 0
@@ -148,6 +153,10 @@ def body_of(message: Mapping[str, Any]) -> bytes:
     if message.get("body_base64"):
         return base64.b64decode(message["body_base64"])
     return (message.get("body") or "").encode()
+
+
+def sent_bytes(interaction: Mapping[str, Any]) -> int:
+    return int(headers_of(interaction["request"]).get("content-length", 0))
 
 
 def headers_of(message: Mapping[str, Any]) -> dict[str, str]:

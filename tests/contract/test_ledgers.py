@@ -1,0 +1,40 @@
+"""
+Every ledger of the table keeps every promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bedrock_guard.domain.ledger import Ledger
+from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.ledgers import LEDGERS, open_ledger
+from bedrock_guard.testing.ledger_calls import SetClock
+from bedrock_guard.testing.ledger_contract import LedgerContract
+
+# An empty ledger of each scheme; a new line of LEDGERS needs one here.
+URLS: dict[str, Callable[[Path], str]] = {
+    "memory": lambda _: "memory://",
+    "sqlite": lambda folder: f"sqlite:///{folder}/ledger.db",
+}
+
+
+class TestLedgers(LedgerContract):
+    @pytest.fixture(params=sorted(LEDGERS))
+    def ledger(self, request, clock: SetClock, tmp_path: Path) -> Iterator[Ledger]:
+        assert request.param in URLS, f"{request.param}:// has no line in URLS, so nothing proves it"
+        ledger = open_ledger(URLS[request.param](tmp_path), clock=clock)
+        yield ledger
+        ledger.close()
+
+    def test_a_place_that_no_page_ended_at_is_named(self, ledger: Ledger) -> None:
+        """
+        A dashboard passes on what stands in its URL.
+        """
+        from bedrock_guard.domain.ledger import EntryFilter
+
+        with pytest.raises(ConfigurationError, match="'nonsense' is no place"):
+            ledger.entries(EntryFilter(), after="nonsense")
