@@ -116,10 +116,10 @@ def _positives(fields: Mapping[str, Any], spellings: Spellings) -> list[int]:
 
 
 def _positive(value: object) -> int:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return min(value, _NO_LIMIT)
+    if isinstance(value, float) and value.is_integer() and value > 0:
+        return min(int(value), _NO_LIMIT)
     return _NO_LIMIT
 
 

@@ -144,14 +144,14 @@ class ChunkReader:
         """
         try:
             data = event["chunk"]["bytes"]
-        except (KeyError, TypeError):
-            return
-        if not isinstance(data, bytes):
-            return
-        for mark in self._marks:
-            if mark in data:
-                self._read(data)
+            for mark in self._marks:
+                if mark in data:
+                    break
+            else:
                 return
+        except (KeyError, TypeError):
+            return  # an exception of the stream, or a chunk without bytes
+        self._read(data)
 
     def _read(self, data: bytes) -> None:
         chunk = _parse(data)

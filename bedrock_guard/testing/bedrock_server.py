@@ -260,6 +260,8 @@ class BedrockServer:
         if reply is None:
             return None
         request_id = f"00000000-0000-4000-8000-{next(self._ids):012x}"
+        if any(name.lower() == "x-amzn-requestid" for name in reply.headers):  # a replayed one
+            return reply
         return replace(reply, headers={"x-amzn-RequestId": request_id, **reply.headers})
 
     def _answer(self, operation: Operation, model_id: str, head: Head, body: bytes) -> Reply | None:

@@ -40,6 +40,9 @@ class SetClock:
     now: float = NOW
 
     def __call__(self) -> float:
+        """
+        Where it stands.
+        """
         return self.now
 
 

@@ -23,10 +23,21 @@ from typing import Any
 import pytest
 
 from bedrock_guard.domain.entry import Attempt
-from bedrock_guard.domain.ledger import EntryFilter, Ledger, Line, Refusal, Reservation, read_all_entries
-from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.domain.ledger import (
+    EntryFilter,
+    Ledger,
+    Line,
+    OnExpiry,
+    Refusal,
+    Reservation,
+    Settled,
+    SweepReport,
+    read_all_entries,
+)
+from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.testing.ledger_calls import (
     DAY,
+    HOLD_S,
     NOW,
     TEAM,
     SetClock,
@@ -39,10 +50,10 @@ from bedrock_guard.testing.ledger_calls import (
     settle,
     together,
 )
-from bedrock_guard.testing.ledger_money_contract import MoneyContract
+from bedrock_guard.testing.ledger_reservation_contract import ReservationContract
 
 
-class LedgerContract(MoneyContract):
+class LedgerContract(ReservationContract):
     """
     Every promise of `Ledger`; override `ledger`.
     """
@@ -60,6 +71,97 @@ class LedgerContract(MoneyContract):
         An empty ledger on *clock*.
         """
         raise NotImplementedError(f"{type(self).__name__} gives no ledger: override the fixture `ledger`.")
+
+    # Sweep
+
+    @pytest.mark.parametrize(
+        ("on_expiry", "spent", "report"),
+        [("charge", 60, SweepReport(charged=1)), ("release", 0, SweepReport(released=1))],
+    )
+    def test_a_dead_process_is_charged_or_released_as_it_asked(
+        self, ledger: Ledger, on_expiry: OnExpiry, spent: int, report: SweepReport
+    ) -> None:
+        """
+        AWS may have billed the call; what to assume is the reservation's own choice.
+        """
+        hold(ledger, "one", 60, on_expiry=on_expiry)
+
+        assert ledger.sweep(now=NOW + HOLD_S - 0.001) == SweepReport()
+        assert ledger.sweep(now=NOW + HOLD_S) == report
+        assert ledger.sweep(now=NOW + HOLD_S) == SweepReport()
+        assert books(ledger) == (spent, 0)
+        (entry,) = ledger.entries(EntryFilter())[0]
+        assert (entry.id, entry.outcome, entry.basis, entry.cost_nanousd) == ("one", "lost", "expired", spent)
+
+    def test_a_sweep_ends_the_oldest_first_and_no_more_than_asked(
+        self, ledger: Ledger, clock: SetClock
+    ) -> None:
+        """
+        After an outage the rest is left for the next sweep, not for one long lock.
+        """
+        for name in ("first", "second", "third"):
+            hold(ledger, name, 10)
+            clock.now += 1
+
+        assert ledger.sweep(now=NOW + 10 * HOLD_S, limit=2) == SweepReport(charged=2)
+        assert sorted(ids(ledger)) == ["first", "second"]
+        assert books(ledger) == (20, 10)
+
+    @pytest.mark.parametrize("on_expiry", ["charge", "release"])
+    @pytest.mark.parametrize(
+        ("late", "spent", "overrun"),
+        [(0, 0, False), (40, 40, False), (60, 60, False), (150, 150, True)],
+    )
+    def test_a_late_settle_puts_the_books_right_once(
+        self, ledger: Ledger, on_expiry: OnExpiry, late: int, spent: int, overrun: bool
+    ) -> None:
+        """
+        The process was slow, not dead, and knows what the call did cost.
+        """
+        reservation = hold(ledger, "one", 60, on_expiry=on_expiry)
+        ledger.sweep(now=NOW + HOLD_S)
+
+        assert settle(ledger, reservation, late) == Settled("corrected", overrun=overrun)
+        assert settle(ledger, reservation, late).how == "replayed"
+        assert books(ledger) == (spent, 0)
+        assert [entry.outcome for entry in ledger.entries(EntryFilter())[0]] == ["answered"]
+
+    @pytest.mark.parametrize("on_expiry", ["charge", "release"])
+    def test_a_late_release_gives_back_what_an_expiry_charged(
+        self, ledger: Ledger, on_expiry: OnExpiry
+    ) -> None:
+        """
+        A call that never reached AWS is free, however late that is known.
+        """
+        reservation = hold(ledger, "one", 60, on_expiry=on_expiry)
+        ledger.sweep(now=NOW + HOLD_S)
+
+        assert ledger.release(reservation) == Settled("corrected")
+        assert books(ledger) == (0, 0)
+        with pytest.raises(ReservationClosed, match="already released"):
+            settle(ledger, reservation, 40)
+
+    def test_an_expired_reservation_is_not_extended(self, ledger: Ledger) -> None:
+        """
+        Its money is spent or given back; more of it would be held for a call that is over.
+        """
+        reservation = hold(ledger, "one", 60)
+        ledger.sweep(now=NOW + HOLD_S)
+
+        with pytest.raises(ReservationClosed, match="already expired"):
+            ledger.extend(reservation, hold_s=HOLD_S)
+
+    def test_a_settle_after_its_time_but_before_a_sweep_is_in_time(
+        self, ledger: Ledger, clock: SetClock
+    ) -> None:
+        """
+        Only a sweep ends what is late; until then the money is held.
+        """
+        reservation = hold(ledger, "one", 60)
+        clock.now += 10 * HOLD_S
+
+        assert settle(ledger, reservation, 40) == Settled("settled")
+        assert ledger.sweep(now=clock()) == SweepReport()
 
     # Entries
 
@@ -145,7 +247,7 @@ class LedgerContract(MoneyContract):
         """
         A report about one team must not hold another's calls.
         """
-        changes = {
+        changes: dict[str, dict[str, Any]] = {
             "since": {"at_s": NOW + 1},
             "until": {"at_s": NOW - 2},
             "tags": {"tags": {"team": "other", "user": "x", "more": "y"}},

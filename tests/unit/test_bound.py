@@ -97,7 +97,9 @@ def test_some_models_write_to_a_cache_unasked() -> None:
         (replace(SIZE, output_limit=10**15), LIMITS, 1_000_000),
     ],
 )
-def test_output_is_bounded_by_the_limit_or_the_model(size: RequestSize, limits: ModelLimits, tokens: int) -> None:
+def test_output_is_bounded_by_the_limit_or_the_model(
+    size: RequestSize, limits: ModelLimits, tokens: int
+) -> None:
     """
     Unset means as much as the model can.
     """
@@ -111,7 +113,9 @@ def test_a_list_that_is_known_to_be_too_low_is_not_believed() -> None:
     size = replace(SIZE, output_limit=None)
     limits = ModelLimits(max_output_tokens=8_192)
 
-    assert bound(call(size, "anthropic.claude-3-7-sonnet-20250219-v1:0"), limits)[0]["output_tokens"] == 64_000
+    assert (
+        bound(call(size, "anthropic.claude-3-7-sonnet-20250219-v1:0"), limits)[0]["output_tokens"] == 64_000
+    )
 
 
 def test_embeddings_have_no_output() -> None:

@@ -265,7 +265,9 @@ def test_a_cache_mark_is_seen_wherever_it_stands(body: dict[str, Any], life: str
         (GPT, {"max_tokens": 10**30}, None),
     ],
 )
-def test_the_limit_is_the_largest_of_its_spellings(model_id: str, body: dict[str, Any], limit: int | None) -> None:
+def test_the_limit_is_the_largest_of_its_spellings(
+    model_id: str, body: dict[str, Any], limit: int | None
+) -> None:
     """
     Whichever of them the model goes by, the answer is not longer; what cannot be read is no limit.
     """
@@ -283,8 +285,12 @@ def test_each_answer_counts(body: dict[str, Any], candidates: int) -> None:
     assert family(GPT).read_request(body).candidates == candidates
 
 
-@pytest.mark.parametrize("model_id", [CLAUDE, NOVA, LLAMA, GPT, OPAQUE, "cohere.embed-v4:0", "cohere.command-r-v1:0"])
-@pytest.mark.parametrize("odd", [None, 1, "x", [], {}, [1], [None], {"a": 1}, [[["x"]]], [{"type": ["x"]}], [{"content": 5}]])
+@pytest.mark.parametrize(
+    "model_id", [CLAUDE, NOVA, LLAMA, GPT, OPAQUE, "cohere.embed-v4:0", "cohere.command-r-v1:0"]
+)
+@pytest.mark.parametrize(
+    "odd", [None, 1, "x", [], {}, [1], [None], {"a": 1}, [[["x"]]], [{"type": ["x"]}], [{"content": 5}]]
+)
 @pytest.mark.parametrize("key", ["messages", "system", "tools", "toolConfig", "images", "texts", "inputs", "documents", "chat_history", "anthropic_beta", "thinking", "inferenceConfig"])  # fmt: skip
 def test_odd_values_do_not_raise(model_id: str, odd: object, key: str) -> None:
     """
@@ -411,7 +417,9 @@ def test_an_embedding_behind_an_opaque_arn_has_no_output() -> None:
     assert family(OPAQUE).read_counts(body) == {"input_tokens": 3, "output_tokens": 0}
 
 
-@pytest.mark.parametrize("document", [None, [], "x", {"usage": []}, {"usage": None}, {"usage": {"input_tokens": {}}}])
+@pytest.mark.parametrize(
+    "document", [None, [], "x", {"usage": []}, {"usage": None}, {"usage": {"input_tokens": {}}}]
+)
 def test_a_reply_that_says_nothing_counts_nothing(document: Any) -> None:
     """
     Nothing said is not zero.

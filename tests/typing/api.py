@@ -1,0 +1,35 @@
+"""
+The public names as a type checker sees them. NOT meant to be executed.
+"""
+
+from decimal import Decimal
+from typing import assert_type
+
+import boto3
+from botocore.client import BaseClient
+
+from bedrock_guard import Budget, BudgetExceeded, Guard, bind, guard, guarded_session, scope, unguard
+
+
+def a_guarded_client_keeps_its_type(client: BaseClient) -> None:
+    assert_type(guard(client, budget="5 USD/day"), BaseClient)
+    assert_type(unguard(client), BaseClient)
+    assert_type(Guard(budget="5 USD/day").attach(client), BaseClient)
+
+
+def a_session_stays_a_session(session: boto3.Session) -> None:
+    assert_type(guarded_session(session, budget=Budget("all", "5 USD/day", per="user")), boto3.Session)
+
+
+def a_bound_function_keeps_its_signature() -> None:
+    def work(number: int, *, loud: bool) -> str:
+        return f"{number}{loud}"
+
+    assert_type(bind(work)(1, loud=True), str)
+
+
+def a_refusal_has_figures(refusal: BudgetExceeded) -> None:
+    assert_type(refusal.limit, Decimal | int)
+    assert_type(BudgetExceeded.find(refusal), BudgetExceeded | None)
+    with scope(team="search") as tally:
+        assert_type(tally.cost, Decimal)

@@ -1,0 +1,78 @@
+"""
+The lock between processes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from bedrock_guard.ledgers import file_lock
+
+
+def load_for_windows(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """
+    The module as Windows would import it, on an `msvcrt` that is made of `flock`.
+    """
+    fcntl = pytest.importorskip("fcntl")
+    held: set[int] = set()
+
+    def locking(descriptor: int, mode: int, _size: int) -> None:
+        if mode == 1:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.add(descriptor)
+        else:
+            if descriptor not in held:
+                raise PermissionError("not locked")
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            held.remove(descriptor)
+
+    msvcrt = types.ModuleType("msvcrt")
+    msvcrt.locking, msvcrt.LK_NBLCK, msvcrt.LK_UNLCK = locking, 1, 2
+    monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
+    monkeypatch.setattr(sys, "platform", "win32")
+    spec = importlib.util.spec_from_file_location("file_lock_for_windows", file_lock.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.undo()
+    return module
+
+
+@pytest.fixture(params=["native", "windows"])
+def lock_type(request, monkeypatch: pytest.MonkeyPatch):
+    module = file_lock if request.param == "native" else load_for_windows(monkeypatch)
+    return module.FileLock
+
+
+def test_one_holds_it_and_others_wait_only_so_long(tmp_path: Path, lock_type) -> None:
+    """
+    Two writers at once is what it is there to prevent; a wait without end is what it must not be.
+    """
+    first, second = lock_type(str(tmp_path / "x.lock")), lock_type(str(tmp_path / "x.lock"))
+
+    assert first.acquire(timeout_s=0)
+    assert not second.acquire(timeout_s=0.01)
+    first.release()
+    assert second.acquire(timeout_s=0)
+    assert not first.acquire(timeout_s=0)
+    second.close()
+    assert first.acquire(timeout_s=0), "a file that is closed is a lock that is free"
+    first.close()
+
+
+def test_to_release_what_is_not_held_is_nothing(tmp_path: Path, lock_type) -> None:
+    """
+    Whoever cleans up after a time-out need not know how far it came.
+    """
+    holder, other = lock_type(str(tmp_path / "x.lock")), lock_type(str(tmp_path / "x.lock"))
+    holder.acquire(timeout_s=0)
+
+    other.release()
+
+    assert not other.acquire(timeout_s=0)
+    holder.close()
+    other.close()
