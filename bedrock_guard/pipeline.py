@@ -21,7 +21,7 @@ from bedrock_guard.budgets.refusing import record_refusal, refuse
 from bedrock_guard.context import Tally, current_scope
 from bedrock_guard.domain.budget import REQUESTS, amount_of
 from bedrock_guard.domain.call import Call
-from bedrock_guard.domain.entry import Attempt, Basis, Entry, Outcome
+from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Reservation, SweepReport
 from bedrock_guard.domain.usage import UsageReport, add
 from bedrock_guard.errors import BudgetExceeded, GuardError
@@ -32,7 +32,7 @@ log = logging.getLogger("bedrock_guard")
 _SWEEP_EVERY_S: Final = 60.0
 _WEAKEST: Final[tuple[Basis, ...]] = ("expired", "estimated", "reported")
 # Of several attempts, the first of these that occurs names the call's outcome.
-_OUTCOMES: Final[tuple[Outcome, ...]] = ("answered", "abandoned", "lost", "rejected")
+_OUTCOMES: Final[tuple[AttemptOutcome, ...]] = ("answered", "abandoned", "lost", "rejected")
 
 
 class OpenCall:
@@ -193,35 +193,49 @@ class Pipeline:
         """
         *attempt* with what it is charged: *money* as reported, or the estimate where money may be gone.
         """
-        if attempt.outcome in ("not_sent", "rejected"):
+        outcome, status, code = attempt.outcome, attempt.status, attempt.error_code
+        if outcome in ("not_sent", "rejected"):
             return attempt
-        if attempt.outcome == "answered" and report is not None:
-            return replace(attempt, usage=report.usage, cost_nanousd=money)
-        if attempt.outcome == "lost" and self.settings.on_lost_reply == "release":
-            return replace(attempt, basis="estimated")
-        return replace(attempt, usage=plan.worst, cost_nanousd=plan.nanousd, basis="estimated")
+        if outcome == "answered" and report is not None:
+            return Attempt(outcome, status, code, report.usage, money)
+        if outcome == "lost" and self.settings.on_lost_reply == "release":
+            return Attempt(outcome, status, code, basis="estimated")
+        return Attempt(outcome, status, code, plan.worst, plan.nanousd, "estimated")
 
     def _closed_entry(
         self, opened: OpenCall, attempts: Sequence[Attempt], report: UsageReport | None
     ) -> Entry:
+        entry = opened.entry
         money, priced = (None, "list") if report is None else self.planner.cost(opened.plan, report)
-        charged = [self._charge(opened.plan, attempt, report, money) for attempt in attempts]
-        outcomes = [attempt.outcome for attempt in charged]
-        costs = [attempt.cost_nanousd for attempt in charged]
-        bases = {attempt.basis for attempt in charged}
-        return replace(
-            opened.entry,
-            outcome=next((outcome for outcome in _OUTCOMES if outcome in outcomes), "not_sent"),
-            usage=charged[0].usage if len(charged) == 1 else add(attempt.usage for attempt in charged),
+        charged = tuple([self._charge(opened.plan, attempt, report, money) for attempt in attempts])
+        whole = charged[0] if len(charged) == 1 else _sum_up(charged)
+        return entry.changed(
+            outcome=whole.outcome,
+            usage=whole.usage,
             reported_usage=None if report is None else report.usage,
-            cost_nanousd=None if None in costs else sum(cost or 0 for cost in costs),
-            basis=next((basis for basis in _WEAKEST if basis in bases), "reported"),
+            cost_nanousd=whole.cost_nanousd,
+            basis=whole.basis,
             priced=priced,
-            service_tier=(report and report.service_tier) or opened.entry.service_tier,
-            latency=(report and report.latency) or opened.entry.latency,
-            attempts=tuple(charged),
-            duration_ms=max(0, round((self.clock() - opened.entry.at_s) * 1000)),
+            service_tier=(report and report.service_tier) or entry.service_tier,
+            latency=(report and report.latency) or entry.latency,
+            attempts=charged,
+            duration_ms=max(0, round((self.clock() - entry.at_s) * 1000)),
         )
+
+
+def _sum_up(attempts: Sequence[Attempt]) -> Attempt:
+    """
+    Several attempts, or none, as if they were one.
+    """
+    outcomes = [attempt.outcome for attempt in attempts]
+    costs = [attempt.cost_nanousd for attempt in attempts]
+    bases = {attempt.basis for attempt in attempts}
+    return Attempt(
+        outcome=next((outcome for outcome in _OUTCOMES if outcome in outcomes), "not_sent"),
+        usage=add(attempt.usage for attempt in attempts),
+        cost_nanousd=None if None in costs else sum(cost or 0 for cost in costs),
+        basis=next((basis for basis in _WEAKEST if basis in bases), "reported"),
+    )
 
 
 def _open_entry(entry_id: str, now: float, plan: Plan) -> Entry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, Self, TypeAlias
@@ -50,7 +50,7 @@ class Attempt:
         return None if self.cost_nanousd is None else usd_from_nanousd(self.cost_nanousd)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """
     The record of one call.
@@ -116,11 +116,19 @@ class Entry:
             return None
         return usd_from_nanousd(self.estimated_cost_nanousd)
 
+    def changed(self, **changes: Any) -> Self:
+        """
+        As `dataclasses.replace`, without checks and several times as quick: every call needs it.
+        """
+        entry = object.__new__(type(self))
+        entry.__dict__.update(self.__dict__, **changes)
+        return entry
+
     def expired(self) -> Self:
         """
         This open entry, as it ends when its process died: lost, at its estimate.
         """
-        return replace(self, outcome="lost", basis="expired", cost_nanousd=self.estimated_cost_nanousd)
+        return self.changed(outcome="lost", basis="expired", cost_nanousd=self.estimated_cost_nanousd)
 
     def to_json(self) -> str:
         """

@@ -98,11 +98,13 @@ def bedrock_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """
     The headers that Bedrock reads, names in lower case: tier, latency, guardrail.
     """
-    return {
-        name.lower(): value.decode() if isinstance(value, bytes) else str(value)
-        for name, value in headers.items()
-        if name.lower().startswith(_BEDROCK_HEADERS)
-    }
+    # By names first: botocore's headers parse each value that is asked for.
+    names = [name for name in headers.keys() if name.lower().startswith(_BEDROCK_HEADERS)]  # noqa: SIM118
+    return {name.lower(): _text(headers[name]) for name in names}
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def model_id_in(url: str) -> str:

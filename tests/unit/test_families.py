@@ -10,7 +10,6 @@ import pytest
 
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.families import FAMILIES, UNKNOWN, Family, family_of
-from bedrock_guard.families.counts import CACHE_WRITE, merge, read_counts, read_lives, usage_of
 from bedrock_guard.families.text import text_bytes
 
 CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -182,6 +181,7 @@ def test_escaped_text_is_as_long_as_a_template_may_write_it() -> None:
         {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}},
         {"type": "document", "source": {"type": "url", "url": "https://example.com"}},
         {"type": "document"},
+        {"type": "container_upload", "file_id": "f"},
         {"type": "input_audio", "input_audio": {}},
     ],
 )
@@ -205,6 +205,40 @@ def test_a_plain_document_is_text() -> None:
 
     assert not size.has_unseen
     assert 400 <= size.text_bytes <= 600
+
+
+def test_a_document_of_content_may_hold_images() -> None:
+    """
+    They count as images there too.
+    """
+    source = {"type": "content", "content": [{"type": "text", "text": "x" * 400}, anthropic_image]}
+    body = {"messages": [{"role": "user", "content": [{"type": "document", "source": source}]}]}
+
+    size = family(CLAUDE).read_request(body)
+
+    assert (size.images, size.has_unseen) == (1, False)
+    assert 400 <= size.text_bytes <= 700
+
+
+@pytest.mark.parametrize(
+    ("params", "has_unseen"),
+    [
+        ({"text": {"value": "x" * 90}}, False),
+        ({"text": {"source": {"s3Location": {"uri": "s3://b/k"}}}}, True),
+        ({"video": {}}, True),
+        ("odd" * 30, False),
+    ],
+)
+def test_what_nova_embeds_is_text_or_unseen(params: object, has_unseen: bool) -> None:
+    """
+    A text in S3 may be of any length.
+    """
+    nova = family("amazon.nova-2-multimodal-embeddings-v1:0")
+
+    size = nova.read_request({"singleEmbeddingParams": params})
+
+    assert size.has_unseen == has_unseen
+    assert has_unseen or size.text_bytes >= 90
 
 
 def test_citations_make_a_document_longer() -> None:
@@ -308,120 +342,3 @@ def test_nesting_without_end_is_unseen() -> None:
         content = [{"type": "tool_result", "content": content}]
 
     assert family(CLAUDE).read_request({"messages": [{"role": "user", "content": content}]}).has_unseen
-
-
-# --- counts ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", [-1, 1.5, "x", "", "-3", True, None, [], "9" * 5_000])
-def test_what_is_no_count_is_not_reported(value: object) -> None:
-    """
-    A negative count would pay money back.
-    """
-    counts = family(CLAUDE).read_counts({"usage": {"input_tokens": value, "output_tokens": 1}})
-
-    assert counts == {"output_tokens": 1}
-
-
-def test_prompt_tokens_are_told_without_what_was_cached() -> None:
-    """
-    OpenAI's count includes them; both meters would charge them twice.
-    """
-    usage = {"prompt_tokens": 100, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 80}}
-
-    counts = family(GPT).read_counts({"usage": usage})
-
-    assert counts == {"input_tokens": 20, "cache_read_input_tokens": 80, "output_tokens": 9}
-
-
-def test_one_sum_told_twice_is_not_added() -> None:
-    """
-    Headers may tell a prompt in one sum that the body splits.
-    """
-    headers = {"input_tokens": 100, "output_tokens": 9}
-    body = {"input_tokens": 20, "cache_read_input_tokens": 80, "output_tokens": 9}
-
-    assert merge([headers, body]) == body
-    assert merge([body, headers]) == body
-
-
-def test_two_spellings_of_a_count_are_one() -> None:
-    """
-    In 203 recordings both stand side by side; their sum would be double.
-    """
-    usage = {"inputTokens": 1, "outputTokens": 1, "cacheReadInputTokens": 7, "cacheReadInputTokenCount": 7}
-
-    assert family(NOVA).read_counts({"usage": usage})["cache_read_input_tokens"] == 7
-
-
-@pytest.mark.parametrize(
-    ("writes", "marks_1h", "usage"),
-    [
-        ({CACHE_WRITE: 10}, False, {"cache_write_5m_input_tokens": 10}),
-        ({CACHE_WRITE: 10}, True, {"cache_write_1h_input_tokens": 10}),
-        (
-            {CACHE_WRITE: 10, "cache_write_5m_input_tokens": 4},
-            False,
-            {"cache_write_5m_input_tokens": 4, "cache_write_1h_input_tokens": 6},
-        ),
-        ({CACHE_WRITE: 4, "cache_write_5m_input_tokens": 4}, True, {"cache_write_5m_input_tokens": 4}),
-        ({"cache_write_1h_input_tokens": 3}, False, {"cache_write_1h_input_tokens": 3}),
-        ({CACHE_WRITE: 0}, True, {}),
-    ],
-)
-def test_writes_that_no_life_explains_are_the_dearer_ones(
-    writes: dict[str, int], marks_1h: bool, usage: dict[str, int]
-) -> None:
-    """
-    A peer priced one-hour writes as five-minute ones, 37 % too low.
-    """
-    counts = {"input_tokens": 0, "output_tokens": 0, **writes}
-
-    assert usage_of(counts, generates=True, marks_1h=marks_1h) == usage
-
-
-def test_an_unknown_life_is_the_longest() -> None:
-    """
-    The day AWS sells another one, it must not be charged as the cheapest.
-    """
-    details = [{"ttl": "5m", "inputTokens": 1}, {"ttl": "9h", "inputTokens": 2}, "junk", {"inputTokens": -1}]
-
-    assert read_lives(details) == {"cache_write_5m_input_tokens": 1, "cache_write_1h_input_tokens": 2}
-
-
-def test_usage_needs_input_and_output() -> None:
-    """
-    Half a report charged as a whole one would be too low; an explicit zero is a report.
-    """
-    assert usage_of({"input_tokens": 1}, generates=True, marks_1h=False) is None
-    assert usage_of({"output_tokens": 1}, generates=True, marks_1h=False) is None
-    assert usage_of({"input_tokens": 1}, generates=False, marks_1h=False) == {"input_tokens": 1}
-    assert usage_of({"input_tokens": 0, "output_tokens": 0}, generates=True, marks_1h=False) == {}
-
-
-def test_a_list_of_results_is_their_sum() -> None:
-    """
-    Titan counts each of its results.
-    """
-    body = {"inputTextTokenCount": 3, "results": [{"tokenCount": 4}, {"tokenCount": 5}, {}, None]}
-
-    assert family("amazon.titan-text-lite-v1").read_counts(body) == {"input_tokens": 3, "output_tokens": 9}
-
-
-def test_an_embedding_behind_an_opaque_arn_has_no_output() -> None:
-    """
-    Nobody said that the model makes embeddings, but its reply does.
-    """
-    body = {"embedding": [0.5], "inputTextTokenCount": 3}
-
-    assert family(OPAQUE).read_counts(body) == {"input_tokens": 3, "output_tokens": 0}
-
-
-@pytest.mark.parametrize(
-    "document", [None, [], "x", {"usage": []}, {"usage": None}, {"usage": {"input_tokens": {}}}]
-)
-def test_a_reply_that_says_nothing_counts_nothing(document: Any) -> None:
-    """
-    Nothing said is not zero.
-    """
-    assert read_counts(document, ((("usage",), {"input_tokens": "input_tokens"}),)) == {}
