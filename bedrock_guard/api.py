@@ -145,7 +145,11 @@ def guard_process(
     import botocore  # noqa: PLC0415
 
     chosen = _choose(guard, budget=budget, budgets=budgets, ledger=ledger, settings=settings, tags=tags)
-    botocore.register_initializer(lambda session: chosen.attach_session(session) and None)
+
+    def attach(session: Any) -> None:
+        chosen.attach_session(session)
+
+    botocore.register_initializer(attach)
     if boto3.DEFAULT_SESSION is not None:
         chosen.attach_session(boto3.DEFAULT_SESSION)
         log.warning(

@@ -240,7 +240,7 @@ def _sum_up(attempts: Sequence[Attempt]) -> Attempt:
 
 def _open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
     call = plan.call
-    return Entry(
+    return Entry.opened(
         id=entry_id,
         at_s=now,
         operation=call.operation,

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.verdict import Output
@@ -42,8 +43,7 @@ class Estimate:
     lines: Mapping[str, Decimal | int]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """
     What a call may come to, before anything is held.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 Usage: TypeAlias = Mapping[str, int]
 """Meter name -> quantity, in whole units of the meter; a meter that was not used is absent."""
@@ -39,8 +39,7 @@ class Meter:
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
-class UsageReport:
+class UsageReport(NamedTuple):
     """
     What a reply said of a call.
 

@@ -268,7 +268,8 @@ class ClientHooks:
         metadata["BedrockGuard"] = {"ReservationId": reservation_id}
         if operation.stream_key is not None and isinstance(parsed.get(operation.stream_key), EventStream):
             state.is_handed_over = True
-            _settle_by_stream(parsed[operation.stream_key], state, operation)
+            stream = parsed[operation.stream_key]
+            _settle_by_stream(stream, state, operation, _reply_without(stream, parsed))
             return
         body = None if operation.body_key is None else parsed.get(operation.body_key)
         has_body = isinstance(body, StreamingBody)
@@ -277,7 +278,7 @@ class ClientHooks:
         report = operation.read_usage(reply, state.call)
         if report is None and has_body:
             state.is_handed_over = True
-            _settle_by_body(body, state, operation, reply)
+            _settle_by_body(body, state, operation, _reply_without(body, parsed))
             return
         for entry in state.end(report)[:1]:
             metadata["BedrockGuard"]["Basis"] = entry.basis
@@ -317,10 +318,18 @@ class ClientHooks:
             pipeline.rebound(opened, state.call)
 
 
-def _settle_by_stream(stream: Any, state: CallState, operation: Operation) -> None:
+def _reply_without(body: object, parsed: Mapping[str, Any]) -> Reply:
+    """
+    A reply without its stream or body: what that tells its end to must not hold it in a cycle.
+    """
+    rest = {name: value for name, value in parsed.items() if value is not body}
+    return Reply(rest, parsed["ResponseMetadata"].get("HTTPHeaders", {}))
+
+
+def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply: Reply) -> None:
     if state.call is None:
         return
-    reader = operation.open_stream_reader(state.call)
+    reader = operation.open_stream_reader(state.call, reply)
 
     def tell(how: StreamEnd) -> None:
         if reader.report is None:
@@ -331,13 +340,10 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation) -> No
 
 
 def _settle_by_body(body: Any, state: CallState, operation: Operation, reply: Reply) -> None:
-    # Without the body itself: what the body tells to must not hold it, or only the collector frees it.
-    rest = Reply({name: value for name, value in reply.parsed.items() if value is not body}, reply.headers)
-
     def tell(how: StreamEnd, data: bytes) -> None:
         report: UsageReport | None = None
         if how == "end" and state.call is not None:
-            report = operation.read_body(data, rest, state.call)
+            report = operation.read_body(data, reply, state.call)
         if report is None:
             state.attempts.replace_last("abandoned" if how in ("closed", "dropped") else "lost")
         state.end(report)

@@ -55,7 +55,7 @@ def guard_event_stream(stream: Any, reader: StreamReader, tell: Callable[[Stream
     stream._event_generator.close()
     stream._event_generator = _pump(stream._raw_stream, watch)
     stream._bedrock_guard_watch = watch
-    stream.__class__ = _guarded_class(type(stream))
+    stream.__class__ = _guarded_class(stream.__class__)
     weakref.finalize(stream, watch.end, "dropped")
 
 
@@ -78,7 +78,7 @@ def _pump(raw: Any, watch: StreamWatch) -> Iterator[Any]:
 
 @functools.cache
 def _guarded_class(base: Any) -> Any:
-    class Guarded(base):  # type: ignore[misc, valid-type]
+    class Guarded(base):  # type: ignore[misc]
         def _parse_event(self, event: Any) -> Any:
             watch: StreamWatch = self._bedrock_guard_watch
             try:

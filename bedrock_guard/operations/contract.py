@@ -7,15 +7,14 @@ Pure functions over what botocore hands over; nothing here does I/O or knows an 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.usage import UsageReport
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """
     An answer of AWS.
 
@@ -27,7 +26,7 @@ class Reply:
     """
 
     parsed: Mapping[str, Any]
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     content: bytes | None = None
 
 

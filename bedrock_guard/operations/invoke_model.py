@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bedrock_guard.domain.call import Call, RequestSize
@@ -77,7 +77,7 @@ class InvokeModel:
         size = family.read_request(body) if body is not None else _unreadable(family)
         has_guardrail, is_prompt = "guardrailIdentifier" in params, model.kind == "prompt"
         if has_guardrail or is_prompt:
-            size = replace(size, has_guardrail=has_guardrail, has_unseen=size.has_unseen or is_prompt)
+            size = size._replace(has_guardrail=has_guardrail, has_unseen=size.has_unseen or is_prompt)
         return Call(
             operation=self.name,
             model=model,

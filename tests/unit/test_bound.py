@@ -4,7 +4,6 @@ The bound: never low, and no higher than it must be.
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import pytest
 
@@ -37,7 +36,7 @@ def test_each_part_adds_its_most(more: dict[str, int], tokens: int) -> None:
     """
     Up to the context window: AWS refuses what is longer.
     """
-    (usage,) = bound(call(replace(SIZE, **more)), LIMITS)
+    (usage,) = bound(call(SIZE._replace(**more)), LIMITS)
 
     assert usage["input_tokens"] == tokens
 
@@ -46,7 +45,7 @@ def test_a_window_that_nobody_knows_is_the_largest() -> None:
     """
     An unknown model may read more than any that is listed.
     """
-    (usage,) = bound(call(replace(SIZE, has_unseen=True)), ModelLimits())
+    (usage,) = bound(call(SIZE._replace(has_unseen=True)), ModelLimits())
 
     assert usage["input_tokens"] == 2_000_000
 
@@ -55,7 +54,7 @@ def test_a_request_can_widen_the_window() -> None:
     """
     With Anthropic's beta for a million tokens, the listed window is no bound.
     """
-    size = replace(SIZE, text_bytes=900_000, max_input_tokens=1_000_000)
+    size = SIZE._replace(text_bytes=900_000, max_input_tokens=1_000_000)
 
     assert bound(call(size), LIMITS)[0]["input_tokens"] == 900_096
 
@@ -72,7 +71,7 @@ def test_a_marked_prompt_may_be_written_to_a_cache_whole(life: str | None, meter
     """
     The dearest meter the prompt can land on is what it may cost.
     """
-    alternatives = bound(call(replace(SIZE, writes_cache=life)), LIMITS)  # type: ignore[arg-type]
+    alternatives = bound(call(SIZE._replace(writes_cache=life)), LIMITS)  # type: ignore[arg-type]
 
     assert alternatives == tuple({meter: 1_096, "output_tokens": 500} for meter in meters)
 
@@ -90,11 +89,11 @@ def test_some_models_write_to_a_cache_unasked() -> None:
     ("size", "limits", "tokens"),
     [
         (SIZE, LIMITS, 500),
-        (replace(SIZE, candidates=3), LIMITS, 1_500),
-        (replace(SIZE, output_limit=None), LIMITS, 64_000),
-        (replace(SIZE, output_limit=None), ModelLimits(), 128_000),
-        (replace(SIZE, output_limit=100_000), LIMITS, 100_000),  # lists may be too low
-        (replace(SIZE, output_limit=10**15), LIMITS, 1_000_000),
+        (SIZE._replace(candidates=3), LIMITS, 1_500),
+        (SIZE._replace(output_limit=None), LIMITS, 64_000),
+        (SIZE._replace(output_limit=None), ModelLimits(), 128_000),
+        (SIZE._replace(output_limit=100_000), LIMITS, 100_000),  # lists may be too low
+        (SIZE._replace(output_limit=10**15), LIMITS, 1_000_000),
     ],
 )
 def test_output_is_bounded_by_the_limit_or_the_model(
@@ -110,7 +109,7 @@ def test_a_list_that_is_known_to_be_too_low_is_not_believed() -> None:
     """
     Lists say 8,192 of Claude 3.7, which writes 64,000.
     """
-    size = replace(SIZE, output_limit=None)
+    size = SIZE._replace(output_limit=None)
     limits = ModelLimits(max_output_tokens=8_192)
 
     assert (
