@@ -14,6 +14,7 @@ from typing import Any, Final
 from bedrock_guard.domain.call import Call, ModelRef, RequestSize
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import (
+    CACHE_READ,
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
     INPUT_TOKENS,
@@ -36,6 +37,7 @@ from bedrock_guard.operations.guardrail_trace import read_guardrail_units
 from bedrock_guard.operations.parameters import choice, string_pairs
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
+_CACHE_MARK: Final = b'"cache'
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ _PARTS: Final[dict[str, Reader | None]] = {
 
 def _read_report(parsed: Mapping[str, Any], content: bytes | None, call: Call) -> UsageReport | None:
     counts = _read_usage(parsed.get("usage"))
-    if content and _may_lack(counts):
+    if content and _may_lack(counts, content):
         counts = merge((counts, _read_usage(_raw_usage(content))))
     tokens = usage_of(counts, generates=True, marks_1h=call.size.writes_cache == "1h")
     if tokens is None:
@@ -206,10 +208,11 @@ def _read_usage(usage: object) -> Counts:
     return {**read_counts(usage, _USAGE), **lives}
 
 
-def _may_lack(counts: Counts) -> bool:
-    # Older botocore drops what it does not know: how long cache writes live.
-    untold = counts.get(CACHE_WRITE) and CACHE_WRITE_5M not in counts and CACHE_WRITE_1H not in counts
-    return bool(untold) or INPUT_TOKENS not in counts
+def _may_lack(counts: Counts, content: bytes) -> bool:
+    # Older botocore drops what it does not know: cached tokens, and how long cache writes live.
+    if CACHE_READ not in counts or CACHE_WRITE not in counts:
+        return INPUT_TOKENS not in counts or _CACHE_MARK in content
+    return bool(counts[CACHE_WRITE]) and CACHE_WRITE_5M not in counts and CACHE_WRITE_1H not in counts
 
 
 def _raw_usage(content: bytes) -> object:

@@ -307,6 +307,26 @@ class ReservationContract:
         assert ledger.settle(reservation, amounts, answered("one")).how == "replayed"
         assert (books(ledger), books(ledger, TEAM)) == ((60, 0), (5, 0))
 
+    def test_pending_calls_are_counted_once_each_if_at_all(self, ledger: Ledger) -> None:
+        """
+        A refusal says how many calls hold what is pending.
+        """
+
+        def pending_calls(key: LedgerKey) -> int | None:
+            refusal = reserve(ledger, "refused", Line(key, 0, 1))
+            assert isinstance(refusal, Refusal)
+            return refusal.lines[0].pending_calls
+
+        first, second = hold(ledger, "first", 10), hold(ledger, "second", 10, Line(TEAM, None, 1))
+        ledger.extend(first, [Line(DAY, 100, 10), Line(CALLS, None, 1)])
+        assert (pending_calls(DAY), pending_calls(TEAM), pending_calls(CALLS)) in {(2, 1, 1), (None,) * 3}
+
+        ledger.settle(first, {DAY: 20, TEAM: 5}, answered("first"))
+        assert (pending_calls(DAY), pending_calls(TEAM), pending_calls(CALLS)) in {(1, 1, 0), (None,) * 3}
+
+        ledger.release(second)
+        assert (pending_calls(DAY), pending_calls(TEAM)) in {(0, 0), (None, None)}
+
     def test_a_release_gives_everything_back(self, ledger: Ledger) -> None:
         """
         A call that did not reach AWS costs nothing.

@@ -26,7 +26,9 @@ def test_the_public_names_are_these_and_nothing_else() -> None:
     What is reachable at the top is a promise; a helper that slips in becomes one too.
     """
     code = "import bedrock_guard, types; print(*sorted(n for n, v in vars(bedrock_guard).items() if n[0] != '_' and not isinstance(v, types.ModuleType)))"
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    seen = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
 
     assert seen == sorted(bedrock_guard.__all__) == bedrock_guard.__all__
     assert len(seen) == 11
@@ -47,7 +49,9 @@ def test_a_module_stays_small_and_says_what_it_is(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 60, node.name
 
 
-@pytest.mark.parametrize("package", ["pydantic", "typer", "rich", "platformdirs", "sqlite3", "boto3", "pytest"])
+@pytest.mark.parametrize(
+    "package", ["pydantic", "typer", "rich", "platformdirs", "sqlite3", "boto3", "pytest"]
+)
 def test_heavy_packages_are_imported_on_use(package: str) -> None:
     """
     `import bedrock_guard` must not cost a program what it does not use.
@@ -102,7 +106,9 @@ def test_a_page_that_can_be_followed_runs(page: str, tmp_path: Path) -> None:
     calls = re.findall(r"^def (test_\w+)\(\)", "\n".join(blocks), re.MULTILINE)
     program.write_text("\n".join([*blocks, *(f"{name}()" for name in calls)]))
 
-    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False, timeout=60
+    )
 
     assert done.returncode == 0, done.stderr
 
@@ -112,7 +118,9 @@ def test_an_example_runs(path: Path) -> None:
     """
     Each runs as it stands, against the loopback Bedrock, and asserts its own figures.
     """
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, check=False, timeout=60
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout

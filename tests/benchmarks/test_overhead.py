@@ -147,9 +147,13 @@ def test_what_importing_adds() -> None:
     """
     `import bedrock_guard` beside `import boto3`.
     """
-    program = "import time, boto3; b = time.perf_counter(); import bedrock_guard; print(time.perf_counter() - b)"
+    program = (
+        "import time, boto3; b = time.perf_counter(); import bedrock_guard; print(time.perf_counter() - b)"
+    )
     times = [
-        float(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+        float(
+            subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        )
         for _ in range(9)
     ]
     print(f"\n  import bedrock_guard adds {statistics.median(times) * 1000:.1f} ms to import boto3")

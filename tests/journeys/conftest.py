@@ -79,9 +79,7 @@ def make_client(server: BedrockServer) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def make_guarded(
-    server: BedrockServer, make_client: Callable[..., Any]
-) -> Iterator[Callable[..., Guarded]]:
+def make_guarded(server: BedrockServer, make_client: Callable[..., Any]) -> Iterator[Callable[..., Guarded]]:
     guards: list[Guard] = []
 
     def make(budget: str = "5 USD/day", config: dict[str, Any] | None = None, **settings: Any) -> Guarded:

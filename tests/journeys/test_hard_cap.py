@@ -16,6 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bedrock_guard import BudgetExceeded, Guard
 from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, delay
 
@@ -29,9 +31,7 @@ def full_price(server: BedrockServer, guard: Guard) -> Decimal:
     Make every call cost exactly its estimate, so that the admitted ones use the budget up.
     """
     estimate = guard.estimate("Converse", **HELLO)
-    server.always(
-        converse_reply(input_tokens=estimate.usage["input_tokens"], output_tokens=100)
-    )
+    server.always(converse_reply(input_tokens=estimate.usage["input_tokens"], output_tokens=100))
     return estimate.cost or Decimal(0)
 
 
@@ -131,13 +131,10 @@ def test_two_holds_that_fit_alone_but_not_together(
     while not guarded.server.requests:
         time.sleep(0.01)
 
-    try:
+    with pytest.raises(BudgetExceeded, match=r"\(1 call\)") as caught:
         guarded.client.converse(**HELLO)
-    except BudgetExceeded as refusal:
-        assert refusal.pending == cost
-        assert "(1 call)" in str(refusal)
-    else:
-        raise AssertionError("two calls shared the last dollar")
+
+    assert caught.value.pending == cost
     first.join()
     assert guarded.pending == [0]
 
@@ -155,13 +152,10 @@ def test_lost_answers_hold_and_charge_each_attempt(
     guarded = make_guarded(f"{cost * 2} USD")
     server.always(lost_answer())
 
-    try:
+    with pytest.raises(BudgetExceeded) as caught:
         guarded.client.converse(**HELLO)
-    except BudgetExceeded as refusal:
-        assert type(refusal.__cause__).__name__ == "ConnectionClosedError"
-    else:
-        raise AssertionError("the third attempt was sent")
 
+    assert type(caught.value.__cause__).__name__ == "ConnectionClosedError"
     assert server.bill.requests == 2
     entry = next(guarded.guard.entries(outcome="lost"))
     assert [attempt.outcome for attempt in entry.attempts] == ["lost", "lost"]

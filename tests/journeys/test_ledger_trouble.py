@@ -39,7 +39,9 @@ def test_a_folder_that_cannot_be_written_is_named() -> None:
         Guard(budget="5 USD", ledger="sqlite:////proc/nowhere/ledger.db")
 
 
-@pytest.mark.parametrize("url", ["redis://x", "sqlite://", "ledger.db", "memory://?kepp=1", "sqlite:///a.db?sync=off"])
+@pytest.mark.parametrize(
+    "url", ["redis://x", "sqlite://", "ledger.db", "memory://?kepp=1", "sqlite:///a.db?sync=off"]
+)
 def test_a_url_that_cannot_be_understood_is_quoted(url: str) -> None:
     """
     A typing mistake must not become a ledger of its own.
@@ -78,9 +80,8 @@ def test_a_settle_that_fails_keeps_the_reply_and_the_hold(
             thief.execute("ALTER TABLE balance RENAME TO stolen")
         thief.close()
 
-    guarded.client.meta.events.register("before-parse.bedrock-runtime.Converse", take_the_ledger_away)
+    guarded.client.meta.events.register("response-received.bedrock-runtime.Converse", take_the_ledger_away)
 
-    guarded.client.meta.events.register("response-received.bedrock-runtime.Converse", lambda **_: None)
     reply = guarded.client.converse(**HELLO)
     with sqlite3.connect(path) as thief:
         thief.execute("ALTER TABLE stolen RENAME TO balance")

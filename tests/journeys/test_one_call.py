@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore_versions import needs_newer_model
 
 from bedrock_guard import BudgetExceeded, guarded_client, scope
 from bedrock_guard.errors import UnmeteredOperation, UnpricedModel
-from bedrock_guard.testing.bedrock_server import converse_reply, error
-from bedrock_guard.testing.bedrock_server import BedrockServer
+from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, error
 
 from .conftest import HELLO, NOVA, SONNET, Guarded
 
@@ -80,7 +80,7 @@ def test_a_call_that_does_not_fit_never_leaves(make_guarded: Callable[..., Guard
     assert (caught.value.budget, caught.value.limit, caught.value.spent) == (
         "default",
         Decimal("0.001"),
-        Decimal("0"),
+        Decimal(0),
     )
     assert (caught.value.model_id, caught.value.operation) == (SONNET, "Converse")
     assert guarded.entry.outcome == "refused"
@@ -137,7 +137,7 @@ def test_refusals_that_are_alike_are_one_entry(make_guarded: Callable[..., Guard
 
 def test_a_throttled_call_that_succeeds_on_retry_is_reserved_once(guarded: Guarded) -> None:
     """
-    botocore retries inside the call; a throttled attempt is free and holds nothing.
+    Botocore retries inside the call; a throttled attempt is free and holds nothing.
     """
     guarded.server.will_answer(429, converse_reply(input_tokens=10, output_tokens=5))
 
@@ -232,6 +232,7 @@ def test_an_unpriced_model_can_be_priced_at_the_dearest(make_guarded: Callable[.
     assert guarded.entry.cost > Decimal("0.0016599")
 
 
+@needs_newer_model
 def test_an_operation_that_bills_and_has_no_reader_is_refused(guarded: Guarded) -> None:
     """
     A second road to the same bill must not be open.
@@ -246,6 +247,7 @@ def test_an_operation_that_bills_and_has_no_reader_is_refused(guarded: Guarded) 
     assert guarded.server.requests == ()
 
 
+@needs_newer_model
 def test_an_allowed_unmetered_operation_passes_uncounted(make_guarded: Callable[..., Guarded]) -> None:
     """
     The setting that the error names must work.
@@ -262,17 +264,13 @@ def test_an_allowed_unmetered_operation_passes_uncounted(make_guarded: Callable[
     assert list(guarded.guard.entries()) == []
 
 
+@needs_newer_model
 def test_counting_tokens_is_free(make_guarded: Callable[..., Guarded]) -> None:
     """
     AWS does not charge for CountTokens; refusing it would take away the way to spend less.
     """
     guarded = make_guarded("0 USD")
-    if not hasattr(guarded.client, "count_tokens"):
-        pytest.skip("this botocore has no CountTokens")
-
-    reply = guarded.client.count_tokens(
-        modelId=SONNET, input={"converse": {"messages": HELLO["messages"]}}
-    )
+    reply = guarded.client.count_tokens(modelId=SONNET, input={"converse": {"messages": HELLO["messages"]}})
 
     assert reply["inputTokens"] > 0
 
@@ -310,6 +308,7 @@ def test_tokens_and_requests_are_counted_as_billed(make_guarded: Callable[..., G
     assert [row.spent for row in guarded.guard.status()] == [1, 433, 431, 1, 400, 2]
 
 
+@needs_newer_model
 def test_tags_choose_the_budget_and_metadata_cannot(make_guarded: Callable[..., Guarded]) -> None:
     """
     What an end user sends along must not decide whose money is spent.
@@ -318,10 +317,6 @@ def test_tags_choose_the_budget_and_metadata_cannot(make_guarded: Callable[..., 
 
     guarded = make_guarded(budgets=[Budget("team", "5 USD", per="team")], tags={"team": "search"})
     metadata = {"requestMetadata": {"team": "ads", "ticket": "7"}}
-    if "requestMetadata" not in guarded.client.meta.service_model.operation_model(
-        "Converse"
-    ).input_shape.members:
-        pytest.skip("this botocore has no requestMetadata")
 
     guarded.client.converse(**HELLO, **metadata)
     with scope(team="infra") as tally:

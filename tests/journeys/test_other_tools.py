@@ -137,7 +137,7 @@ def test_a_handler_that_raises_ends_the_hold(guarded: Guarded) -> None:
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_after_sending_is_charged(guarded: Guarded, interrupt: type[BaseException]) -> None:
     """
-    botocore fires no event for it, and the model goes on.
+    Botocore fires no event for it, and the model goes on.
     """
 
     def stop(**_: Any) -> None:
@@ -197,7 +197,7 @@ def test_a_presigned_url_reserves_nothing(guarded: Guarded) -> None:
 
 def test_motos_invoke_model_is_settled_as_estimated(make_guarded: Callable[..., Guarded]) -> None:
     """
-    moto answers `{}` without usage; a test suite on moto must see the money move all the same.
+    Moto answers `{}` without usage; a test suite on moto must see the money move all the same.
     """
     moto = pytest.importorskip("moto")
     import boto3
@@ -250,7 +250,7 @@ def test_a_method_bound_or_patched_earlier_is_guarded(
     make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    instructor binds `client.converse` when it is built, before anyone could guard it.
+    Instructor binds `client.converse` when it is built, before anyone could guard it.
     """
     client = make_client()
     bound = client.converse

@@ -16,7 +16,9 @@ from bedrock_guard.testing.bedrock_server import BedrockServer
 
 def run(code: str, server: BedrockServer, *packages: str) -> dict[str, object]:
     program = f"URL = {server.url!r}\n" + textwrap.dedent(code)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return {**json.loads(done.stdout.splitlines()[-1]), "stderr": done.stderr}
 

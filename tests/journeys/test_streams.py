@@ -108,7 +108,8 @@ def raise_inside(stream: Any) -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    "leave", [lambda stream: None, leave_after_one, close_after_one, raise_inside, lambda stream: stream.close()]
+    "leave",
+    [lambda stream: None, leave_after_one, close_after_one, raise_inside, lambda stream: stream.close()],
 )
 def test_a_stream_left_early_is_charged_at_the_bound_and_freed_at_once(
     guarded: Guarded, operation: str, leave: Callable[[Any], None]
@@ -158,7 +159,7 @@ def test_a_broken_stream_raises_what_it_always_raised_and_is_charged(
     guarded.server.will_answer(fault)
     stream = open_stream(guarded, operation)
 
-    with pytest.raises(Exception) as caught:  # noqa: PT011  (urllib3's, botocore's, by fault)
+    with pytest.raises(Exception) as caught:
         list(stream)
 
     assert not isinstance(caught.value, BudgetExceeded)
@@ -292,7 +293,7 @@ def test_a_body_cut_short_is_charged(guarded: Guarded) -> None:
     guarded.server.will_answer(truncated_body())
     body = guarded.client.invoke_model(**INVOKE)["body"]
 
-    with pytest.raises(Exception):  # noqa: B017, PT011  (botocore's own, unchanged)
+    with pytest.raises(Exception):  # noqa: B017  (botocore's own, unchanged)
         body.read()
 
     assert guarded.pending == [0]
@@ -301,7 +302,7 @@ def test_a_body_cut_short_is_charged(guarded: Guarded) -> None:
 
 def test_a_socket_timeout_can_still_be_set_on_a_body(guarded: Guarded) -> None:
     """
-    botocore reaches through the raw stream for the socket; the tee must not be in the way.
+    Botocore reaches through the raw stream for the socket; the tee must not be in the way.
     """
     guarded.server.will_answer(missing_usage_headers())
     body = guarded.client.invoke_model(**INVOKE)["body"]

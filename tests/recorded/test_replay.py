@@ -13,12 +13,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import boto3
-import botocore
 import pytest
 from botocore.config import Config
 from botocore.eventstream import EventStream
 from botocore.exceptions import ClientError, ParamValidationError
 from botocore.response import StreamingBody
+from botocore_versions import IS_NEWEST
 
 from bedrock_guard import Guard
 from bedrock_guard.testing.bedrock_server import BedrockServer, raw
@@ -43,8 +43,6 @@ OPTIONS = {
     "guardrailVersion": "x-amzn-bedrock-guardrailversion",
     "trace": "x-amzn-bedrock-trace",
 }
-# The service model that knows every field the recordings use.
-IS_NEWEST = tuple(int(part) for part in botocore.__version__.split(".")[:2]) >= (1, 43)
 
 pytestmark = is_missing
 
@@ -143,7 +141,11 @@ def read(value: Any) -> Any:
         return value.read()
     if isinstance(value, dict) and "HTTPHeaders" in value:
         # The server fills in what recorders stripped.
-        headers = {name: each for name, each in value["HTTPHeaders"].items() if name not in ("date", "x-amzn-requestid")}
+        headers = {
+            name: each
+            for name, each in value["HTTPHeaders"].items()
+            if name not in ("date", "x-amzn-requestid")
+        }
         left_out = ("BedrockGuard", "RequestId", "HTTPHeaders")
         return {**{name: each for name, each in value.items() if name not in left_out}, "headers": headers}
     return value

@@ -11,6 +11,7 @@ from contextlib import closing
 import boto3
 import pytest
 from botocore.config import Config
+from botocore_versions import needs_newer_model
 
 from bedrock_guard.testing.bedrock_server import (
     BedrockServer,
@@ -74,6 +75,7 @@ PLAIN = [call_converse, call_invoke]
 STREAMED = [call_converse_stream, call_invoke_stream]
 
 
+@needs_newer_model
 def test_converse_answers_as_bedrock_does(server: BedrockServer, client) -> None:
     """
     Usage, text and stop reason are where every program looks for them.
@@ -147,6 +149,7 @@ def test_every_family_streams_its_counts_in_the_last_chunk(client, model_id: str
     assert (metrics["inputTokenCount"], metrics["outputTokenCount"]) == (2, 7)
 
 
+@needs_newer_model
 def test_a_cache_point_is_written_then_read(server: BedrockServer, client) -> None:
     """
     boto3 shows the split by lifetime, and plain input without either.
@@ -265,6 +268,7 @@ def test_a_recorded_stream_is_replayed_chunked(server: BedrockServer, client) ->
     assert list(reply["stream"]) == [{"messageStart": {"role": "assistant"}}]
 
 
+@needs_newer_model
 def test_free_and_guardrail_operations_answer_boto3(server: BedrockServer, client) -> None:
     """
     Their shapes must parse too, and only the guardrail's cost money.

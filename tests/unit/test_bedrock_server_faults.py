@@ -14,6 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.eventstream import ChecksumMismatch
 from botocore.exceptions import (
+    ClientError,
     ConnectionClosedError,
     EventStreamError,
     ReadTimeoutError,
@@ -113,9 +114,10 @@ def test_an_error_is_botocores_own_and_unbilled(
     """
     server.will_answer(status)
 
-    with pytest.raises(getattr(client.exceptions, code)) as caught:
+    with pytest.raises(getattr(client.exceptions, code, ClientError)) as caught:
         call(client)
 
+    assert caught.value.response["Error"]["Code"] == code
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
     assert server.bill.requests == 0
 
@@ -257,18 +259,24 @@ def test_the_headers_alone_may_lack_it(server: BedrockServer, client) -> None:
     assert json.load(reply["body"])["usage"]["output_tokens"] == 200
 
 
-@pytest.mark.parametrize("answer", [broken_json(), truncated_body(), cut_stream(after_events=1)])
+SPOILT = [broken_json(), truncated_body(), cut_stream(after_events=1)]
+
+
+@pytest.mark.parametrize("answer", SPOILT)
 def test_a_spoilt_body_of_converse_is_a_success_without_usage(
     server: BedrockServer, client, answer: Answer
 ) -> None:
     """
-    Nothing is raised here, which is why a guard has to notice.
+    Nothing is raised here, which is why a guard has to notice; older HTTP layers notice half a body.
     """
     server.will_answer(answer)
 
-    reply = client.converse(**HELLO)
-
-    assert "usage" not in reply
+    try:
+        reply = client.converse(**HELLO)
+    except ConnectionClosedError:
+        assert answer is not SPOILT[0]
+    else:
+        assert "usage" not in reply
     assert server.bill.requests == 1
 
 

@@ -4,7 +4,6 @@ The bound: never low, and no higher than it must be.
 
 from __future__ import annotations
 
-
 import pytest
 
 from bedrock_guard.domain.call import Call, ModelLimits, RequestSize

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bedrock_guard.domain.budget import Budget
 from bedrock_guard.config.load import default_ledger_url, resolve
+from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
 
@@ -196,7 +196,9 @@ def test_lambda_has_no_default_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve(budget="5 USD/day")
 
 
-def test_a_container_is_warned_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_container_is_warned_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """
     The budget holds for one container only, and that must be said.
     """

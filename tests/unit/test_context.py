@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bedrock_guard.context import bind, scope
-from bedrock_guard.context import current_scope
+from bedrock_guard.context import bind, current_scope, scope
 from bedrock_guard.errors import ConfigurationError
 
 

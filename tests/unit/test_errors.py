@@ -11,8 +11,7 @@ from decimal import Decimal
 import pytest
 from botocore.exceptions import ClientError
 
-from bedrock_guard.errors import BudgetExceeded, GuardError
-from bedrock_guard.errors import LedgerUnavailable, RefusedBudget
+from bedrock_guard.errors import BudgetExceeded, GuardError, LedgerUnavailable, RefusedBudget
 
 RESETS_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -76,7 +75,7 @@ def test_a_refusal_is_no_client_error() -> None:
 
 def test_a_refusal_is_found_inside_whatever_wrapped_it() -> None:
     """
-    instructor and CrewAI wrap what a client raises.
+    Instructor and CrewAI wrap what a client raises.
     """
     wrapped = ExceptionGroup("all", [ValueError("x"), _chained(refusal())])
 

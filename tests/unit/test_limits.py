@@ -8,8 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from bedrock_guard.domain.budget import Budget
-from bedrock_guard.domain.budget import Period, amount_of, in_api_units, parse_budget, parse_limit
+from bedrock_guard.domain.budget import Budget, Period, amount_of, in_api_units, parse_budget, parse_limit
 from bedrock_guard.errors import ConfigurationError
 
 

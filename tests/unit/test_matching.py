@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from bedrock_guard.domain.budget import Budget
 from bedrock_guard.budgets.matching import UNTAGGED, Matcher
+from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
 

@@ -4,9 +4,21 @@ What only the ledger in memory promises; the rest is in the contract.
 
 from __future__ import annotations
 
-from bedrock_guard.domain.ledger import EntryFilter, Settled
+import time
+
+from bedrock_guard.domain.ledger import EntryFilter, Reservation, Settled
 from bedrock_guard.ledgers.memory import MemoryLedger
-from bedrock_guard.testing.ledger_calls import SetClock, answered, books, hold, ids, open_entry, settle
+from bedrock_guard.testing.ledger_calls import (
+    SetClock,
+    answered,
+    books,
+    hold,
+    ids,
+    open_entry,
+    reserve,
+    settle,
+    together,
+)
 
 
 def test_it_keeps_the_newest_entries_and_every_open_call() -> None:
@@ -33,3 +45,25 @@ def test_the_same_url_twice_is_two_ledgers() -> None:
 
     assert books(second) == (0, 0)
     assert second.entries(EntryFilter()) == ([], None)
+
+
+class SlowLimit(int):
+    """
+    A limit that lets other threads in while an amount is compared with it.
+    """
+
+    def __lt__(self, other: int) -> bool:
+        time.sleep(0.001)
+        return int.__lt__(self, other)
+
+
+def test_no_thread_comes_between_the_check_and_the_hold() -> None:
+    """
+    Threads rarely meet there by chance, and in production they do.
+    """
+    ledger = MemoryLedger.open("memory://", clock=SetClock())
+
+    answers = together(lambda n: reserve(ledger, f"{n}", 60, limit=SlowLimit(100)), threads=8, times=8)
+
+    assert [type(answer) for answer in answers].count(Reservation) == 1
+    assert books(ledger) == (0, 60)
