@@ -32,7 +32,7 @@ log = logging.getLogger("bedrock_guard")
 _SWEEP_EVERY_S: Final = 60.0
 _WEAKEST: Final[tuple[Basis, ...]] = ("expired", "estimated", "reported")
 # Of several attempts, the first of these that occurs names the call's outcome.
-_OUTCOMES: Final[tuple[AttemptOutcome, ...]] = ("answered", "abandoned", "lost", "rejected")
+_OUTCOMES: Final[tuple[AttemptOutcome, ...]] = ("answered", "abandoned", "lost", "rejected", "not_sent")
 
 
 class OpenCall:
@@ -227,14 +227,14 @@ def _sum_up(attempts: Sequence[Attempt]) -> Attempt:
     """
     Several attempts, or none, as if they were one.
     """
-    outcomes = [attempt.outcome for attempt in attempts]
+    if not attempts:
+        return Attempt("not_sent")
     costs = [attempt.cost_nanousd for attempt in attempts]
-    bases = {attempt.basis for attempt in attempts}
     return Attempt(
-        outcome=next((outcome for outcome in _OUTCOMES if outcome in outcomes), "not_sent"),
+        outcome=min([attempt.outcome for attempt in attempts], key=_OUTCOMES.index),
         usage=add(attempt.usage for attempt in attempts),
         cost_nanousd=None if None in costs else sum(cost or 0 for cost in costs),
-        basis=next((basis for basis in _WEAKEST if basis in bases), "reported"),
+        basis=min([attempt.basis for attempt in attempts], key=_WEAKEST.index),
     )
 
 

@@ -161,7 +161,7 @@ def count(value: object) -> int | None:
     """
     A count as JSON or a header writes it, or None where it is none.
     """
-    if value.__class__ is int:
+    if type(value) is int:
         return value if value >= 0 else None
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_COUNT:
         return int(value)

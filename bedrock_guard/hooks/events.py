@@ -96,14 +96,14 @@ def owners_of(client: Any) -> tuple[object, ...]:
     return () if hooks is None else tuple(hooks.owners.values())
 
 
-def _netted_class(base: type[BaseClient]) -> type[BaseClient]:
+def _netted_class(base: Any) -> Any:
     """
     A subclass of a client's class whose calls cannot end without us.
 
     A class, because a closure on the instance would hold the client in a cycle.
     """
 
-    class Guarded(base):  # type: ignore[misc, valid-type]
+    class Guarded(base):  # type: ignore[misc]
         def _make_api_call(self, operation_name: str, api_params: Mapping[str, Any]) -> Any:
             state = CallState()
             token = CURRENT.set(state)

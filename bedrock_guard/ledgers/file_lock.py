@@ -54,7 +54,7 @@ class FileLock:
 
     def acquire(self, *, timeout_s: float) -> bool:
         """
-        Whether the lock is ours, within *timeout_s*.
+        Whether the lock is ours, within *timeout_s*; one that is held is ours already.
         """
         if self._try():
             return True
@@ -80,6 +80,8 @@ class FileLock:
         os.close(self._descriptor)
 
     def _try(self) -> bool:
+        if self._is_held:
+            return True
         try:
             _take(self._descriptor)
         except OSError:  # EWOULDBLOCK from flock, EACCES from msvcrt

@@ -284,6 +284,16 @@ class LedgerContract(ReservationContract):
         assert ledger.entries(EntryFilter()) == ([replace(refused, count=5)], None)
         assert ledger.balances() == []
 
+    def test_the_id_of_a_refusal_is_no_reservation(self, ledger: Ledger) -> None:
+        """
+        A call that took it would be sent without money held.
+        """
+        ledger.record(open_entry("one", outcome="refused"))
+
+        with pytest.raises(ReservationClosed, match="one is already recorded"):
+            reserve(ledger, "one", 60)
+        assert ledger.balances() == []
+
     # Threads
 
     def test_threads_are_admitted_exactly_as_often_as_fits(self, ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def load_for_windows(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
     def locking(descriptor: int, mode: int, _size: int) -> None:
         if mode == 1:
+            if descriptor in held:
+                raise PermissionError("locked, by itself")
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held.add(descriptor)
         else:
@@ -55,6 +58,7 @@ def test_one_holds_it_and_others_wait_only_so_long(tmp_path: Path, lock_type) ->
     first, second = lock_type(str(tmp_path / "x.lock")), lock_type(str(tmp_path / "x.lock"))
 
     assert first.acquire(timeout_s=0)
+    assert first.acquire(timeout_s=0), "what is held is held"
     assert not second.acquire(timeout_s=0.01)
     first.release()
     assert second.acquire(timeout_s=0)
@@ -76,3 +80,18 @@ def test_to_release_what_is_not_held_is_nothing(tmp_path: Path, lock_type) -> No
     assert not other.acquire(timeout_s=0)
     holder.close()
     other.close()
+
+
+def test_a_lock_that_comes_free_in_time_is_taken(tmp_path: Path, lock_type) -> None:
+    """
+    Most waits are microseconds; they must not end in an error.
+    """
+    first, second = lock_type(str(tmp_path / "x.lock")), lock_type(str(tmp_path / "x.lock"))
+    first.acquire(timeout_s=0)
+    timer = threading.Timer(0.01, first.release)
+    timer.start()
+
+    assert second.acquire(timeout_s=60)
+    timer.join()
+    first.close()
+    second.close()

@@ -32,7 +32,7 @@ def _ended(generation: Generation, by_limit: str, by_itself: str) -> list[tuple[
     """
     pieces = generation.pieces or ("",)
     reason = stop(generation, by_limit, by_itself)
-    return [(piece, None) for piece in pieces[:-1]] + [(pieces[-1], reason)]
+    return [*((piece, None) for piece in pieces[:-1]), (pieces[-1], reason)]
 
 
 def anthropic(generation: Generation) -> Document:
