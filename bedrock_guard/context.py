@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from bedrock_guard.domain.budget import BUILT_IN_TAGS
 from bedrock_guard.domain.cost import usd_from_nanousd
@@ -22,6 +23,8 @@ from bedrock_guard.errors import ConfigurationError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_MOST_NEW: Final = 256
+
 
 class Tally:
     """
@@ -30,6 +33,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Appended to without the lock: the collector may end a stream while this thread holds it.
+        self._new: deque[Entry] = deque()
         self._calls = 0
         self._nanousd = 0
         self._usage: Mapping[str, int] = {}
@@ -39,27 +44,42 @@ class Tally:
         """
         Calls that ended; refused ones do not count.
         """
-        return self._calls
+        with self._lock:
+            self._add_up()
+            return self._calls
 
     @property
     def cost(self) -> Decimal:
         """
         What they cost, in USD; calls without a price count as 0.
         """
-        return usd_from_nanousd(self._nanousd)
+        with self._lock:
+            self._add_up()
+            return usd_from_nanousd(self._nanousd)
 
     @property
     def usage(self) -> Mapping[str, int]:
         """
         Quantities by meter.
         """
-        return dict(self._usage)
+        with self._lock:
+            self._add_up()
+            return dict(self._usage)
 
     def count(self, entry: Entry) -> None:
         """
         Add a call that ended.
         """
-        with self._lock:
+        self._new.append(entry)
+        if len(self._new) > _MOST_NEW and self._lock.acquire(blocking=False):
+            try:
+                self._add_up()
+            finally:
+                self._lock.release()
+
+    def _add_up(self) -> None:
+        while self._new:
+            entry = self._new.popleft()
             self._calls += 1
             self._nanousd += entry.cost_nanousd or 0
             self._usage = add((self._usage, entry.usage))

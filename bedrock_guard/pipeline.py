@@ -13,6 +13,7 @@ It knows neither botocore's events nor which ledger it talks to.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -24,7 +25,7 @@ from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Reservation, SweepReport
 from bedrock_guard.domain.usage import UsageReport, add
-from bedrock_guard.errors import BudgetExceeded, GuardError
+from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
 from bedrock_guard.planning import Plan, Planner
 
 log = logging.getLogger("bedrock_guard")
@@ -80,6 +81,7 @@ class Pipeline:
         self.clock = clock
         self._new_id = new_id
         self._sweeps_at = clock() + _SWEEP_EVERY_S
+        self._unwritten: deque[tuple[OpenCall, Entry]] = deque()
 
     def open(self, call: Call, *, hold_s: float) -> OpenCall:
         """
@@ -91,6 +93,11 @@ class Pipeline:
             LedgerUnavailable: The ledger cannot tell whether it fits.
         """
         now = self.clock()
+        if self._unwritten:
+            self.write_ends()
+        if now >= self._sweeps_at:
+            self._sweeps_at = now + _SWEEP_EVERY_S
+            self.ledger.sweep(now=now)
         plan = self.planner.plan(call, now)
         entry = _open_entry(self._new_id(), now, plan)
         answer = self.ledger.reserve(
@@ -138,42 +145,57 @@ class Pipeline:
         """
         End *opened* at the sum of its *attempts*; *report* is what AWS said of the last.
 
-        Returns the entry that was written, or None when the call had ended
-        before. A ledger that fails here keeps the hold until it expires: the
-        reply has been paid for, and the caller gets it.
+        Returns the entry, or None when the call had ended before. It never
+        raises: the reply has been paid for, and the caller gets it. While the
+        ledger cannot be written the hold stays, and each later call tries again.
         """
         if not opened.take_end():
             return None
         entry = self._closed_entry(opened, attempts, report)
+        self._unwritten.append((opened, entry))
+        self.write_ends()
+        for tally in opened.tallies:
+            tally.count(entry)
+        return entry
+
+    def write_ends(self) -> bool:
+        """
+        Write what has ended and is not in the ledger yet; whether nothing is left to write.
+        """
+        while self._unwritten:
+            try:
+                opened, entry = self._unwritten.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            try:
+                self._write_end(opened, entry)
+            except LedgerUnavailable as error:
+                # Also when the collector ends a stream while this very thread is in the ledger.
+                self._unwritten.append((opened, entry))
+                log.warning("Call %s could not be settled and is tried again later: %s", entry.id, error)
+                return False
+        return True
+
+    def _write_end(self, opened: OpenCall, entry: Entry) -> None:
         try:
             if entry.outcome == "not_sent":
                 self.ledger.release(opened.reservation, entry)
             else:
                 self.ledger.settle(opened.reservation, _amounts(opened.plan, entry), entry)
-        except GuardError as error:
-            log.warning("Call %s could not be settled; its hold stays until it expires: %s", entry.id, error)
-        else:
-            self._sweep_now_and_then()
-        for tally in opened.tallies:
-            tally.count(entry)
-        return entry
+        except ReservationClosed as error:
+            log.warning("Call %s ended twice, which must not happen: %s", entry.id, error)
 
     def sweep_all(self) -> SweepReport:
         """
         End every reservation whose process is taken for dead.
         """
+        self.write_ends()
         charged = released = 0
         while True:
             report = self.ledger.sweep(now=self.clock())
             charged, released = charged + report.charged, released + report.released
             if not (report.charged or report.released):
                 return SweepReport(charged, released)
-
-    def _sweep_now_and_then(self) -> None:
-        now = self.clock()
-        if now >= self._sweeps_at:
-            self._sweeps_at = now + _SWEEP_EVERY_S
-            self.ledger.sweep(now=now)
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, now: float, is_retry: bool = False

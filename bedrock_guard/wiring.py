@@ -255,8 +255,11 @@ class Guard:
 
     def close(self) -> None:
         """
-        Give back what the ledger holds open; attached clients refuse calls afterwards.
+        Write what is left to write, and give back what the ledger holds open.
+
+        Attached clients refuse calls afterwards.
         """
+        self._pipeline.write_ends()
         if self._owns_ledger:
             self._ledger.close()
 

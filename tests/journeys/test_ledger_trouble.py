@@ -66,7 +66,7 @@ def test_a_ledger_that_fails_refuses_the_call(
     assert len(server.requests) == 1
 
 
-def test_a_settle_that_fails_keeps_the_reply_and_the_hold(
+def test_a_settle_that_fails_keeps_the_reply_and_the_hold_and_is_tried_again(
     make_guarded: Callable[..., Guarded], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
@@ -76,6 +76,8 @@ def test_a_settle_that_fails_keeps_the_reply_and_the_hold(
     guarded = make_guarded(ledger=f"sqlite:///{path}")
 
     def take_the_ledger_away(**_: Any) -> None:
+        if len(guarded.server.requests) > 1:
+            return
         with sqlite3.connect(path) as thief:
             thief.execute("ALTER TABLE balance RENAME TO stolen")
         thief.close()
@@ -88,8 +90,11 @@ def test_a_settle_that_fails_keeps_the_reply_and_the_hold(
     thief.close()
 
     assert reply["usage"]
-    assert "could not be settled" in caplog.text
+    assert "is tried again later" in caplog.text
     assert guarded.pending[0] > 0
+    guarded.client.converse(**HELLO)
+    assert guarded.pending == [0]
+    assert guarded.spent_nanousd == guarded.server.bill.nanousd
 
 
 def test_what_a_dead_process_held_is_swept(make_guarded: Callable[..., Guarded], tmp_path: Path) -> None:
