@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from bedrock_guard.budgets.verdict import show
 from bedrock_guard.cli import incident
 from bedrock_guard.errors import BudgetExceeded
 from bedrock_guard.testing.bedrock_server import BedrockServer
@@ -30,6 +32,8 @@ from bedrock_guard.wiring import BudgetStatus, Guard
 _LIMIT: Final = "5 USD/day"
 _OUTPUT_TOKENS: Final = 200
 _PLAIN_EVERY: Final = 10
+# The loop is over in a second; an eye wants a few.
+_PACE_S: Final = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +72,16 @@ def demo(
     Runs against a Bedrock on this machine: no AWS account, nothing is spent.
     """
     console = Console(highlight=False)
-    with tempfile.TemporaryDirectory(prefix="bedrock-guard-demo-") as folder:
-        ledger = f"sqlite:///{(Path(folder) / 'ledger.db').as_posix()}"
-        with (
-            BedrockServer(rates=incident.rates(), output_tokens=_OUTPUT_TOKENS) as server,
-            Guard(budget=f"coding-agent: {_LIMIT}", ledger=ledger) as guard,
-        ):
-            if not as_json:
-                _introduce(console)
-            progress, refusal = _run(guard, server, console, quiet=as_json)
-            outcome = _outcome(progress, server, ledger)
+    # Left behind on purpose: the ledger is there to be looked at.
+    ledger = f"sqlite:///{(Path(tempfile.mkdtemp(prefix='bedrock-guard-demo-')) / 'ledger.db').as_posix()}"
+    with (
+        BedrockServer(rates=incident.rates(), output_tokens=_OUTPUT_TOKENS) as server,
+        Guard(budget=f"coding-agent: {_LIMIT}", ledger=ledger, settings={}) as guard,
+    ):
+        if not as_json:
+            _introduce(console)
+        progress, refusal = _run(guard, server, console, quiet=as_json)
+        outcome = _outcome(progress, server, ledger)
     if as_json:
         print(json.dumps(asdict(outcome)))
     else:
@@ -121,9 +125,14 @@ def _view(console: Console, *, quiet: bool) -> Iterator[Callable[[Progress], Non
         yield lambda _: None
     elif console.is_terminal:
         with Live(console=console, refresh_per_second=12) as live:
-            yield lambda progress: live.update(_panel(progress))
+            yield lambda progress: _paint(live, progress)
     else:
         yield lambda progress: _plain(console, progress)
+
+
+def _paint(live: Live, progress: Progress) -> None:
+    live.update(_panel(progress))
+    time.sleep(_PACE_S)
 
 
 def _panel(progress: Progress) -> Group:
@@ -133,8 +142,8 @@ def _panel(progress: Progress) -> Group:
         ("calls", f"{progress.calls:,}"),
         ("input tokens, uncached", f"{progress.uncached_tokens:,}"),
         ("input tokens, from cache", f"{progress.cached_tokens:,}"),
-        ("spent", f"${status.spent:,.2f}"),
-        ("pending", f"${status.pending:,.2f}"),
+        ("spent", show(status.spent, status.unit)),
+        ("pending", show(status.pending, status.unit)),
     ):
         figures.add_row(Text(name, style="dim"), Text(value))
     bar = Table.grid(padding=(0, 1))
@@ -152,7 +161,7 @@ def _plain(console: Console, progress: Progress) -> None:
         status = progress.status
         console.print(
             f"{progress.calls:>4} calls   {progress.uncached_tokens:>9,} tokens uncached   "
-            f"{progress.cached_tokens:,} cached   spent ${status.spent:,.2f} of ${status.limit:,.2f}",
+            f"{progress.cached_tokens:,} cached   spent {show(status.spent, status.unit)} of ${status.limit:,.2f}",
             soft_wrap=True,
         )
 
@@ -188,4 +197,5 @@ def _conclude(console: Console, refusal: BudgetExceeded, outcome: Outcome) -> No
     table.add_row("the ledger says", f"${outcome.spent_usd}")
     table.add_row("Bedrock billed", f"${outcome.server_billed_usd}  ({equal})")
     table.add_row("by morning", f"${Decimal(outcome.by_morning_usd):,.2f}  had nothing stopped it")
+    table.add_row("the ledger is", outcome.ledger)
     console.print(table)
