@@ -158,10 +158,10 @@ def _panel(progress: Progress) -> Group:
 
 def _plain(console: Console, progress: Progress) -> None:
     if progress.calls % _PLAIN_EVERY == 0:
-        status = progress.status
+        spent = show(progress.status.spent, progress.status.unit)
         console.print(
             f"{progress.calls:>4} calls   {progress.uncached_tokens:>9,} tokens uncached   "
-            f"{progress.cached_tokens:,} cached   spent {show(status.spent, status.unit)} of ${status.limit:,.2f}",
+            f"{progress.cached_tokens:,} cached   spent {spent} of ${progress.status.limit:,.2f}",
             soft_wrap=True,
         )
 

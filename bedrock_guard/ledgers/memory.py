@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
@@ -67,7 +68,7 @@ class MemoryLedger:
     def __init__(self, *, clock: Clock, keep_entries: int = KEEP_ENTRIES) -> None:
         self._clock = clock
         self._keep_entries = keep_entries
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._accounts: dict[LedgerKey, _Account] = {}
         self._open: dict[str, _Call] = {}
         self._ended: OrderedDict[str, _Call] = OrderedDict()
@@ -92,7 +93,7 @@ class MemoryLedger:
         """
         wanted = books.merge(lines)
         expires_at_s = self._clock() + hold_s
-        with self._lock:
+        with self._turn():
             known = self._known(entry.id)
             if known is not None:
                 return _reservation(entry.id, known)
@@ -112,20 +113,20 @@ class MemoryLedger:
         Hold more money, for longer, or both: all of it or none.
         """
         more = books.merge(lines)
-        with self._lock:
+        with self._turn():
             call = self._open.get(reservation.id)
             if call is None:
                 ended = self._known(reservation.id)
                 raise books.already(reservation.id, ended.state) if ended else books.unknown(reservation.id)
             together = books.merge((*call.lines, *more))
+            expires_at_s = call.expires_at_s if hold_s is None else self._clock() + hold_s
             accounts = self._hold(more)
             if isinstance(accounts, Refusal):
                 return accounts
             for account in accounts:
                 account.calls -= account in call.accounts  # the call is counted there already
             call.lines, call.accounts = together, [self._accounts[line.key] for line in together]
-            if hold_s is not None:
-                call.expires_at_s = max(call.expires_at_s, self._clock() + hold_s)
+            call.expires_at_s = max(call.expires_at_s, expires_at_s)
             return _reservation(reservation.id, call)
 
     def settle(self, reservation: Reservation, amounts: Mapping[LedgerKey, int], entry: Entry) -> Settled:
@@ -144,7 +145,7 @@ class MemoryLedger:
         """
         Keep an entry without money, or add to the count of the one that has its id.
         """
-        with self._lock:
+        with self._turn():
             known = self._known(entry.id)
             if known is None:
                 self._sequence += 1
@@ -156,8 +157,7 @@ class MemoryLedger:
         """
         One balance for each of *keys*, zeros where there is none; all that there are for None.
         """
-        with self._lock:
-            self._check_open()
+        with self._turn():
             accounts = self._accounts
             found = [(key, accounts.get(key)) for key in (sorted(accounts) if keys is None else keys)]
             return [Balance(key, one.spent, one.pending) if one else Balance(key) for key, one in found]
@@ -169,8 +169,7 @@ class MemoryLedger:
         At most *limit* entries, newest first; an open call has none yet.
         """
         before = books.read_cursor(after)
-        with self._lock:
-            self._check_open()
+        with self._turn():
             calls = self._ended.values()
             rows = [(call.entry.at_s, call.sequence, call.entry) for call in calls if call.entry is not None]
         # Newest first by the time of the call; `sequence` tells calls of the same moment apart.
@@ -184,8 +183,7 @@ class MemoryLedger:
         End the reservations whose time is over, each by its own `on_expiry`.
         """
         count = {"charge": 0, "release": 0}
-        with self._lock:
-            self._check_open()
+        with self._turn():
             due = sorted(
                 (call.expires_at_s, id_) for id_, call in self._open.items() if call.expires_at_s <= now
             )
@@ -203,12 +201,17 @@ class MemoryLedger:
         """
         self._is_closed = True
 
-    def _check_open(self) -> None:
+    def _turn(self) -> AbstractContextManager[bool]:
+        """
+        The lock; not for a finalizer that runs in the very thread that holds it, half-way through a sum.
+        """
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks
+            raise LedgerUnavailable("The ledger in memory was called from inside itself; try again later.")
         if self._is_closed:
             raise LedgerUnavailable("The ledger in memory is closed.")
+        return self._lock
 
     def _known(self, reservation_id: str) -> _Call | None:
-        self._check_open()
         return self._open.get(reservation_id) or self._ended.get(reservation_id)
 
     def _hold(self, lines: tuple[Line, ...]) -> list[_Account] | Refusal:
@@ -247,7 +250,7 @@ class MemoryLedger:
         amounts: Mapping[LedgerKey, int],
         entry: Entry | None,
     ) -> Settled:
-        with self._lock:
+        with self._turn():
             call = self._known(reservation_id)
             if call is None:
                 raise books.unknown(reservation_id)

@@ -70,11 +70,9 @@ class SQLiteFile:
         """
         What *work* returns; what it wrote is kept, unless it raises or rolls back itself.
         """
+        # A stream that is collected, or a signal, while this very thread is half-way through.
         if self._writing_thread == threading.get_ident():
-            raise LedgerUnavailable(
-                f"Ledger {self.path} was called from inside itself; "
-                "a finalizer or signal handler must leave it to another thread."
-            )
+            raise LedgerUnavailable(f"Ledger {self.path} was called from inside itself; try again later.")
         deadline = time.monotonic() + self._wait_s
         mutex = self._write_mutex
         is_ours = False

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from bedrock_guard.domain.ledger import EntryFilter, Reservation, Settled
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import (
     SetClock,
@@ -67,3 +70,19 @@ def test_no_thread_comes_between_the_check_and_the_hold() -> None:
 
     assert [type(answer) for answer in answers].count(Reservation) == 1
     assert books(ledger) == (0, 60)
+
+
+def test_a_call_from_inside_itself_is_an_error_and_no_dead_lock() -> None:
+    """
+    A stream that is collected while the ledger works may try to settle there and then.
+    """
+    clock = SetClock()
+    ledger = MemoryLedger.open("memory://", clock=clock)
+    reservation = hold(ledger, "one", 60)
+    ledger._clock = lambda: settle(ledger, reservation, 40)  # called while the ledger holds its lock
+
+    with pytest.raises(LedgerUnavailable, match="called from inside itself"):
+        ledger.extend(reservation, hold_s=1)
+    ledger._clock = clock
+    assert settle(ledger, reservation, 40) == Settled("settled")
+    assert books(ledger) == (40, 0)
