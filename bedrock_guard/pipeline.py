@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from bedrock_guard.budgets.refusing import record_refusal, refuse
@@ -118,7 +117,7 @@ class Pipeline:
         plan = self.planner.plan(call, now)
         entry = _open_entry(opened.entry.id, opened.entry.at_s, plan)
         held = {line.key: line.amount for line in opened.reservation.lines}
-        more = [replace(line, amount=max(0, line.amount - held.get(line.key, 0))) for line in plan.lines()]
+        more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in plan.lines()]
         answer = self.ledger.extend(opened.reservation, more)
         if isinstance(answer, Refusal):
             raise self._refused(plan, entry, answer, now=now)

@@ -141,14 +141,18 @@ class Entry:
 
     def to_json(self) -> str:
         """
-        One line of JSON, for ledgers to store.
+        One line of JSON, for ledgers to store; what is as an open entry has it is left out.
         """
-        values = {name: getattr(self, name) for name in _ENTRY_FIELDS}
-        values["tags"] = dict(self.tags)
-        values["attempts"] = [
-            {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS} for attempt in self.attempts
-        ]
-        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+        values = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name in _ALWAYS_WRITTEN or value != _OPEN.get(name, MISSING)
+        }
+        if self.attempts:
+            values["attempts"] = [
+                {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS} for attempt in self.attempts
+            ]
+        return _ENCODE(values)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -170,5 +174,8 @@ _OPEN: dict[str, Any] = {
     for field in fields(Entry)
     if field.default is not MISSING or field.default_factory is not MISSING
 }
+# Ledgers filter by these.
+_ALWAYS_WRITTEN = frozenset(["outcome", "basis"])
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=dict).encode
 _ENTRY_FIELDS = tuple(Entry.__dataclass_fields__)
 _ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)

@@ -52,8 +52,7 @@ class LedgerKey(NamedTuple):
     window_start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """
     One balance that a call counts towards.
 
@@ -68,8 +67,7 @@ class Line:
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """
     Money held for a call that is under way.
 

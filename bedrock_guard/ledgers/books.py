@@ -53,7 +53,7 @@ def merge(lines: Sequence[Line]) -> tuple[Line, ...]:
     by_key: dict[LedgerKey, Line] = {}
     for line in lines:
         known = by_key.get(line.key)
-        by_key[line.key] = replace(line, amount=line.amount + known.amount) if known else line
+        by_key[line.key] = line._replace(amount=line.amount + known.amount) if known else line
     return merge(tuple(by_key.values()))
 
 
@@ -81,7 +81,7 @@ def align(lines: tuple[Line, ...], amounts: Mapping[LedgerKey, int]) -> tuple[tu
         known = {line.key for line in lines}
         extra = merge([Line(key, None, amount) for key, amount in amounts.items() if key not in known])
         extra = tuple(line for line in extra if line.amount)
-        lines += tuple(replace(line, amount=0) for line in extra)
+        lines += tuple(line._replace(amount=0) for line in extra)
         booked += [line.amount for line in extra]
         is_overrun = is_overrun or bool(extra)
     return lines, tuple(booked), is_overrun
