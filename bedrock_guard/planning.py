@@ -15,7 +15,7 @@ from typing import NamedTuple
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.verdict import Output
 from bedrock_guard.context import current_scope
-from bedrock_guard.domain.budget import amount_of, in_api_units
+from bedrock_guard.domain.budget import USD, amount_of, in_api_units
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.cost import PriceBasis, usd_from_nanousd
 from bedrock_guard.domain.ledger import Line
@@ -69,8 +69,10 @@ class Plan(NamedTuple):
         return [
             Line(
                 match.key,
-                match.budget.limit.amount,
-                max([amount_of(match.unit, nanousd=money, usage=usage) for usage in self.alternatives]),
+                match.limit,
+                money
+                if match.unit == USD
+                else max([amount_of(match.unit, nanousd=money, usage=usage) for usage in self.alternatives]),
             )
             for match in self.matches
         ]

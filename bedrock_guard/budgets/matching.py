@@ -26,13 +26,14 @@ UNTAGGED = ""
 @dataclass(frozen=True, slots=True)
 class Match:
     """
-    A budget that a call counts towards, and the balance it is, in the unit it counts.
+    A budget that a call counts towards, and the balance it is; *limit* is in *unit*.
     """
 
     budget: Budget
     key: LedgerKey
     window: Window
     unit: str
+    limit: int
 
 
 class _Remembered(NamedTuple):
@@ -101,7 +102,7 @@ class Matcher:
                 limit = rule.budget.limit
                 window = self._windows.at(limit.period, now)
                 key = LedgerKey(rule.budget.name, rule.rule, self._per(rule.budget, tags), window.start)
-                found.append(Match(rule.budget, key, window, limit.unit))
+                found.append(Match(rule.budget, key, window, limit.unit, limit.amount))
         return tuple(found)
 
     def _per(self, budget: Budget, tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -61,7 +61,7 @@ def read_counts(document: object, table: CountTable) -> dict[str, int]:
     """
     counts: dict[str, int] = {}
     for path, names in table:
-        structure = at(document, path)
+        structure = at(document, path) if path else document
         if structure is None:
             continue
         if isinstance(structure, list):
@@ -109,14 +109,15 @@ def usage_of(counts: Counts, *, generates: bool, marks_1h: bool) -> Usage | None
     """
     if INPUT_TOKENS not in counts or (generates and OUTPUT_TOKENS not in counts):
         return None
-    usage = {name: quantity for name, quantity in counts.items() if name != CACHE_WRITE}
-    told = counts.get(CACHE_WRITE_5M, 0) + counts.get(CACHE_WRITE_1H, 0)
-    untold = counts.get(CACHE_WRITE, 0) - told
-    if untold > 0:
-        has_details = CACHE_WRITE_5M in counts or CACHE_WRITE_1H in counts
-        life = CACHE_WRITE_1H if marks_1h or has_details else CACHE_WRITE_5M
-        usage[life] = usage.get(life, 0) + untold
-    return {meter: quantity for meter, quantity in usage.items() if quantity}
+    usage = {name: quantity for name, quantity in counts.items() if quantity and name != CACHE_WRITE}
+    writes = counts.get(CACHE_WRITE)
+    if writes:
+        untold = writes - counts.get(CACHE_WRITE_5M, 0) - counts.get(CACHE_WRITE_1H, 0)
+        if untold > 0:
+            has_details = CACHE_WRITE_5M in counts or CACHE_WRITE_1H in counts
+            life = CACHE_WRITE_1H if marks_1h or has_details else CACHE_WRITE_5M
+            usage[life] = usage.get(life, 0) + untold
+    return usage
 
 
 def _apart(report: Counts, other: Counts) -> Counts:

@@ -197,15 +197,17 @@ def _read_report(parsed: Mapping[str, Any], content: bytes | None, call: Call) -
     if tokens is None:
         return None
     return UsageReport(
-        {**tokens, **read_guardrail_units(parsed.get("trace"))},
-        choice(parsed.get("serviceTier"), "type", None),
-        choice(parsed.get("performanceConfig"), "latency", None),
+        {**tokens, **read_guardrail_units(parsed["trace"])} if "trace" in parsed else tokens,
+        choice(parsed["serviceTier"], "type", None) if "serviceTier" in parsed else None,
+        choice(parsed["performanceConfig"], "latency", None) if "performanceConfig" in parsed else None,
     )
 
 
 def _read_usage(usage: object) -> Counts:
-    lives = read_lives(usage.get("cacheDetails")) if isinstance(usage, dict) else {}
-    return {**read_counts(usage, _USAGE), **lives}
+    counts = read_counts(usage, _USAGE)
+    if isinstance(usage, dict) and "cacheDetails" in usage:
+        counts.update(read_lives(usage["cacheDetails"]))
+    return counts
 
 
 def _may_lack(counts: Counts, content: bytes) -> bool:
