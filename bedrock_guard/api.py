@@ -13,7 +13,7 @@ from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.ledger import Ledger
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
-from bedrock_guard.hooks import events
+from bedrock_guard.hooks.attach import owners_of
 from bedrock_guard.wiring import Guard
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def guard(
             cannot be guarded, or it is guarded with other budgets already.
     """
     new = _ClientGuard(budget=budget, budgets=budgets, ledger=ledger, settings=settings, tags=tags)
-    for existing in (owner for owner in events.owners_of(client) if isinstance(owner, _ClientGuard)):
+    for existing in (owner for owner in owners_of(client) if isinstance(owner, _ClientGuard)):
         new.close()
         if existing.resolved == new.resolved and ledger in (None, existing.ledger, new.resolved.ledger):
             return client
@@ -98,7 +98,7 @@ def unguard(client: ClientT) -> ClientT:
     """
     Take every guard off *client*; it is the client that boto3 made again.
     """
-    for owner in events.owners_of(client):
+    for owner in owners_of(client):
         if isinstance(owner, Guard):
             owner.detach(client)
     return client

@@ -8,10 +8,11 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from decimal import Decimal
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Final, ParamSpec, TypeVar
 
 from bedrock_guard.domain.budget import BUILT_IN_TAGS
@@ -124,13 +125,25 @@ def scope(**tags: str) -> Iterator[Tally]:
     try:
         yield tally
     finally:
-        _SCOPE.reset(token)
+        # A generator may be ended in another context than it began in (Starlette does); that
+        # context never saw these tags.
+        with suppress(ValueError):
+            _SCOPE.reset(token)
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:
     """
     *function*, running with the tags that hold here, wherever it is called.
+
+    Raises:
+        ConfigurationError: It is a coroutine or generator function, whose body runs
+            only after the call of it has returned.
     """
+    if iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"bind() takes plain functions; {function!r} runs its body after it is called. "
+            "Open a scope() inside it instead."
+        )
     context = copy_context()
 
     @functools.wraps(function)

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.verdict import Output
@@ -43,6 +43,9 @@ class Estimate:
     lines: Mapping[str, Decimal | int]
 
 
+_LIST: Final[PriceBasis] = "list"
+
+
 class Plan(NamedTuple):
     """
     What a call may come to, before anything is held.
@@ -50,7 +53,9 @@ class Plan(NamedTuple):
     Attributes:
         alternatives: Ways the call's usage can fall; the bound is the worst of them in each unit.
         worst: The dearest of them.
+        worst_prices: By which prices it is the dearest.
         nanousd: What that costs; None without a price.
+        priced: Whether those are its own prices, or the dearest of the list.
     """
 
     call: Call
@@ -58,7 +63,9 @@ class Plan(NamedTuple):
     prices: UnitPrices | None
     alternatives: tuple[Usage, ...]
     worst: Usage
+    worst_prices: UnitPrices | None
     nanousd: int | None
+    priced: PriceBasis
     matches: Sequence[Match]
 
     def lines(self) -> list[Line]:
@@ -98,9 +105,10 @@ class Planner:
         limits = self.prices.limits(call.model)
         alternatives = bound(call, limits)
         prices = self._find_prices(call, call.service_tier)
-        worst, money = self._worst(call, alternatives, prices)
+        worst, worst_prices, money, priced = self._worst(call, alternatives, prices)
         tags = self._all_tags(call)
-        return Plan(call, tags, prices, alternatives, worst, money, self.matcher.match(tags, now))
+        matches = self.matcher.match(tags, now)
+        return Plan(call, tags, prices, alternatives, worst, worst_prices, money, priced, matches)
 
     def cost(self, plan: Plan, report: UsageReport) -> tuple[int | None, PriceBasis]:
         """
@@ -124,7 +132,7 @@ class Planner:
         """
         The part of a plan that a smaller `maxTokens` would shrink; None when there is none.
         """
-        prices, tokens = plan.prices, plan.worst.get(OUTPUT_TOKENS, 0)
+        prices, tokens = plan.worst_prices, plan.worst.get(OUTPUT_TOKENS, 0)
         if prices is None or plan.nanousd is None or not tokens:
             return None
         total, candidates, dearest = plan.nanousd, plan.call.size.candidates, self.prices.dearest()
@@ -136,7 +144,7 @@ class Planner:
             return bisect_right(range(tokens // candidates + 1), room, key=cost_with) - 1
 
         is_callers = plan.call.size.output_limit is not None
-        return Output(tokens // candidates, is_callers, total - cost_with(0), fitting)
+        return Output(tokens // candidates, candidates, is_callers, total - cost_with(0), fitting)
 
     def _all_tags(self, call: Call) -> dict[str, str]:
         # An end user's metadata must not choose the budget: what is nearer the program wins.
@@ -174,21 +182,21 @@ class Planner:
 
     def _worst(
         self, call: Call, alternatives: Sequence[Usage], prices: UnitPrices | None
-    ) -> tuple[Usage, int | None]:
+    ) -> tuple[Usage, UnitPrices | None, int | None, PriceBasis]:
         if prices is None:
-            return alternatives[0], None
+            return alternatives[0], None, None, "list"
         # A tier that is full is served, and billed, at the default one.
         dearer = [prices]
         if call.service_tier != "default" or call.latency != "standard":
             dearer.append(self._find_prices(call, "default", "standard") or prices)
         fallback = None if self.settings.on_unpriced == "refuse" else self.prices.dearest()
-        worst, most = alternatives[0], -1
+        worst, worst_prices, most, priced = alternatives[0], prices, -1, _LIST
         for usage in alternatives:
             for each in dearer:
-                money, _ = nanousd(usage, each, dearest=fallback)
+                money, basis = nanousd(usage, each, dearest=fallback)
                 if money > most:
-                    worst, most = usage, money
-        return worst, most
+                    worst, worst_prices, most, priced = usage, each, money, basis
+        return worst, worst_prices, most, priced
 
 
 def as_estimate(plan: Plan) -> Estimate:

@@ -25,7 +25,7 @@ from bedrock_guard.domain.ledger import Balance, Clock, EntryFilter, Ledger, Swe
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
-from bedrock_guard.hooks import aio, events, sessions
+from bedrock_guard.hooks import aio, attach, sessions
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.operations import OPERATIONS, Free
 from bedrock_guard.pipeline import Pipeline
@@ -130,7 +130,7 @@ class Guard:
         """
         The guard of *client*, the first attached of several; None when it has none.
         """
-        owners = [owner for owner in events.owners_of(client) if isinstance(owner, cls)]
+        owners = [owner for owner in attach.owners_of(client) if isinstance(owner, cls)]
         return owners[0] if owners else None
 
     @property
@@ -166,12 +166,16 @@ class Guard:
         """
         Put this guard round *client*, in place, and return the same object.
 
+        Several guards stack, and all must admit a call; one that has the same budgets in
+        the same ledger as another is not put on, as it would only charge twice.
+
         Raises:
             ConfigurationError: It is no boto3 client of a service that can be guarded.
         """
         if aio.is_async_client(client):
             raise ConfigurationError("aiobotocore clients cannot be guarded yet; use a boto3 client.")
-        events.attach(client, self._pipeline, owner=self)
+        if not any(self._enforces_the_same(owner) for owner in attach.owners_of(client)):
+            attach.attach(client, self._pipeline, owner=self)
         return client
 
     def attach_session(self, session: SessionT) -> SessionT:
@@ -185,7 +189,7 @@ class Guard:
         """
         Take this guard off *client*; calls under way still settle.
         """
-        events.detach(client, self._pipeline)
+        attach.detach(client, self._pipeline)
         return client
 
     def estimate(self, operation: str, *, region: str = "us-east-1", **params: Any) -> Estimate:
@@ -276,6 +280,15 @@ class Guard:
             aio.refuse_every_call(client)
         else:
             self.attach(client)
+
+    def _enforces_the_same(self, other: object) -> bool:
+        """
+        Whether *other* has the same budgets in the same ledger: both would charge a call twice.
+        """
+        if not isinstance(other, Guard) or other is self or self._resolved != other.resolved:
+            return False
+        is_shared = self._owns_ledger and not (self._resolved.ledger or "").startswith("memory:")
+        return is_shared or self._ledger is other.ledger
 
     def _new_id(self) -> str:
         # Time first, so that ids sort as calls were opened and stay together in a table.

@@ -11,9 +11,10 @@ from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
-from bedrock_guard.domain.budget import USD, in_api_units
+from bedrock_guard.domain.budget import UNITS, USD, in_api_units
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.ledger import RefusedLine
+from bedrock_guard.domain.usage import OUTPUT_TOKENS
 from bedrock_guard.errors import RefusedBudget
 
 
@@ -23,13 +24,15 @@ class Output:
     The part of an estimate that the caller can shrink.
 
     Attributes:
-        tokens: Output tokens that were bounded, over all candidates.
+        tokens: Output tokens that were bounded, for each candidate.
+        candidates: How many answers were asked for.
         is_callers: Whether the caller set the limit; else it is the model's maximum.
         nanousd: What they are of the estimate.
         fitting: Room in nano-USD -> the most tokens with which the call would fit.
     """
 
     tokens: int
+    candidates: int
     is_callers: bool
     nanousd: int
     fitting: Callable[[int], int]
@@ -72,9 +75,8 @@ def write(
     lines = [_headline(first, is_retry=is_retry), _balance(first, now=now, zone=zone)]
     if first.reason == "larger_than_limit":
         lines.append("the call alone is larger than the limit: no window can ever fit it")
-    rooms = [refused.remaining for refused in refusals if refused.unit == USD]
-    if output is not None and rooms and not is_retry:
-        advice = _advice(output, min(int(Decimal(room).scaleb(9)) for room in rooms))
+    if output is not None and not is_retry:
+        advice = _advice(output, refusals)
         lines += [advice] if advice else []
     lines += [f"{other.budget} ({other.rule}) has no room either" for other in refusals[1:]]
     return "\n".join(lines)
@@ -132,9 +134,23 @@ def _balance(refused: RefusedBudget, *, now: float, zone: ZoneInfo) -> str:
     return " · ".join(parts)
 
 
-def _advice(output: Output, room: int) -> str | None:
-    fitting = output.fitting(room)
+def _fitting(output: Output, refused: RefusedBudget) -> int:
+    """
+    The most output tokens with which a call would fit in one budget; 0 or less for none.
+    """
+    if refused.unit == USD:
+        return output.fitting(int(Decimal(refused.remaining).scaleb(9)))
+    if OUTPUT_TOKENS not in UNITS[refused.unit]:
+        return 0
+    rest = int(refused.requested) - output.tokens * output.candidates
+    return (int(refused.remaining) - rest) // output.candidates
+
+
+def _advice(output: Output, refusals: Sequence[RefusedBudget]) -> str | None:
+    fitting = min(_fitting(output, refused) for refused in refusals)
     would = f"maxTokens<={fitting} would fit" if fitting > 0 else None
+    if all(refused.unit != USD for refused in refusals):
+        return would
     of_it = f"is {show(usd_from_nanousd(output.nanousd), USD)} of it"
     if output.is_callers:
         return f"maxTokens={output.tokens} {of_it}" + (f"; {would}" if would else "")

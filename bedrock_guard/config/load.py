@@ -77,10 +77,12 @@ def resolve(
         raise ConfigurationError("budget= and budgets= were both given; write all budgets in budgets=[...].")
     base, file = _base(settings)
     merged = _with_overrides(base, overrides or {})
-    found = _budgets(budget, budgets, file)
+    found = _budgets(budget, budgets, file, is_argument=settings is not None)
     if found is None:
         raise ConfigurationError(_HOW_TO)
-    url = None if has_ledger else ledger or os.environ.get("BEDROCK_GUARD_LEDGER") or file.ledger
+    # settings= is an argument: what it says is not for the environment to overrule.
+    stronger, weaker = (file.ledger, None) if settings is not None else (None, file.ledger)
+    url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
     return Resolved(
         settings=merged,
         budgets=found,
@@ -146,16 +148,23 @@ def _with_overrides(base: Settings, overrides: Mapping[str, Any]) -> Settings:
 
 
 def _budgets(
-    budget: str | Budget | None, budgets: Iterable[Budget | str] | None, file: SettingsFile
+    budget: str | Budget | None,
+    budgets: Iterable[Budget | str] | None,
+    file: SettingsFile,
+    *,
+    is_argument: bool,
 ) -> tuple[Budget, ...] | None:
     if budgets is not None:
         given = [budgets] if isinstance(budgets, str | Budget) else list(budgets)
         return tuple(each if isinstance(each, Budget) else parse_budget(each) for each in given)
     if budget is not None:
         return (budget if isinstance(budget, Budget) else parse_budget(budget),)
+    in_file = file.to_budgets()
+    if is_argument and in_file is not None:
+        return in_file
     if named := os.environ.get("BEDROCK_GUARD_BUDGET"):
         return (parse_budget(named),)
-    return file.to_budgets()
+    return in_file
 
 
 def _find_file() -> Path | None:

@@ -193,7 +193,7 @@ def show_amount(amount: int, unit: str) -> str:
     if unit != USD:
         return f"{amount} {unit}"
     usd = usd_from_nanousd(amount)
-    return f"{usd.to_integral_value() if usd == usd.to_integral_value() else usd} USD"
+    return f"{usd.to_integral_value() if usd == usd.to_integral_value() else usd:f} USD"
 
 
 def in_api_units(amount: int, unit: str) -> Decimal | int:

@@ -8,6 +8,7 @@ taken as free, because the request was turned away before a model ran.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from bedrock_guard.domain.entry import Attempt, AttemptOutcome
 _BILLED_4XX: Final = (408, 424)
 _FREE_5XX: Final = (503,)
 # Raised by the HTTP session before a byte of the request left.
-_NOT_SENT: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError)
+_NOT_SENT: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 
 
 class AttemptLog:
@@ -44,15 +45,25 @@ class AttemptLog:
     @property
     def lost_last(self) -> bool:
         """
-        Whether the attempt before may have been billed without an answer.
+        Whether the attempt before may have been billed without an answer that counts.
         """
-        return bool(self._closed) and self._closed[-1].outcome == "lost"
+        return bool(self._closed) and self._closed[-1].outcome in ("lost", "answered")
+
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether an attempt was begun and has not ended.
+        """
+        return self._is_open
 
     def begin(self) -> None:
         """
-        A request is being made.
+        A request is being made. One that was answered before it, and is sent again
+        all the same, was billed for an answer that nobody will see.
         """
         self.started += 1
+        if self._closed and self._closed[-1].outcome == "answered":
+            self.replace_last("lost")
         self._is_open, self._is_sent = True, False
 
     def mark_sent(self) -> None:
@@ -74,7 +85,7 @@ class AttemptLog:
         No answer came; with *error* None it is not known why.
         """
         self.last_error = error
-        free = not self._is_sent or isinstance(error, _NOT_SENT)
+        free = not self._is_sent or _never_left(error)
         name = None if error is None else type(error).__name__
         self._close(Attempt("not_sent" if free else "lost", None, name))
 
@@ -96,6 +107,28 @@ class AttemptLog:
     def _close(self, attempt: Attempt) -> None:
         self._is_open = False
         self._closed.append(attempt)
+
+
+def _never_left(error: BaseException | None) -> bool:
+    # A broken TLS connection may have carried the request; a certificate that was not accepted did not.
+    if isinstance(error, SSLError):
+        cause = error.kwargs.get("error")
+        return any(isinstance(part, ssl.SSLCertVerificationError) for part in _chain(cause))
+    return isinstance(error, _NOT_SENT)
+
+
+def _chain(error: object) -> list[object]:
+    """
+    An error of urllib3 and what it wraps, in its arguments or as its cause.
+    """
+    found: list[object] = []
+    waiting = [error]
+    while waiting and len(found) < 20:
+        part = waiting.pop()
+        found.append(part)
+        if isinstance(part, BaseException):
+            waiting += [*part.args, part.__cause__, part.__context__, getattr(part, "reason", None)]
+    return found
 
 
 def outcome_of_status(status: int) -> AttemptOutcome:

@@ -30,18 +30,21 @@ class CallState:
     One call of one client, from `_make_api_call` to its end.
 
     Attributes:
-        params: The caller's parameters, a reference: later handlers edit them in place.
+        params: The caller's parameters, a reference: later handlers edit them in place; None before
+            they are known, and again once they are read, so that no prompt is kept.
+        has_begun: Whether its parameters have been seen.
         operation: How to read it; None until it is known to be a billed one.
         call: What was read of the request.
         opened: The call as each guard holds it; empty before `before-call` and when nothing is billed.
         attempts: Its HTTP attempts so far.
+        wire: The request that was bounded; before that, as botocore made it.
         is_handed_over: True once a stream or body owns the end of the call.
     """
 
     __slots__ = (
         "attempts",
         "call",
-        "context",
+        "has_begun",
         "is_handed_over",
         "opened",
         "operation",
@@ -50,14 +53,28 @@ class CallState:
     )
 
     def __init__(self) -> None:
-        self.context: Mapping[str, Any] | None = None
-        self.params: Mapping[str, Any] = {}
+        self.has_begun = False
+        self.params: Mapping[str, Any] | None = None
         self.operation: Operation | None = None
         self.call: Call | None = None
         self.opened: list[tuple[Pipeline, OpenCall]] = []
         self.attempts = AttemptLog()
         self.wire: Wire | None = None
         self.is_handed_over = False
+
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether money is held that nobody has ended, or will.
+        """
+        return bool(self.opened) and not self.is_handed_over
+
+    def hand_over(self) -> None:
+        """
+        A stream or body owns the end now, and must not keep the prompt alive.
+        """
+        self.is_handed_over = True
+        self.params = self.wire = None
 
     def end(self, report: UsageReport | None, error: BaseException | None = None) -> list[Entry]:
         """
@@ -93,6 +110,13 @@ class Wire:
             and bedrock_headers(headers) == self.headers
         )
 
+    def read(self, operation: Operation) -> Mapping[str, Any]:
+        """
+        The parameters that the request stands for.
+        """
+        body = self.body if isinstance(self.body, bytes) else bytes(self.body or b"")
+        return operation.read_wire(model_id=model_id_in(self.url), headers=self.headers, body=body)
+
 
 def bedrock_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """
@@ -109,10 +133,10 @@ def _text(value: object) -> str:
 
 def model_id_in(url: str) -> str:
     """
-    The model id in a request's URL: `/model/{id}/converse`, percent-encoded.
+    The model id in a request's URL: `…/model/{id}/converse`, percent-encoded.
     """
     parts = urlsplit(url).path.split("/")
-    return unquote(parts[2]) if len(parts) > 3 else ""
+    return unquote(parts[-2]) if len(parts) > 2 else ""
 
 
 def _without_usage(attempts: Sequence[Attempt]) -> tuple[Attempt, ...]:

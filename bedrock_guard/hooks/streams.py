@@ -10,6 +10,7 @@ gets a tee below it.
 from __future__ import annotations
 
 import functools
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -29,16 +30,20 @@ class StreamWatch:
     What a guarded stream knows: its reader, and whom to tell, once. It holds no stream.
     """
 
-    __slots__ = ("_tell", "reader")
+    __slots__ = ("_process", "_tell", "reader")
 
     def __init__(self, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
         self.reader = reader
+        # A fork copies the stream; only the process that opened it may say how it ended.
+        self._process = os.getpid()
         self._tell: list[Callable[[StreamEnd], None]] = [tell]
 
     def end(self, how: StreamEnd) -> None:
         """
         Tell how it ended; only the first time.
         """
+        if os.getpid() != self._process:
+            return
         try:
             tell = self._tell.pop()  # atomic: the collector may come in another thread
         except IndexError:
@@ -132,6 +137,7 @@ class BodyTee:
         self._raw = raw
         self._read = bytearray()
         self._expected_bytes = expected_bytes
+        self._process = os.getpid()
         self._tell = [tell]
 
     def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
@@ -157,6 +163,29 @@ class BodyTee:
             raise
         self._note(bytes(memoryview(target)[:count]), at_end=not count and len(target) > 0)
         return count
+
+    def read1(self, amt: int = -1) -> bytes:
+        """
+        As the raw response's own.
+        """
+        return self.read() if amt < 0 else self.read(amt)
+
+    def readline(self, size: int = -1) -> bytes:
+        """
+        As the raw response's own.
+        """
+        line: bytes = self._raw.readline(size)
+        self._note(line, at_end=not line and size != 0)
+        return line
+
+    def stream(self, amt: int = 2**16, decode_content: bool | None = None) -> Iterator[bytes]:
+        """
+        As the raw response's own.
+        """
+        for chunk in self._raw.stream(amt, decode_content):
+            self._note(chunk, at_end=False)
+            yield chunk
+        self._note(b"", at_end=True)
 
     def readlines(self) -> list[bytes]:
         """
@@ -192,6 +221,8 @@ class BodyTee:
                 self._end("dropped")
 
     def _end(self, how: StreamEnd) -> None:
+        if os.getpid() != self._process:
+            return
         try:
             tell = self._tell.pop()
         except IndexError:

@@ -92,8 +92,10 @@ def test_arguments_beat_the_environment_and_that_beats_the_file(
     path.write_text(FILE)
     monkeypatch.setenv("BEDROCK_GUARD_BUDGET", "1 USD")
     monkeypatch.setenv("BEDROCK_GUARD_LEDGER", "sqlite:///env.db")
+    monkeypatch.setenv("BEDROCK_GUARD_CONFIG", str(path))
 
-    from_environment = resolve(settings=path)
+    from_environment = resolve()
+    from_a_named_file = resolve(settings=path)
     from_arguments = resolve(settings=path, budget="2 USD", ledger="memory://", overrides={"hold_s": 5})
 
     assert (str(from_environment.budgets[0]), from_environment.ledger) == (
@@ -102,6 +104,7 @@ def test_arguments_beat_the_environment_and_that_beats_the_file(
     )
     assert (str(from_arguments.budgets[0]), from_arguments.ledger) == ("default (2 USD)", "memory://")
     assert from_arguments.settings.hold_s == 5
+    assert (len(from_a_named_file.budgets), from_a_named_file.ledger) == (2, "memory://")
 
 
 def test_no_budget_anywhere_shows_the_line_to_write() -> None:

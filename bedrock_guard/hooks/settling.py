@@ -1,0 +1,94 @@
+"""
+From an answer to the end of a call: at once, or when its stream or body has been read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.eventstream import EventStream
+from botocore.response import StreamingBody
+
+from bedrock_guard.domain.cost import usd_text
+from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.hooks.calls import CallState
+from bedrock_guard.hooks.streams import StreamEnd, guard_body, guard_event_stream
+from bedrock_guard.operations import Operation, Reply
+
+
+def settle_reply(state: CallState, parsed: dict[str, Any], status: int, http_response: Any) -> None:
+    """
+    End a call by its answer, whoever gave it, and tell the caller which reservation paid.
+
+    *http_response* is where an older botocore's raw body is, or None.
+    """
+    operation, call = state.operation, state.call
+    if operation is None or call is None:
+        return
+    if not state.attempts.started or state.attempts.is_open:
+        state.attempts.note_answer(status, parsed)
+    if status >= 300:
+        state.end(None)
+        return
+    metadata = parsed.setdefault("ResponseMetadata", {})
+    metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
+    stream = None if operation.stream_key is None else parsed.get(operation.stream_key)
+    if isinstance(stream, EventStream):
+        _settle_by_stream(stream, state, operation, _reply_without(stream, parsed))
+        return
+    body = None if operation.body_key is None else parsed.get(operation.body_key)
+    has_body = isinstance(body, StreamingBody)
+    content = None if has_body else _content_of(http_response)
+    report = operation.read_usage(Reply(parsed, metadata.get("HTTPHeaders", {}), content), call)
+    if report is None and has_body:
+        _settle_by_body(body, state, operation, _reply_without(body, parsed))
+        return
+    for entry in state.end(report)[:1]:
+        metadata["BedrockGuard"]["Basis"] = entry.basis
+        if entry.cost_nanousd is not None:
+            metadata["BedrockGuard"]["CostUSD"] = usd_text(entry.cost_nanousd)
+
+
+def _reply_without(body: object, parsed: Mapping[str, Any]) -> Reply:
+    """
+    A reply without its stream or body: what that tells its end to must not hold it in a cycle.
+    """
+    rest = {name: value for name, value in parsed.items() if value is not body}
+    return Reply(rest, parsed["ResponseMetadata"].get("HTTPHeaders", {}))
+
+
+def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply: Reply) -> None:
+    if state.call is None:
+        return
+    reader = operation.open_stream_reader(state.call, reply)
+
+    def tell(how: StreamEnd) -> None:
+        if reader.report is None:
+            _lose_usage(state, how)
+        state.end(reader.report)
+
+    guard_event_stream(stream, reader, tell)
+    state.hand_over()
+
+
+def _settle_by_body(body: Any, state: CallState, operation: Operation, reply: Reply) -> None:
+    def tell(how: StreamEnd, data: bytes) -> None:
+        report: UsageReport | None = None
+        if how == "end" and state.call is not None:
+            report = operation.read_body(data, reply, state.call)
+        if report is None:
+            _lose_usage(state, how)
+        state.end(report)
+
+    guard_body(body, tell)
+    state.hand_over()
+
+
+def _lose_usage(state: CallState, how: StreamEnd) -> None:
+    state.attempts.replace_last("abandoned" if how in ("closed", "dropped") else "lost")
+
+
+def _content_of(http_response: Any) -> bytes | None:
+    content = getattr(http_response, "content", None)
+    return content if isinstance(content, bytes) else None
