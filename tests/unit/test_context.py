@@ -43,3 +43,37 @@ def test_a_tag_that_cannot_be_kept_is_refused(tags: dict[str, str]) -> None:
     """
     with pytest.raises(ConfigurationError, match=repr(next(iter(tags)))), scope(**tags):
         pass
+
+
+def test_what_runs_after_it_returned_cannot_be_bound() -> None:
+    """
+    `bind(async_function)` would carry the tags to nowhere, and say nothing.
+    """
+
+    async def work() -> None: ...
+
+    def steps() -> object:
+        yield 1
+
+    for function in (work, steps):
+        with pytest.raises(ConfigurationError, match="scope"):
+            bind(function)
+
+
+def test_a_tally_adds_up_however_many_calls_there_were() -> None:
+    """
+    It is appended to without a lock, and folded now and then.
+    """
+    from bedrock_guard.context import Tally
+    from bedrock_guard.domain.entry import Entry
+
+    entry = Entry(
+        id="a", at_s=0, operation="Converse", model_id="m", model="m", family="f", region="r",
+        service_tier="default", latency="standard", tags={}, usage={"input_tokens": 2}, cost_nanousd=3,
+    )  # fmt: skip
+    tally = Tally()
+
+    for _ in range(1_000):
+        tally.count(entry)
+
+    assert (tally.calls, tally.usage, str(tally.cost)) == (1_000, {"input_tokens": 2_000}, "0.000003")
