@@ -67,6 +67,13 @@ class OpenCall:
         self.tallies = tallies
         self._unended = [True]
 
+    @property
+    def is_ended(self) -> bool:
+        """
+        Whether somebody has taken the end.
+        """
+        return not self._unended
+
     def take_end(self) -> bool:
         """
         True for the first of all who want to end this call, in whatever thread.
@@ -139,6 +146,8 @@ class Pipeline:
             raise self._refused(plan, entry, answer)
         opened.reservation = answer
         opened.is_held = True
+        if opened.is_ended:  # its task was dropped while a thread reserved for it
+            self._write_end(opened, opened.entry.changed(outcome="not_sent", cost_nanousd=0, usage={}))
 
     def rebound(self, opened: OpenCall, call: Call) -> None:
         """

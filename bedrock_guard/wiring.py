@@ -25,7 +25,7 @@ from bedrock_guard.domain.ledger import Balance, Clock, EntryFilter, Ledger, Swe
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
-from bedrock_guard.hooks import aio, attach, sessions
+from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.operations import OPERATIONS, Free
 from bedrock_guard.pipeline import Pipeline
@@ -172,8 +172,6 @@ class Guard:
         Raises:
             ConfigurationError: It is no boto3 client of a service that can be guarded.
         """
-        if aio.is_async_client(client):
-            raise ConfigurationError("aiobotocore clients cannot be guarded yet; use a boto3 client.")
         if not any(self._enforces_the_same(owner) for owner in attach.owners_of(client)):
             attach.attach(client, self._pipeline, owner=self)
         return client
@@ -182,7 +180,7 @@ class Guard:
         """
         Put this guard round every client that *session* makes from now on.
         """
-        sessions.attach_session(session, self._attach_at_birth, unique_id=f"{id(self):x}")
+        sessions.attach_session(session, self.attach, unique_id=f"{id(self):x}")
         return session
 
     def detach(self, client: ClientT) -> ClientT:
@@ -274,12 +272,6 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _attach_at_birth(self, client: Any) -> None:
-        if aio.is_async_client(client):
-            aio.refuse_every_call(client)
-        else:
-            self.attach(client)
 
     def _enforces_the_same(self, other: object) -> bool:
         """

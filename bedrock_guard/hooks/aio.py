@@ -1,12 +1,20 @@
 """
-aiobotocore clients: told apart from sync ones, and never let through unguarded.
+The same for aiobotocore: async shells round the sync handlers, and no second copy of them.
+
+A ledger that may wait for a disk is called in a thread; one in memory inline.
 """
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
-from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
+from bedrock_guard.hooks.events import ClientHooks
+from bedrock_guard.hooks.settling import end_open, settle_reply
+from bedrock_guard.hooks.threads import off_loop, run_soon
 
 
 def is_async_client(client: Any) -> bool:
@@ -16,15 +24,102 @@ def is_async_client(client: Any) -> bool:
     return any(base.__module__.partition(".")[0] == "aiobotocore" for base in type(client).__mro__)
 
 
-def refuse_every_call(client: Any) -> None:
+class AioClientHooks(ClientHooks):
     """
-    Make each call of *client* raise before it is sent.
+    The handlers of one async client.
     """
 
-    def refuse(**_: Any) -> NoReturn:
-        raise ConfigurationError(
-            "aiobotocore clients cannot be guarded yet, and this process lets no Bedrock call go unguarded. "
-            "Use a boto3 client (in asyncio.to_thread), or take guard_process() off."
-        )
+    async def async_open(self, **event: Any) -> None:
+        """
+        before-call: reserve the most that the call can cost, or raise.
+        """
+        await self._run(partial(self.open, **event))
 
-    client.meta.events.register_first("before-call.*.*", refuse, unique_id="bedrock_guard.refuse_async")
+    async def async_check_retry(self, request: Any, **event: Any) -> None:
+        """
+        request-created: an attempt is about to be signed and sent.
+        """
+        state: CallState | None = request.context.get(CONTEXT_KEY)
+        work = partial(self.check_retry, request, **event)
+        if state is not None and state.attempts.lost_last:
+            await self._run(work)
+        else:
+            work()
+
+    async def async_check_sent(self, request: Any, **event: Any) -> None:
+        """
+        before-send: what leaves is what was bounded; from here on it may reach AWS.
+        """
+        state = CURRENT.get()
+        work = partial(self.check_sent, request, **event)
+        wire = None if state is None else state.wire
+        if wire is None or wire.is_same(request.url, request.headers, request.body):
+            work()
+        else:
+            await self._run(work)
+
+    async def async_settle(
+        self, http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **_: Any
+    ) -> None:
+        """
+        after-call: the call was answered, by AWS or by another tool's handler.
+        """
+        state: CallState | None = context.get(CONTEXT_KEY)
+        if state is not None and state.opened:
+            await self._run(partial(settle_reply, state, parsed, http_response.status_code, None))
+
+    async def async_settle_error(self, **event: Any) -> None:
+        """
+        after-call-error: no answer; what may have been billed is charged.
+        """
+        await self._run(partial(self.settle_error, **event))
+
+    def _handler(self, name: str) -> Callable[..., Any]:
+        handler: Callable[..., Any] = getattr(self, f"async_{name}", None) or super()._handler(name)
+        return handler
+
+    async def _run(self, work: Callable[[], None]) -> None:
+        if any(pipeline.ledger.blocking for pipeline in self.pipelines):
+            await off_loop(work)
+        else:
+            work()
+
+
+def async_netted_class(base: Any) -> Any:
+    """
+    A subclass of an async client's class whose calls cannot end without us, cancelled ones included.
+    """
+
+    class Guarded(base):  # type: ignore[misc]
+        _is_bedrock_guard = True
+
+        async def _make_api_call(self, operation_name: str, api_params: Mapping[str, Any]) -> Any:
+            state = CallState()
+            token = CURRENT.set(state)
+            try:
+                reply = await super()._make_api_call(operation_name, api_params)
+                if state.is_open:  # the handlers were taken off under way, or kept from running
+                    settle_reply(state, reply, 200, None)
+            except GeneratorExit as error:  # the coroutine was dropped: nothing can be awaited any more
+                run_soon(partial(end_open, state, error))
+                raise
+            except BaseException as error:
+                if state.blocks:
+                    await off_loop(partial(end_open, state, error))
+                else:
+                    end_open(state, error)
+                raise
+            else:
+                return reply
+            finally:
+                with suppress(ValueError):  # closed in another context than it began in
+                    CURRENT.reset(token)
+
+        async def _convert_to_request_dict(self, *args: Any, **kwargs: Any) -> Any:
+            request = await super()._convert_to_request_dict(*args, **kwargs)
+            state = CURRENT.get()
+            if state is not None and state.wire is None:
+                state.wire = Wire(request["url"], request["headers"], request["body"])
+            return request
+
+    return Guarded

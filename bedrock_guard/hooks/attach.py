@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from botocore.client import BaseClient
-from botocore.exceptions import ClientError
 
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.hooks.aio import AioClientHooks, async_netted_class, is_async_client
 from bedrock_guard.hooks.calls import CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
-from bedrock_guard.hooks.settling import settle_reply
+from bedrock_guard.hooks.settling import end_open, settle_reply
+from bedrock_guard.hooks.streams import named_like
 from bedrock_guard.pipeline import Pipeline
 
 _ATTRIBUTE: Final = "_bedrock_guard"
@@ -38,11 +39,14 @@ def attach(client: Any, pipeline: Pipeline, *, owner: object) -> None:
     with _ONE_AT_A_TIME:
         hooks = hooks_of(client)
         if hooks is None:
-            hooks = ClientHooks(client)
+            is_async = is_async_client(client)
+            hooks = AioClientHooks(client) if is_async else ClientHooks(client)
             hooks.add(pipeline, owner)
             hooks.register(client.meta.events)
             client.__dict__[_ATTRIBUTE] = hooks
-            client.__class__ = _netted_class(type(client))
+            base = type(client)
+            netted = async_netted_class(base) if is_async else _netted_class(base)
+            client.__class__ = named_like(netted, base)
         else:
             hooks.add(pipeline, owner)
 
@@ -101,13 +105,13 @@ def _netted_class(base: Any) -> Any:
                 if state.is_open:  # the handlers were taken off under way, or kept from running
                     settle_reply(state, reply, 200, None)
             except BaseException as error:
-                _end(state, error)
+                end_open(state, error)
                 raise
             else:
                 return reply
             finally:
                 CURRENT.reset(token)
-                _end(state, None)
+                end_open(state, None)
 
         def _convert_to_request_dict(self, *args: Any, **kwargs: Any) -> Any:
             request = super()._convert_to_request_dict(*args, **kwargs)
@@ -117,15 +121,4 @@ def _netted_class(base: Any) -> Any:
                 state.wire = Wire(request["url"], request["headers"], request["body"])
             return request
 
-    Guarded.__name__, Guarded.__qualname__ = base.__name__, base.__qualname__
-    Guarded.__module__, Guarded.__doc__ = base.__module__, base.__doc__
     return Guarded
-
-
-def _end(state: CallState, error: BaseException | None) -> None:
-    if not state.is_open:
-        return
-    if state.attempts.is_open and isinstance(error, ClientError):
-        metadata = error.response.get("ResponseMetadata", {})
-        state.attempts.note_answer(int(metadata.get("HTTPStatusCode", 500)), error.response)
-    state.end(None, error)

@@ -38,6 +38,7 @@ class CallState:
         opened: The call as each guard holds it; empty before `before-call` and when nothing is billed.
         attempts: Its HTTP attempts so far.
         wire: The request that was bounded; before that, as botocore made it.
+        is_over: True once the method has returned or raised, or was dropped.
         is_handed_over: True once a stream or body owns the end of the call.
     """
 
@@ -46,6 +47,7 @@ class CallState:
         "call",
         "has_begun",
         "is_handed_over",
+        "is_over",
         "opened",
         "operation",
         "params",
@@ -61,6 +63,7 @@ class CallState:
         self.attempts = AttemptLog()
         self.wire: Wire | None = None
         self.is_handed_over = False
+        self.is_over = False
 
     @property
     def is_open(self) -> bool:
@@ -68,6 +71,13 @@ class CallState:
         Whether money is held that nobody has ended, or will.
         """
         return bool(self.opened) and not self.is_handed_over
+
+    @property
+    def blocks(self) -> bool:
+        """
+        Whether ending it may wait for a disk or a network.
+        """
+        return any(pipeline.ledger.blocking for pipeline, _ in self.opened)
 
     def hand_over(self) -> None:
         """

@@ -96,9 +96,13 @@ class ClientHooks:
     def _handlers(self) -> list[tuple[str, Callable[..., Any], str]]:
         # One id for each event: botocore's ids are global to the client, not per event.
         return [
-            (event.format(service=self._service), getattr(self, method), f"bedrock_guard.{method}")
-            for event, method in _EVENTS.items()
+            (event.format(service=self._service), self._handler(name), f"bedrock_guard.{name}")
+            for event, name in _EVENTS.items()
         ]
+
+    def _handler(self, name: str) -> Callable[..., Any]:
+        handler: Callable[..., Any] = getattr(self, name)
+        return handler
 
     def keep_params(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
         """
@@ -127,6 +131,8 @@ class ClientHooks:
             opened = pipeline.open(state.call)
             state.opened.append((pipeline, opened))
             pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s)
+        if state.is_over:  # its task was dropped while a thread reserved for it
+            state.end(None)
 
     def check_retry(self, request: Any, **_: Any) -> None:
         """

@@ -13,7 +13,7 @@ from typing import Any
 from bedrock_guard.operations import SERVICES
 
 
-def attach_session(session: Any, attach_client: Callable[[Any], None], *, unique_id: str) -> None:
+def attach_session(session: Any, attach_client: Callable[[Any], object], *, unique_id: str) -> None:
     """
     Call *attach_client* with every client of a guarded service that *session* makes later.
 
@@ -30,7 +30,7 @@ def attach_session(session: Any, attach_client: Callable[[Any], None], *, unique
         )
 
 
-def _attached_at_birth(attach_client: Callable[[Any], None]) -> type:
+def _attached_at_birth(attach_client: Callable[[Any], object]) -> type:
     class AttachedAtBirth:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from botocore.eventstream import EventStream
+from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
 from bedrock_guard.domain.cost import usd_text
 from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
 from bedrock_guard.hooks.streams import StreamEnd, guard_body, guard_event_stream
 from bedrock_guard.operations import Operation, Reply
@@ -50,6 +52,19 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, http_res
             metadata["BedrockGuard"]["CostUSD"] = usd_text(entry.cost_nanousd)
 
 
+def end_open(state: CallState, error: BaseException | None) -> None:
+    """
+    End what nobody else has ended, or will: a call that left by *error*, or in a way unknown.
+    """
+    state.is_over = True
+    if not state.is_open:
+        return
+    if state.attempts.is_open and isinstance(error, ClientError):
+        metadata = error.response.get("ResponseMetadata", {})
+        state.attempts.note_answer(int(metadata.get("HTTPStatusCode", 500)), error.response)
+    state.end(None, error)
+
+
 def _reply_without(body: object, parsed: Mapping[str, Any]) -> Reply:
     """
     A reply without its stream or body: what that tells its end to must not hold it in a cycle.
@@ -68,7 +83,10 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply
             _lose_usage(state, how)
         state.end(reader.report)
 
-    guard_event_stream(stream, reader, tell)
+    if hasattr(stream, "__aiter__"):
+        aio_streams.guard_event_stream(stream, reader, tell, blocks=state.blocks)
+    else:
+        guard_event_stream(stream, reader, tell)
     state.hand_over()
 
 
@@ -81,7 +99,10 @@ def _settle_by_body(body: Any, state: CallState, operation: Operation, reply: Re
             _lose_usage(state, how)
         state.end(report)
 
-    guard_body(body, tell)
+    if hasattr(body, "__aiter__"):
+        aio_streams.guard_body(body, tell, blocks=state.blocks)
+    else:
+        guard_body(body, tell)
     state.hand_over()
 
 

@@ -103,10 +103,13 @@ def _guarded_class(base: Any) -> Any:
             finally:
                 self._bedrock_guard_watch.end("closed")
 
-    return _named_like(Guarded, base)
+    return named_like(Guarded, base)
 
 
-def _named_like(guarded: Any, base: Any) -> Any:
+def named_like(guarded: Any, base: Any) -> Any:
+    """
+    *guarded*, looking like *base* to who prints or compares names.
+    """
     guarded.__name__, guarded.__qualname__ = base.__name__, base.__qualname__
     guarded.__module__, guarded.__doc__ = base.__module__, base.__doc__
     return guarded

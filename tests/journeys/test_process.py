@@ -72,7 +72,7 @@ def test_a_default_session_that_was_there_before_is_covered_and_told_of(server: 
     assert str(said["stderr"]).count("existed before guard_process()") == 1
 
 
-def test_an_async_client_is_never_unguarded_in_silence(server: BedrockServer) -> None:
+def test_async_clients_that_a_framework_makes_are_guarded(server: BedrockServer) -> None:
     """
     LlamaIndex, Haystack and CrewAI switch to aiobotocore by themselves when it is installed.
     """
@@ -81,7 +81,7 @@ def test_an_async_client_is_never_unguarded_in_silence(server: BedrockServer) ->
         """
         import asyncio, json
         from bedrock_guard import guard_process
-        guard_process(budget="5 USD", ledger="memory://")
+        guard_process(budget="0 USD", ledger="memory://")
         from aiobotocore.session import get_session
 
         async def main():
@@ -99,5 +99,5 @@ def test_an_async_client_is_never_unguarded_in_silence(server: BedrockServer) ->
         server,
     )
 
-    assert said["error"] == "ConfigurationError"
+    assert said["error"] == "BudgetExceeded"
     assert server.requests == ()
