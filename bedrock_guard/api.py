@@ -139,7 +139,14 @@ def guard_process(
 
     For frameworks that make their own clients. boto3's default session is
     covered too when it exists already; clients it made before, and other
-    sessions made before, are not: call this before anything else.
+    sessions made before, are not: call this before anything else. It holds for
+    the rest of the process; called again, both guards must admit a call.
+
+    Returns the guard, for its `status()` and `entries()`.
+
+    Raises:
+        ConfigurationError: Something cannot be understood, or no budget is set anywhere.
+        LedgerUnavailable: The ledger cannot be opened.
     """
     import boto3  # noqa: PLC0415
     import botocore  # noqa: PLC0415
@@ -162,6 +169,8 @@ def guard_process(
 def _choose(guard: Guard | None, **arguments: Any) -> Guard:
     if guard is None:
         return _ClientGuard(**arguments)
+    if not isinstance(guard, Guard):
+        raise ConfigurationError(f"guard is {guard!r}; it is a Guard.")
     given = [name for name, value in arguments.items() if value is not None]
     if given:
         raise ConfigurationError(

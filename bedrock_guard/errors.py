@@ -82,6 +82,7 @@ class RefusedBudget:
     Attributes:
         budget: Its name.
         per: The tag values of the balance, sorted; empty when the budget keeps one.
+        limit_text: The limit as it is written: `"250 USD/day"`.
         limit, spent, pending, requested, remaining: In *unit*; USD as `Decimal`, counts as `int`.
         pending_calls: How many calls hold what is pending, or None where the ledger does not count them.
         resets_at: End of the window, aware UTC; None for a lifetime budget.
@@ -90,7 +91,7 @@ class RefusedBudget:
 
     budget: str
     per: tuple[tuple[str, str], ...]
-    rule: str
+    limit_text: str
     unit: str
     limit: Decimal | int
     spent: Decimal | int

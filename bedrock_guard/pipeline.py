@@ -1,7 +1,8 @@
 """
-The story of one call: open, extend, settle or release. Every `if` of it is here.
+The story of one call: open, reserve, settle or release. Every `if` of it is here.
 
-    open      bound it, price the bound, find the budgets, reserve, or refuse
+    open      bound it, price the bound, find the budgets
+    reserve   hold the bound in every budget, or refuse
     rebound   what is about to be sent is not what was bounded: hold the difference
     retry     the answer to an attempt was lost: hold another, or refuse to send again
     end       charge what AWS reported, the estimate where it reported nothing, or

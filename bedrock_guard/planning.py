@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -51,6 +52,7 @@ class Plan(NamedTuple):
     What a call may come to, before anything is held.
 
     Attributes:
+        at: When the call was made; prices go by it.
         alternatives: Ways the call's usage can fall; the bound is the worst of them in each unit.
         worst: The dearest of them.
         worst_prices: By which prices it is the dearest.
@@ -59,6 +61,7 @@ class Plan(NamedTuple):
     """
 
     call: Call
+    at: datetime
     tags: Mapping[str, str]
     prices: UnitPrices | None
     alternatives: tuple[Usage, ...]
@@ -102,13 +105,14 @@ class Planner:
         """
         Bound *call*, price the bound, and find its budgets; holds nothing.
         """
+        at = datetime.fromtimestamp(now, UTC)
         limits = self.prices.limits(call.model)
         alternatives = bound(call, limits)
-        prices = self._find_prices(call, call.service_tier)
-        worst, worst_prices, money, priced = self._worst(call, alternatives, prices)
+        prices = self._find_prices(call, call.service_tier, call.latency, at)
+        worst, worst_prices, money, priced = self._worst(call, alternatives, prices, at)
         tags = self._all_tags(call)
         matches = self.matcher.match(tags, now)
-        return Plan(call, tags, prices, alternatives, worst, worst_prices, money, priced, matches)
+        return Plan(call, at, tags, prices, alternatives, worst, worst_prices, money, priced, matches)
 
     def cost(self, plan: Plan, report: UsageReport) -> tuple[int | None, PriceBasis]:
         """
@@ -123,7 +127,7 @@ class Planner:
         try:
             tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
             if tier != call.service_tier or latency != call.latency:
-                prices = self._served_prices(call, tier, latency)
+                prices = self._served_prices(plan, tier, latency)
             return nanousd(report.usage, prices, dearest=dearest)
         except UnpricedModel:
             return plan.nanousd, "upper_bound"
@@ -160,18 +164,19 @@ class Planner:
             "service_tier": call.service_tier,
         }
 
-    def _served_prices(self, call: Call, service_tier: str, latency: str) -> UnitPrices:
+    def _served_prices(self, plan: Plan, service_tier: str, latency: str) -> UnitPrices:
+        call = plan.call
         try:
             return self.prices.find(
-                call.model, region=call.region, service_tier=service_tier, latency=latency
+                call.model, region=call.region, service_tier=service_tier, latency=latency, at=plan.at
             )
         except UnpricedModel:
             return self.prices.dearest()
 
-    def _find_prices(self, call: Call, service_tier: str, latency: str | None = None) -> UnitPrices | None:
+    def _find_prices(self, call: Call, service_tier: str, latency: str, at: datetime) -> UnitPrices | None:
         try:
             return self.prices.find(
-                call.model, region=call.region, service_tier=service_tier, latency=latency or call.latency
+                call.model, region=call.region, service_tier=service_tier, latency=latency, at=at
             )
         except UnpricedModel:
             if self.settings.on_unpriced == "allow":
@@ -181,14 +186,14 @@ class Planner:
             raise
 
     def _worst(
-        self, call: Call, alternatives: Sequence[Usage], prices: UnitPrices | None
+        self, call: Call, alternatives: Sequence[Usage], prices: UnitPrices | None, at: datetime
     ) -> tuple[Usage, UnitPrices | None, int | None, PriceBasis]:
         if prices is None:
             return alternatives[0], None, None, "list"
         # A tier that is full is served, and billed, at the default one.
         dearer = [prices]
         if call.service_tier != "default" or call.latency != "standard":
-            dearer.append(self._find_prices(call, "default", "standard") or prices)
+            dearer.append(self._find_prices(call, "default", "standard", at) or prices)
         fallback = None if self.settings.on_unpriced == "refuse" else self.prices.dearest()
         worst, worst_prices, most, priced = alternatives[0], prices, -1, _LIST
         for usage in alternatives:

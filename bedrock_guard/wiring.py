@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +17,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.checks import check_model_id, check_moment, check_usage, read_filters
 from bedrock_guard.config.load import Resolved, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.budget import Budget, in_api_units
 from bedrock_guard.domain.cost import Cost
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Balance, Clock, EntryFilter, Ledger, SweepReport, read_all_entries
+from bedrock_guard.domain.ledger import Balance, Clock, Ledger, SweepReport, read_all_entries
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
@@ -105,6 +107,10 @@ class Guard:
             overrides=overrides,
         )
         check_tags(self._resolved.tags)
+        if not is_url and not hasattr(ledger, "reserve"):
+            raise ConfigurationError(f"ledger is {ledger!r}; it is a URL such as 'memory://', or a Ledger.")
+        if clock is not None and not callable(clock):
+            raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
         matcher = Matcher(self._resolved.budgets, self._resolved.settings)
         self._owns_ledger = is_url
@@ -195,14 +201,15 @@ class Guard:
         The most that a call of *operation* (`"Converse"`) with *params* could use and cost; sends nothing.
 
         Raises:
-            ConfigurationError: The operation is not a billed one.
+            ConfigurationError: The operation is not a billed one, or no model is named.
             UnpricedModel: The model has no price.
         """
         known = {name: each for (_, name), each in OPERATIONS.items() if not isinstance(each, Free)}
-        if operation not in known:
+        if not isinstance(operation, str) or operation not in known:
             raise ConfigurationError(
                 f"{operation!r} is no operation that is metered; these are: {', '.join(known)}."
             )
+        check_model_id(params.get("modelId"))
         return as_estimate(
             self._pipeline.planner.plan(known[operation].read_call(params, region=region), self._clock())
         )
@@ -218,36 +225,44 @@ class Guard:
         at: datetime | None = None,
     ) -> Cost:
         """
-        What *usage* (meter name -> quantity) of *model_id* costs at list price.
+        What *usage* (meter name -> whole quantity) of *model_id* costs at list price.
+
+        *at* is an aware datetime; None is the newest price.
 
         Raises:
+            ConfigurationError: A meter is unknown, a quantity no whole number, *at* no aware datetime.
             UnpricedModel: The model, or a meter of *usage*, has no price.
         """
         prices = self._prices.find(
-            parse_model_id(model_id), region=region, service_tier=service_tier, latency=latency, at=at
+            parse_model_id(check_model_id(model_id)),
+            region=region,
+            service_tier=service_tier,
+            latency=latency,
+            at=check_moment("at", at),
         )
-        return cost(usage, prices)
+        return cost(check_usage(usage), prices)
 
     def status(self) -> list[BudgetStatus]:
         """
         One row for each balance of the current windows, and one of zeros for a budget without any.
         """
         now = self._clock()
-        balances = self._ledger.balances()
-        return [row for budget in self.budgets for row in self._status_of(budget, balances, now)]
+        grouped: dict[tuple[str, str, int], list[Balance]] = defaultdict(list)
+        for balance in self._ledger.balances():
+            grouped[balance.key.budget, balance.key.rule, balance.key.window_start].append(balance)
+        return [row for budget in self.budgets for row in self._status_of(budget, grouped, now)]
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """
-        The records of calls, newest first; *filters* are the fields of `EntryFilter`.
+        The records of calls, newest first.
+
+        *filters* are `since` and `until` (aware datetimes), `outcome`, `basis`, `operation`,
+        `model`, `model_id`, `family` and `region` (equal to), and `tags` (each has this value).
 
         Raises:
-            ConfigurationError: A filter is unknown.
+            ConfigurationError: A filter is unknown, or its value cannot be understood.
         """
-        known = EntryFilter.__dataclass_fields__
-        unknown = [name for name in filters if name not in known]
-        if unknown:
-            raise ConfigurationError(f"{unknown[0]!r} is no filter of entries; known are {', '.join(known)}.")
-        return read_all_entries(self._ledger, EntryFilter(**filters))
+        return read_all_entries(self._ledger, read_filters(filters))
 
     def sweep(self) -> SweepReport:
         """
@@ -286,14 +301,11 @@ class Guard:
         # Time first, so that ids sort as calls were opened and stay together in a table.
         return f"{int(self._clock() * 1000):011x}-{os.urandom(8).hex()}"
 
-    def _status_of(self, budget: Budget, balances: list[Balance], now: float) -> list[BudgetStatus]:
+    def _status_of(
+        self, budget: Budget, grouped: Mapping[tuple[str, str, int], list[Balance]], now: float
+    ) -> list[BudgetStatus]:
         rule, window = self._matcher.current(budget, now)
-        own = [
-            balance
-            for balance in balances
-            if (balance.key.budget, balance.key.rule, balance.key.window_start)
-            == (budget.name, rule, window.start)
-        ]
+        own = grouped.get((budget.name, rule, window.start), [])
         unit, limit = budget.limit.unit, budget.limit.amount
         return [
             BudgetStatus(

@@ -24,9 +24,9 @@ with (
     BedrockServer() as server,
     Guard(
         budgets=["all: 1 USD/day", Budget("user", "0.0008 USD/day", per="user")], ledger="memory://"
-    ) as policy,
+    ) as my_guard,
 ):
-    bedrock = policy.attach(
+    bedrock = my_guard.attach(
         boto3.client(
             "bedrock-runtime",
             region_name="us-east-1",
@@ -49,9 +49,9 @@ with (
                 print(refusal.public_message)
 
     bill = defaultdict(Decimal)
-    for entry in policy.entries(outcome="answered"):
+    for entry in my_guard.entries(outcome="answered"):
         bill[entry.tags["user"]] += entry.cost
     for user, spent in sorted(bill.items()):
         print(f"{user}: ${spent}")
     assert refused == {"bob"}
-    assert sum(bill.values()) == policy.status()[0].spent
+    assert sum(bill.values()) == my_guard.status()[0].spent

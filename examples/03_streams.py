@@ -13,8 +13,8 @@ HELLO = {
     "inferenceConfig": {"maxTokens": 1_000},
 }
 
-with BedrockServer() as server, Guard(budget="1 USD/day", ledger="memory://") as policy:
-    bedrock = policy.client(
+with BedrockServer() as server, Guard(budget="1 USD/day", ledger="memory://") as my_guard:
+    bedrock = my_guard.client(
         region_name="us-east-1",
         endpoint_url=server.url,
         aws_access_key_id="any",
@@ -22,17 +22,17 @@ with BedrockServer() as server, Guard(budget="1 USD/day", ledger="memory://") as
     )
 
     stream = bedrock.converse_stream(**HELLO)["stream"]
-    held = policy.status()[0].pending
+    held = my_guard.status()[0].pending
     for _event in stream:
         pass
-    whole = next(policy.entries())
+    whole = next(my_guard.entries())
     print(f"read to its end: held ${held}, cost ${whole.cost} ({whole.basis})")
 
     stream = bedrock.converse_stream(**HELLO)["stream"]
     for _event in stream:
         break
     stream.close()
-    left = next(policy.entries())
+    left = next(my_guard.entries())
     print(f"left early:      held ${held}, cost ${left.cost} ({left.basis})")
 
     assert (whole.basis, left.basis) == ("reported", "estimated")

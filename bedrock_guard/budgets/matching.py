@@ -112,7 +112,7 @@ class Matcher:
         if missing and self._refuses_untagged:
             raise ConfigurationError(
                 f"The call carries no tag {missing[0]!r}, which {budget} keeps its balances by. "
-                f'Tag it with scope({missing[0]}=...), or set untagged = "shared".'
+                f'Tag it with scope(**{{{missing[0]!r}: ...}}), or set untagged = "shared".'
             )
         return tuple(sorted((tag, tags.get(tag) or UNTAGGED) for tag in budget.per))
 

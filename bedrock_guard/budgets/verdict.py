@@ -52,7 +52,7 @@ def _describe_line(match: Match, refused: RefusedLine) -> RefusedBudget:
     return RefusedBudget(
         budget=match.budget.name,
         per=match.key.per,
-        rule=str(match.budget.limit),
+        limit_text=str(match.budget.limit),
         unit=unit,
         limit=in_api_units(limit, unit),
         spent=in_api_units(refused.spent, unit),
@@ -78,7 +78,7 @@ def write(
     if output is not None and not is_retry:
         advice = _advice(output, refusals)
         lines += [advice] if advice else []
-    lines += [f"{other.budget} ({other.rule}) has no room either" for other in refusals[1:]]
+    lines += [f"{other.budget} ({other.limit_text}) has no room either" for other in refusals[1:]]
     return "\n".join(lines)
 
 
@@ -114,7 +114,7 @@ def _headline(refused: RefusedBudget, *, is_retry: bool) -> str:
     verb = "cost" if refused.unit == USD else "use"
     what = f"sending it again may {verb}" if is_retry else f"the call may {verb}"
     free = show(refused.remaining, refused.unit)
-    return f"{refused.budget} ({refused.rule}){per}: {what} up to {asked}, {free} is free"
+    return f"{refused.budget} ({refused.limit_text}){per}: {what} up to {asked}, {free} is free"
 
 
 def _balance(refused: RefusedBudget, *, now: float, zone: ZoneInfo) -> str:

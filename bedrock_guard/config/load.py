@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bedrock_guard.checks import check_budgets, check_tag_mapping
 from bedrock_guard.domain.budget import Budget, parse_budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
@@ -87,7 +88,7 @@ def resolve(
         settings=merged,
         budgets=found,
         ledger=url if has_ledger or url else default_ledger_url(),
-        tags={**file.tags, **(tags or {})},
+        tags={**file.tags, **check_tag_mapping("tags", tags or {})},
     )
 
 
@@ -126,8 +127,10 @@ def _base(
         return settings, read_settings({}, where="settings=")
     if isinstance(settings, Mapping):
         file = read_settings(settings, where="settings=")
-    elif settings is not None:
+    elif isinstance(settings, str | os.PathLike):
         file = _read_file(Path(settings))
+    elif settings is not None:
+        raise ConfigurationError(f"settings is {settings!r}; it is a path, a mapping, or a Settings.")
     elif named := os.environ.get("BEDROCK_GUARD_CONFIG"):
         file = _read_file(Path(named))
     else:
@@ -155,15 +158,19 @@ def _budgets(
     is_argument: bool,
 ) -> tuple[Budget, ...] | None:
     if budgets is not None:
-        given = [budgets] if isinstance(budgets, str | Budget) else list(budgets)
-        return tuple(each if isinstance(each, Budget) else parse_budget(each) for each in given)
+        return tuple(
+            each if isinstance(each, Budget) else parse_budget(each) for each in check_budgets(budgets)
+        )
     if budget is not None:
         return (budget if isinstance(budget, Budget) else parse_budget(budget),)
     in_file = file.to_budgets()
     if is_argument and in_file is not None:
         return in_file
     if named := os.environ.get("BEDROCK_GUARD_BUDGET"):
-        return (parse_budget(named),)
+        try:
+            return (parse_budget(named),)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"BEDROCK_GUARD_BUDGET: {error}") from None
     return in_file
 
 
@@ -175,9 +182,20 @@ def _find_file() -> Path | None:
         own, shared = parent / _FILE, parent / "pyproject.toml"
         if own.is_file():
             return own
-        if shared.is_file() and "[tool.bedrock_guard" in shared.read_text("utf-8", "replace"):
+        if shared.is_file() and _has_our_table(shared):
             return shared
     return None
+
+
+def _has_our_table(path: Path) -> bool:
+    text = path.read_text("utf-8", "replace")
+    if "bedrock_guard" not in text:
+        return False
+    try:
+        tool = tomllib.loads(text).get("tool")
+    except tomllib.TOMLDecodeError:
+        return True  # it is read, and the mistake told
+    return isinstance(tool, dict) and "bedrock_guard" in tool
 
 
 def _read_file(path: Path) -> SettingsFile:

@@ -28,6 +28,18 @@ class BudgetTable(_Strict):
     match: dict[str, str] = Field(default_factory=dict)
     per: str | list[str] = Field(default_factory=list)
 
+    def to_budget(self, name: str) -> Budget:
+        """
+        The budget that the table describes.
+
+        Raises:
+            ConfigurationError: It names the table.
+        """
+        try:
+            return Budget(name, self.limit, match=self.match, per=self.per)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"budgets.{name}: {error}") from None
+
 
 class SettingsFile(_Strict):
     """
@@ -60,7 +72,7 @@ class SettingsFile(_Strict):
             return None
         single = () if self.budget is None else (parse_budget(self.budget),)
         tables = (self.budgets or {}).items()
-        return (*single, *(Budget(name, t.limit, match=t.match, per=t.per) for name, t in tables))
+        return (*single, *(table.to_budget(name) for name, table in tables))
 
 
 def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = None) -> SettingsFile:
@@ -75,14 +87,15 @@ def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = N
         settings.to_budgets()
     except ValidationError as error:
         problems = [_explain(problem, where, text) for problem in error.errors()]
-        raise ConfigurationError("\n".join(problems)) from None
+        raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
     return settings
 
 
 def _explain(problem: Any, where: str, text: str | None) -> str:
-    path = [str(part) for part in problem["loc"]]
+    # A union's tag is no part of the path.
+    path = [str(part) for part in problem["loc"] if str(part) not in ("float", "int", "str", "list[str]")]
     place = f"{where}{_line(path, text)}: {'.'.join(path)}"
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg']}, and not {problem['input']!r}."
@@ -97,7 +110,7 @@ def _line(path: list[str], text: str | None) -> str:
     `, line N` of the key that *path* names in TOML *text*, as far as a look at the lines can tell.
     """
     if text is None:
-        return ""
+        return _line(path[:-1], text) if len(path) > 1 else ""
     table = ".".join(path[:-1])
     inside = not table
     for number, line in enumerate(text.splitlines(), 1):
@@ -109,4 +122,4 @@ def _line(path: list[str], text: str | None) -> str:
             inside = header == table
         elif inside and stripped.partition("=")[0].strip().strip("\"'") == path[-1]:
             return f", line {number}"
-    return ""
+    return _line(path[:-1], text) if len(path) > 1 else ""

@@ -53,7 +53,7 @@ BUILT_IN_TAGS: Final = ("model", "model_id", "family", "region", "operation", "s
 MAX_LIMIT: Final = 2**63 - 1
 _MULTIPLES: Final = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 _LIMIT = re.compile(
-    r"^(?P<dollar>\$)?\s*(?P<number>[0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)(?P<multiple>[KMB]?)"
+    r"^(?P<dollar>\$)?\s*(?P<number>[0-9]+(?:[,_][0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)(?P<multiple>[KMB]?)"
     r"(?:\s+(?P<unit>[A-Za-z_]+))?"
     r"(?:\s*/\s*(?:(?P<count>[0-9]+)\s+)?(?P<period>[a-z]+?)(?P<plural>s)?)?$"
 )
@@ -144,10 +144,16 @@ class Budget:
         match: Mapping[str, str] | None = None,
         per: str | Iterable[str] = (),
     ) -> None:
-        if not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
                 f"{name!r} is not a budget's name: 1 to 128 letters, digits, spaces or any of _ . : @ + -, "
                 "beginning with a letter or digit."
+            )
+        if isinstance(per, Mapping) or not hasattr(per, "__iter__"):
+            raise ConfigurationError(f"Budget {name!r}: per is {per!r}; it is a tag or several: per='user'.")
+        if match is not None and not isinstance(match, Mapping):
+            raise ConfigurationError(
+                f"Budget {name!r}: match is {match!r}; it maps tags to globs: {{'model': 'anthropic.*'}}."
             )
         tags = (per,) if isinstance(per, str) else tuple(per)
         _check_tags(name, tags, dict(match or {}))
@@ -167,7 +173,12 @@ def parse_budget(text: str) -> Budget:
     if not isinstance(text, str):
         raise ConfigurationError(f'{text!r} is not a budget: write "5 USD/day" or "name: 5 USD/day".')
     name, colon, limit = text.rpartition(":")
-    return Budget(name.strip(), limit.strip()) if colon else Budget("default", text.strip())
+    try:
+        return Budget(name.strip(), limit.strip()) if colon else Budget("default", text.strip())
+    except ConfigurationError as error:
+        if repr(text) in str(error):
+            raise
+        raise ConfigurationError(f"{text!r} is not a budget. {error}") from None
 
 
 def parse_limit(text: str) -> Limit:
@@ -220,6 +231,8 @@ def _unit(text: str, found: re.Match[str]) -> str:
         if named not in (None, USD):
             raise ConfigurationError(f"{text!r} is not a limit: $ and {named!r} are two units. {_GRAMMAR}")
         return USD
+    if named is None:
+        raise ConfigurationError(f"{text!r} is not a limit: it has no unit. {_GRAMMAR}")
     if named not in UNITS:
         raise ConfigurationError(f"{text!r} is not a limit: {named!r} is no unit. {_GRAMMAR}")
     return str(named)
@@ -249,6 +262,8 @@ def _amount(text: str, found: re.Match[str], unit: str) -> int:
     amount = nanousd_from_usd(number) if unit == USD else int(number)
     if unit != USD and number != amount:
         raise ConfigurationError(f"{text!r} is not a limit: {unit} are counted in whole ones. {_GRAMMAR}")
+    if number and not amount:
+        raise ConfigurationError(f"{text!r} is not a limit: the least is a nano-dollar, 0.000000001 USD.")
     if not 0 <= amount <= MAX_LIMIT:
         raise ConfigurationError(f"{text!r} is too large a limit: the most is 9 billion USD or 9e18 units.")
     return amount

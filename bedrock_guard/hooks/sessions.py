@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.operations import SERVICES
 
 
@@ -19,6 +20,8 @@ def attach_session(session: Any, attach_client: Callable[[Any], object], *, uniq
 
     *session* is boto3's, botocore's or aiobotocore's. The same *unique_id* twice is once.
     """
+    if not hasattr(session, "events") and not hasattr(session, "get_component"):
+        raise ConfigurationError(f"{session!r} is no boto3, botocore or aiobotocore session.")
     events = session.events if hasattr(session, "events") else session.get_component("event_emitter")
 
     def add_base(base_classes: list[type], **_: Any) -> None:

@@ -36,7 +36,7 @@ KEEP_ENTRIES: Final = 10_000
 
 
 @dataclass(slots=True, eq=False)
-class _Account:
+class _Balance:
     spent: int = 0
     pending: int = 0
     calls: int = 0
@@ -52,7 +52,7 @@ class _Call:
     state: books.State
     entry: Entry | None
     lines: tuple[Line, ...] = ()
-    accounts: list[_Account] = field(default_factory=list)
+    balances: list[_Balance] = field(default_factory=list)
     booked: books.Booked = ()
     expires_at_s: float = 0.0
     on_expiry: OnExpiry = "charge"
@@ -69,7 +69,7 @@ class MemoryLedger:
         self._clock = clock
         self._keep_entries = keep_entries
         self._lock = threading.RLock()
-        self._accounts: dict[LedgerKey, _Account] = {}
+        self._balances: dict[LedgerKey, _Balance] = {}
         self._open: dict[str, _Call] = {}
         self._ended: OrderedDict[str, _Call] = OrderedDict()
         self._sequence = 0
@@ -97,12 +97,12 @@ class MemoryLedger:
             known = self._known(entry.id)
             if known is not None:
                 return _reservation(entry.id, known)
-            accounts = self._hold(wanted)
-            if isinstance(accounts, Refusal):
-                return accounts
+            balances = self._hold(wanted)
+            if isinstance(balances, Refusal):
+                return balances
             self._sequence += 1
             self._open[entry.id] = _Call(
-                self._sequence, "pending", entry, wanted, accounts, (), expires_at_s, on_expiry
+                self._sequence, "pending", entry, wanted, balances, (), expires_at_s, on_expiry
             )
         return Reservation(entry.id, wanted, expires_at_s)
 
@@ -120,12 +120,12 @@ class MemoryLedger:
                 raise books.already(reservation.id, ended.state) if ended else books.unknown(reservation.id)
             together = books.merge((*call.lines, *more))
             expires_at_s = call.expires_at_s if hold_s is None else self._clock() + hold_s
-            accounts = self._hold(more)
-            if isinstance(accounts, Refusal):
-                return accounts
-            for account in accounts:
-                account.calls -= account in call.accounts  # the call is counted there already
-            call.lines, call.accounts = together, [self._accounts[line.key] for line in together]
+            balances = self._hold(more)
+            if isinstance(balances, Refusal):
+                return balances
+            for balance in balances:
+                balance.calls -= balance in call.balances  # the call is counted there already
+            call.lines, call.balances = together, [self._balances[line.key] for line in together]
             call.expires_at_s = max(call.expires_at_s, expires_at_s)
             return _reservation(reservation.id, call)
 
@@ -158,8 +158,8 @@ class MemoryLedger:
         One balance for each of *keys*, zeros where there is none; all that there are for None.
         """
         with self._turn():
-            accounts = self._accounts
-            found = [(key, accounts.get(key)) for key in (sorted(accounts) if keys is None else keys)]
+            balances = self._balances
+            found = [(key, balances.get(key)) for key in (sorted(balances) if keys is None else keys)]
             return [Balance(key, one.spent, one.pending) if one else Balance(key) for key, one in found]
 
     def entries(
@@ -214,33 +214,33 @@ class MemoryLedger:
     def _known(self, reservation_id: str) -> _Call | None:
         return self._open.get(reservation_id) or self._ended.get(reservation_id)
 
-    def _hold(self, lines: tuple[Line, ...]) -> list[_Account] | Refusal:
+    def _hold(self, lines: tuple[Line, ...]) -> list[_Balance] | Refusal:
         """
         Add *lines* to what is pending, unless one does not fit.
         """
-        accounts = []
+        balances = []
         for line in lines:
-            account = self._accounts.get(line.key) or _Account()
+            balance = self._balances.get(line.key) or _Balance()
             limit = books.MAX_AMOUNT if line.limit is None else line.limit
-            if account.spent + account.pending + line.amount > limit:
+            if balance.spent + balance.pending + line.amount > limit:
                 return self._refusal(lines)
-            accounts.append(account)
-        for line, account in zip(lines, accounts, strict=True):
-            if not account.calls:  # perhaps new; a refused line must leave no balance behind
-                self._accounts[line.key] = account
-            account.pending += line.amount
-            account.calls += 1
-        return accounts
+            balances.append(balance)
+        for line, balance in zip(lines, balances, strict=True):
+            if not balance.calls:  # perhaps new; a refused line must leave no balance behind
+                self._balances[line.key] = balance
+            balance.pending += line.amount
+            balance.calls += 1
+        return balances
 
     def _refusal(self, lines: tuple[Line, ...]) -> Refusal:
         refused = []
         for line in lines:
-            account = self._accounts.get(line.key) or _Account()
-            used = account.spent + account.pending + line.amount
+            balance = self._balances.get(line.key) or _Balance()
+            used = balance.spent + balance.pending + line.amount
             if line.limit is None and used > books.MAX_AMOUNT:
                 raise books.uncountable(line.key, used)
             if line.limit is not None and used > line.limit:
-                refused.append(RefusedLine(line, account.spent, account.pending, account.calls))
+                refused.append(RefusedLine(line, balance.spent, balance.pending, balance.calls))
         return Refusal(tuple(refused))
 
     def _end(
@@ -266,16 +266,16 @@ class MemoryLedger:
         Spend *booked* on *lines*, in place of what the call holds or has spent.
         """
         is_open = call.state == "pending"
-        for line in lines[len(call.accounts) :]:  # keys that were never reserved
-            account = self._accounts.setdefault(line.key, _Account())
-            account.calls += is_open
-            call.accounts.append(account)
+        for line in lines[len(call.balances) :]:  # keys that were never reserved
+            balance = self._balances.setdefault(line.key, _Balance())
+            balance.calls += is_open
+            call.balances.append(balance)
         before = call.booked + (0,) * (len(lines) - len(call.booked))
-        for line, account, new, old in zip(lines, call.accounts, booked, before, strict=True):
-            account.spent += new - old
+        for line, balance, new, old in zip(lines, call.balances, booked, before, strict=True):
+            balance.spent += new - old
             if is_open:
-                account.pending -= line.amount
-                account.calls -= 1
+                balance.pending -= line.amount
+                balance.calls -= 1
         call.lines, call.booked = lines, booked
 
     def _finish(self, reservation_id: str, call: _Call, state: books.State, entry: Entry | None) -> None:

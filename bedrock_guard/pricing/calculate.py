@@ -75,7 +75,6 @@ def _bound(meter: str, bounds: Mapping[str, int], prices: UnitPrices) -> int:
     if rate is None:
         raise UnpricedModel(
             f"No price for {meter} of {prices.model!r} in {prices.region or 'any region'}, "
-            f"tier {prices.service_tier}.\n"
-            'Set on_unpriced = "allow" or "upper_bound" to let such calls pass.'
+            f"tier {prices.service_tier}."
         )
     return rate

@@ -171,7 +171,8 @@ class PriceList:
         return (
             f"No price for {model.model_id!r} in {region or 'any region'}{tier}{speed} "
             f"(price list of {self.as_of}).\n"
-            'Set on_unpriced = "allow" to let such calls pass without a price, or "upper_bound" to '
+            + ("" if model.model else "This id does not tell its model. ")
+            + 'Set on_unpriced = "allow" to let such calls pass without a price, or "upper_bound" to '
             "charge them at the dearest price of the list."
         )
 

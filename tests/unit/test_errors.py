@@ -20,7 +20,7 @@ def refusal() -> BudgetExceeded:
     refused = RefusedBudget(
         budget="search",
         per=(("user", "ann"),),
-        rule="250 USD/day",
+        limit_text="250 USD/day",
         unit="USD",
         limit=Decimal(250),
         spent=Decimal("231.40"),

@@ -62,7 +62,7 @@ def test_an_untagged_call_can_be_refused() -> None:
     """
     matcher = Matcher([Budget("user", "5 USD", per="user")], Settings(untagged="refuse"))
 
-    with pytest.raises(ConfigurationError, match=r"scope\(user="):
+    with pytest.raises(ConfigurationError, match=r"scope\(\*\*\{'user'"):
         matcher.match({}, NOW)
 
 
