@@ -16,14 +16,15 @@ class Settings:
     How a guard decides where a rule leaves a choice.
 
     Attributes:
-        on_unpriced: `"refuse"`, or `"allow"` calls of models without a price
-            (they count in requests and tokens, and cost None), or
-            `"upper_bound"`: price them at the dearest price of the list.
-        on_unmetered: `"refuse"` or `"allow"` operations that bill and cannot be counted.
-        on_lost_reply: `"charge"` an attempt whose answer was lost at its estimate, or `"release"` it.
+        on_unpriced: What becomes of calls of models without a price: `"refuse"`; `"allow"` (they
+            count in requests and tokens, and cost None); `"upper_bound"` (they cost the
+            dearest price of the list).
+        on_unmetered: Whether to `"refuse"` or `"allow"` operations that bill and cannot be counted.
+        on_lost_reply: Whether to `"charge"` an attempt whose answer was lost, at its estimate, or
+            to `"release"` it.
         on_expiry: What becomes of the reservation of a process that died.
-        untagged: A call without a tag that a `per` budget needs goes to one
-            `"shared"` balance, or is `"refuse"`d.
+        untagged: What becomes of a call without a tag that a `per` budget needs: `"shared"`
+            puts it on one balance with others like it, `"refuse"` refuses it.
         time_zone: IANA name; calendar windows are aligned in it.
         hold_s: Seconds a reservation lives without news of its process; None: (connect +
             read time-out) x attempts of the client + 60, and at least 300.
