@@ -96,6 +96,16 @@ class AttemptLog:
         last = self._closed.pop()
         self._closed.append(Attempt(outcome, last.status, last.error_code))
 
+    def forget_errors(self) -> None:
+        """
+        Drop the error of a lost attempt, and its frames: they hold the reply that came in the end,
+        which would then outlive all who read it.
+        """
+        error, self.last_error = self.last_error, None
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__context__
+
     def close(self, error: BaseException | None) -> tuple[Attempt, ...]:
         """
         All attempts, an open one ended by *error*.

@@ -85,6 +85,7 @@ class CallState:
         """
         self.is_handed_over = True
         self.params = self.wire = None
+        self.attempts.forget_errors()
 
     def end(self, report: UsageReport | None, error: BaseException | None = None) -> list[Entry]:
         """

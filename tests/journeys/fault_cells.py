@@ -21,6 +21,7 @@ import pytest
 from botocore.config import Config
 
 from bedrock_guard import Guard
+from bedrock_guard.domain.ledger import Refusal
 from bedrock_guard.errors import GuardError
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.testing.bedrock_server import BedrockServer
@@ -75,8 +76,9 @@ class WatchedLedger:
         self.ended = 0
 
     def reserve(self, *args: Any, **kwargs: Any) -> Any:
-        self.held += 1
-        return self._ledger.reserve(*args, **kwargs)
+        answer = self._ledger.reserve(*args, **kwargs)
+        self.held += not isinstance(answer, Refusal)
+        return answer
 
     def settle(self, *args: Any, **kwargs: Any) -> Any:
         self.ended += 1
@@ -185,6 +187,22 @@ def read_some(part: Any) -> None:
     elif not isinstance(part, Mapping):
         for _ in part:
             break
+
+
+def close_unread(part: Any) -> None:
+    """
+    As a program that has lost interest.
+    """
+    if hasattr(part, "close"):
+        part.close()
+
+
+def close_after_some(part: Any) -> None:
+    """
+    As a server does when the browser's tab is closed.
+    """
+    read_some(part)
+    close_unread(part)
 
 
 def run(cell: Cell, operation: str, consume: Callable[[Any], None] = read_all) -> str:

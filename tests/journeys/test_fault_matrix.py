@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore_versions import IS_NEWEST
 
 from bedrock_guard.testing.bedrock_server import (
     Answer,
@@ -122,12 +123,14 @@ def test_a_fault_that_stays_is_charged_as_often_as_it_was_met(
     """
     answer, outcome = RETRIED[name]
     read_timeout = SHORT_S if answer is LATE else 5.0
+    # Older service models do not say that this one may be tried again.
+    is_final = name == "429 not ready" and mode != "legacy" and not IS_NEWEST
     with open_cell(ledger, tmp_path, mode=mode, read_timeout=read_timeout) as cell:
         cell.server.always(answer)
 
         assert run(cell, operation)
 
-        check_cell(cell, [outcome] * ATTEMPTS[mode])
+        check_cell(cell, [outcome] * (1 if is_final else ATTEMPTS[mode]))
 
 
 @everywhere

@@ -16,12 +16,15 @@ from botocore.awsrequest import AWSResponse
 from botocore.response import StreamingBody
 from botocore_versions import IS_NEWEST
 
-from bedrock_guard.testing.bedrock_server import missing_usage_headers
+from bedrock_guard.testing.bedrock_server import lost_answer, missing_usage_headers
 
 from .fault_cells import (
     LEDGERS,
+    OPERATIONS,
     STREAMS,
     check_cell,
+    close_after_some,
+    close_unread,
     everywhere,
     open_cell,
     read_all,
@@ -119,16 +122,6 @@ def test_an_error_of_another_tool_is_free(tmp_path: Path, operation: str, ledger
         check_cell(cell, ["rejected"])
 
 
-def close_unread(part: Any) -> None:
-    if hasattr(part, "close"):
-        part.close()
-
-
-def close_after_some(part: Any) -> None:
-    read_some(part)
-    close_unread(part)
-
-
 def raise_while_reading(part: Any, raised: type[BaseException] = RuntimeError) -> None:
     if hasattr(part, "read"):
         part.read(5)
@@ -173,6 +166,23 @@ def test_whoever_leaves_a_body_that_alone_knows_its_usage_pays(
         run(cell, "InvokeModel", LEAVING[name])
 
         check_cell(cell, ["abandoned"])
+
+
+@pytest.mark.parametrize("ledger", LEDGERS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("name", LEAVING)
+def test_whoever_leaves_an_answer_that_came_on_the_second_try_pays(
+    tmp_path: Path, name: str, operation: str, ledger: str
+) -> None:
+    """
+    The error of the first try holds the frames that hold the stream: kept, it keeps the money held.
+    """
+    with open_cell(ledger, tmp_path) as cell:
+        cell.server.will_answer(lost_answer(), missing_usage_headers())
+
+        run(cell, operation, LEAVING[name])
+
+        check_cell(cell, ["lost", "answered" if operation == "Converse" else "abandoned"])
 
 
 def read_twice(part: Any) -> None:
