@@ -233,6 +233,20 @@ def test_a_stream_keeps_what_frameworks_read_of_it(guarded: Guarded) -> None:
     assert type(stream).__module__ == "botocore.eventstream"
 
 
+def read_into(body: Any) -> bytes:
+    if not hasattr(body, "readinto"):  # older botocore
+        return bytes(body.read())
+    read, buffer = bytearray(), bytearray(64)
+    while count := body.readinto(buffer):
+        read += buffer[:count]
+    return bytes(read)
+
+
+def with_raw(body: Any, read: Callable[[Any], bytes]) -> bytes:
+    with body as raw:
+        return read(raw)
+
+
 @pytest.mark.parametrize(
     "read",
     [
@@ -243,6 +257,12 @@ def test_a_stream_keeps_what_frameworks_read_of_it(guarded: Guarded) -> None:
         lambda body: b"".join(body.readlines()),
         lambda body: json.dumps(json.load(body)).encode(),
         lambda body: b"".join(iter(lambda: body.read(11), b"")),
+        lambda body: read_into(body),
+        lambda body: with_raw(body, lambda raw: raw.read()),
+        lambda body: with_raw(body, lambda raw: b"".join(raw)),
+        lambda body: with_raw(body, lambda raw: b"".join(raw.stream(64))),
+        lambda body: with_raw(body, lambda raw: b"".join(iter(lambda: raw.read1(64), b""))),
+        lambda body: with_raw(body, lambda raw: b"".join(iter(raw.readline, b""))),
     ],
 )
 def test_a_body_is_read_as_ever_and_its_usage_is_seen(guarded: Guarded, read: Callable[[Any], bytes]) -> None:
