@@ -5,7 +5,7 @@ What callers hand in, looked at once, at the door: a mistake is quoted, and says
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -84,7 +84,7 @@ def check_budgets(budgets: object) -> list[Budget | str]:
     """
     if isinstance(budgets, str | Budget):
         return [budgets]
-    if isinstance(budgets, Mapping) or not hasattr(budgets, "__iter__"):
+    if isinstance(budgets, Mapping) or not isinstance(budgets, Iterable):
         raise ConfigurationError(
             f'budgets is {budgets!r}; it is a list of strings or Budgets: ["search: 5 USD/day"].'
         )
