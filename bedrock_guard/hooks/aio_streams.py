@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import weakref
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -14,11 +13,9 @@ from typing import Any
 
 from botocore.eventstream import EventStreamBuffer
 
-from bedrock_guard.hooks.streams import StreamEnd, StreamWatch, named_like
+from bedrock_guard.hooks.streams import BodyWatch, StreamEnd, StreamWatch, named_like
 from bedrock_guard.hooks.threads import off_loop, run_soon
 from bedrock_guard.operations import StreamReader
-
-_MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
 def guard_event_stream(
@@ -33,9 +30,8 @@ def guard_event_stream(
     ends = Ends(watch.end, blocks=blocks)
     if hasattr(getattr(stream._raw_stream, "content", None), "iter_chunks"):
         # aiobotocore's generator holds the stream, a cycle that only the collector would free.
-        stream._event_generator = _pump(stream._raw_stream, ends)
-    else:
-        stream._event_generator = _follow(stream._event_generator, ends)
+        stream._event_generator = _read_events(stream._raw_stream)
+    stream._event_generator = _follow(stream._event_generator, ends)
     stream._bedrock_guard_watch, stream._bedrock_guard_ends = watch, ends
     stream.__class__ = _guarded_stream(stream.__class__)
     weakref.finalize(stream, ends.soon, "dropped")
@@ -88,55 +84,15 @@ class Ends:
             self._end(how)
 
 
-class BodyWatch:
-    """
-    What was read of a body, and whom to tell, once. It holds no body.
-    """
-
-    __slots__ = ("_process", "_read", "_tell")
-
-    def __init__(self, tell: Callable[[StreamEnd, bytes], None]) -> None:
-        self._tell = [tell]
-        self._read = bytearray()
-        self._process = os.getpid()
-
-    def note(self, data: bytes) -> bool:
-        """
-        Remember what was read; False when it is too much to be a reply.
-        """
-        if self._tell:
-            self._read += data
-        return len(self._read) <= _MAX_BODY_BYTES
-
-    def end(self, how: StreamEnd) -> None:
-        """
-        Tell how it ended; only the first time, and only in the process that opened it.
-        """
-        if os.getpid() != self._process:
-            return
-        try:
-            tell = self._tell.pop()
-        except IndexError:
-            return
-        tell(how, bytes(self._read))
-
-
-async def _pump(raw: Any, ends: Ends) -> AsyncIterator[Any]:
+async def _read_events(raw: Any) -> AsyncIterator[Any]:
     """
     As `AioEventStream._create_raw_event_generator`, but holding no stream.
     """
     buffer = EventStreamBuffer()
-    try:
-        async for chunk, _ in raw.content.iter_chunks():
-            buffer.add_data(chunk)
-            for event in buffer:
-                yield event
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        await ends.failed(error)
-        raise
-    await ends.now("end")
+    async for chunk, _ in raw.content.iter_chunks():
+        buffer.add_data(chunk)
+        for event in buffer:
+            yield event
 
 
 async def _follow(events: AsyncIterator[Any], ends: Ends) -> AsyncIterator[Any]:

@@ -239,13 +239,13 @@ def _read_params(state: CallState, operation: Operation, request: dict[str, Any]
     The parameters that *request* was made of: the caller's, or what it says now if a
     handler before ours changed it. A body that is a file is read, once and for all.
     """
-    is_changed = state.wire is None or not state.wire.is_same(
-        request["url"], request["headers"], request["body"]
-    )
-    request["body"] = _as_bytes(request["body"])
-    state.wire = Wire(request["url"], request["headers"], request["body"])
+    wire, body = state.wire, _as_bytes(request["body"])
+    is_changed = wire is None or not wire.is_same(request["url"], request["headers"], request["body"])
+    if wire is None or is_changed or body is not request["body"]:
+        request["body"] = body
+        wire = state.wire = Wire(request["url"], request["headers"], body)
     if is_changed or state.params is None:
-        return state.wire.read(operation)
+        return wire.read(operation)
     if operation.body_key and "body" in state.params:
         return {**state.params, "body": request["body"]}
     return state.params

@@ -25,22 +25,28 @@ StreamEnd = Literal["last_word", "end", "error", "closed", "dropped"]
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
-class StreamWatch:
+class Once:
     """
-    What a guarded stream knows: its reader, and whom to tell, once. It holds no stream.
+    Tells an end the first time it is asked to, and only in the process that saw the beginning.
     """
 
-    __slots__ = ("_process", "_tell", "reader")
+    __slots__ = ("_process", "_tell")
 
-    def __init__(self, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
-        self.reader = reader
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self._tell = [tell]
         # A fork copies the stream; only the process that opened it may say how it ended.
         self._process = os.getpid()
-        self._tell: list[Callable[[StreamEnd], None]] = [tell]
 
-    def end(self, how: StreamEnd) -> None:
+    @property
+    def is_told(self) -> bool:
         """
-        Tell how it ended; only the first time.
+        Whether it has been told.
+        """
+        return not self._tell
+
+    def __call__(self, *end: Any) -> None:
+        """
+        Tell it, with what *end* says of it.
         """
         if os.getpid() != self._process:
             return
@@ -48,7 +54,52 @@ class StreamWatch:
             tell = self._tell.pop()  # atomic: the collector may come in another thread
         except IndexError:
             return
-        tell(how)
+        tell(*end)
+
+
+class StreamWatch:
+    """
+    What a guarded stream knows: its reader, and whom to tell, once. It holds no stream.
+    """
+
+    __slots__ = ("end", "reader")
+
+    def __init__(self, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
+        self.reader = reader
+        self.end = Once(tell)
+
+
+class BodyWatch:
+    """
+    What was read of a body, and whom to tell, once. It holds no body.
+    """
+
+    __slots__ = ("_read", "_tell")
+
+    def __init__(self, tell: Callable[[StreamEnd, bytes], None]) -> None:
+        self._read = bytearray()
+        self._tell = Once(tell)
+
+    @property
+    def read_bytes(self) -> int:
+        """
+        How much was read and kept.
+        """
+        return len(self._read)
+
+    def note(self, data: bytes) -> bool:
+        """
+        Remember what was read; False when it is too much to be a reply.
+        """
+        if not self._tell.is_told:
+            self._read += data
+        return len(self._read) <= _MAX_BODY_BYTES
+
+    def end(self, how: StreamEnd) -> None:
+        """
+        Tell how it ended, with what was read.
+        """
+        self._tell(how, bytes(self._read))
 
 
 def guard_event_stream(stream: Any, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
@@ -138,10 +189,8 @@ class BodyTee:
         self, raw: Any, tell: Callable[[StreamEnd, bytes], None], expected_bytes: int | None
     ) -> None:
         self._raw = raw
-        self._read = bytearray()
         self._expected_bytes = expected_bytes
-        self._process = os.getpid()
-        self._tell = [tell]
+        self._watch = BodyWatch(tell)
 
     def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
         """
@@ -216,18 +265,11 @@ class BodyTee:
         self._end("dropped")
 
     def _note(self, data: bytes, *, at_end: bool) -> None:
-        if self._tell:
-            self._read += data
-            if at_end or len(self._read) == self._expected_bytes:
-                self._end("end")
-            elif len(self._read) > _MAX_BODY_BYTES:
-                self._end("dropped")
+        is_reply = self._watch.note(data)
+        if at_end or self._watch.read_bytes == self._expected_bytes:
+            self._end("end")
+        elif not is_reply:
+            self._end("dropped")
 
     def _end(self, how: StreamEnd) -> None:
-        if os.getpid() != self._process:
-            return
-        try:
-            tell = self._tell.pop()
-        except IndexError:
-            return
-        tell(how, bytes(self._read))
+        self._watch.end(how)
