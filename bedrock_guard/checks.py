@@ -45,6 +45,15 @@ def check_model_id(model_id: object) -> str:
     return model_id
 
 
+def check_region(region: object) -> str:
+    """
+    *region*, if it is a string that says something.
+    """
+    if not isinstance(region, str) or not region:
+        raise ConfigurationError(f"The region is {region!r}; it is a string, such as 'us-east-1'.")
+    return region
+
+
 def check_moment(name: str, moment: object) -> datetime | None:
     """
     *moment*, if it is None or a datetime that knows its zone.

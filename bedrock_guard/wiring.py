@@ -17,19 +17,22 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bedrock_guard.budgets.matching import Matcher
-from bedrock_guard.checks import check_model_id, check_moment, check_usage, read_filters
+from bedrock_guard.checks import check_model_id, check_moment, check_region, check_usage, read_filters
 from bedrock_guard.config.load import Resolved, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.budget import Budget, in_api_units
+from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.cost import Cost
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Balance, Clock, Ledger, SweepReport, read_all_entries
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.holding import Hold
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.ledgers import open_ledger
-from bedrock_guard.operations import OPERATIONS, Free
+from bedrock_guard.operations import OPERATIONS, Free, Operation
+from bedrock_guard.operations.other_clients import read_params
 from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.pricing.calculate import cost
@@ -204,15 +207,26 @@ class Guard:
             ConfigurationError: The operation is not a billed one, or no model is named.
             UnpricedModel: The model has no price.
         """
-        known = {name: each for (_, name), each in OPERATIONS.items() if not isinstance(each, Free)}
-        if not isinstance(operation, str) or operation not in known:
-            raise ConfigurationError(
-                f"{operation!r} is no operation that is metered; these are: {', '.join(known)}."
-            )
-        check_model_id(params.get("modelId"))
-        return as_estimate(
-            self._pipeline.planner.plan(known[operation].read_call(params, region=region), self._clock())
-        )
+        _, call = _read_call(operation, params, region)
+        return as_estimate(self._pipeline.planner.plan(call, self._clock()))
+
+    def hold(self, operation: str, params: Mapping[str, Any], *, region: str) -> Hold:
+        """
+        The budget round one request of a client that is not boto3's: a context manager.
+
+            with guard.hold("Converse", params, region="us-east-1") as hold:
+                reply = httpx.post(...)
+                hold.settle(reply.content)
+
+        *params* are those of boto3's method of this *operation*; a `body` may be its document.
+        Whoever sends the request must then say how it ended: `settle`, `rejected` or `lost`.
+        A client that retries by itself sends more than is held for: turn that off.
+
+        Raises:
+            ConfigurationError: The operation is not a billed one, no model is named, or the body
+                is no JSON. What a call may raise, the `with` statement does.
+        """
+        return Hold(self._pipeline, *_read_call(operation, params, region))
 
     def price(
         self,
@@ -268,7 +282,7 @@ class Guard:
         """
         End the reservations of processes that died; happens by itself about once a minute.
         """
-        return self._pipeline.sweep_all()
+        return self._pipeline.upkeep.sweep_all()
 
     def close(self) -> None:
         """
@@ -276,9 +290,11 @@ class Guard:
 
         Attached clients refuse calls afterwards.
         """
-        self._pipeline.write_ends()
         if self._owns_ledger:
+            self._pipeline.upkeep.close()
             self._ledger.close()
+        else:
+            self._pipeline.upkeep.write_ends()
 
     def __enter__(self) -> Self:
         return self
@@ -324,3 +340,25 @@ class Guard:
             )
             or [((), 0, 0)]
         ]
+
+
+def _read_call(operation: object, params: Mapping[str, Any], region: str) -> tuple[Operation, Call]:
+    """
+    What a caller wants to know of, or hold for; it is not sent here.
+    """
+    known = {name: each for (_, name), each in OPERATIONS.items() if not isinstance(each, Free)}
+    if not isinstance(operation, str) or operation not in known:
+        raise ConfigurationError(
+            f"{operation!r} is no operation that is metered; these are: {', '.join(known)}."
+        )
+    if not isinstance(params, Mapping):
+        raise ConfigurationError(f"The parameters are a {type(params).__name__}; they map names to values.")
+    check_model_id(params.get("modelId"))
+    check_region(region)
+    try:
+        read = read_params(params)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"The body cannot be written as JSON, so it is not what is sent: {error}"
+        ) from error
+    return known[operation], known[operation].read_call(read, region=region)

@@ -67,6 +67,11 @@ class Entry:
         priced: `"upper_bound"` when a meter without a price was charged at the dearest.
         attempts: One for each HTTP request.
         duration_ms: From the open to the end of the call.
+        anomalies: What cannot be right in what AWS reported, names of `estimators.plausible.ANOMALIES`.
+        received_bytes: How much of a stream had come when it ended without its usage; else None.
+        narrowed_usage: The most that the attempt left so can have used, by what its stream had said:
+            the input as AWS counted it, beside the output of the estimate. The charge stays the estimate.
+        narrowed_by: Which event told that, `"message_start"`.
         budget: Who refused, for refusals.
         count: How many refusals this entry stands for; 1 for a call.
     """
@@ -90,6 +95,10 @@ class Entry:
     priced: str = "list"
     attempts: tuple[Attempt, ...] = ()
     duration_ms: int | None = None
+    anomalies: tuple[str, ...] = ()
+    received_bytes: int | None = None
+    narrowed_usage: Mapping[str, int] | None = None
+    narrowed_by: str | None = None
     budget: str | None = None
     count: int = 1
 
@@ -165,6 +174,7 @@ class Entry:
             Attempt(**{name: attempt[name] for name in _ATTEMPT_FIELDS if name in attempt})
             for attempt in values.get("attempts", ())
         )
+        known["anomalies"] = tuple(values.get("anomalies", ()))
         return cls(**known)
 
 

@@ -47,11 +47,28 @@ class UsageReport(NamedTuple):
         usage: Quantities by meter; empty when the reply says that nothing was used.
         service_tier: The tier that served, where the reply tells.
         latency: `"standard"` or `"optimized"`, as served, where the reply tells.
+        anomalies: What in it contradicts itself; names of `estimators.plausible.ANOMALIES`.
     """
 
     usage: Usage
     service_tier: str | None = None
     latency: str | None = None
+    anomalies: tuple[str, ...] = ()
+
+
+class Learned(NamedTuple):
+    """
+    What a stream had said of a call before it was left.
+
+    Attributes:
+        received_bytes: Of its events, as far as it was read.
+        input_usage: The input by meter, once AWS has counted it; None until then.
+        told_by: Which event told it, such as `"message_start"`.
+    """
+
+    received_bytes: int
+    input_usage: Usage | None = None
+    told_by: str | None = None
 
 
 def add(parts: Iterable[Usage]) -> dict[str, int]:
@@ -69,11 +86,12 @@ def larger(one: Usage, other: Usage) -> dict[str, int]:
     """
     The larger quantity of each meter: for two reports of one call that disagree.
     """
-    return {meter: max(one.get(meter, 0), other.get(meter, 0)) for meter in {**one, **other}}
+    return {**other, **{meter: max(quantity, other.get(meter, quantity)) for meter, quantity in one.items()}}
 
 
 def total_input(usage: Usage) -> int:
     """
     Tokens sent to the model, cached or not: what context windows and price bands look at.
     """
-    return sum(usage.get(meter, 0) for meter in ALL_INPUT_METERS)
+    get = usage.get
+    return get(INPUT_TOKENS, 0) + get(CACHE_READ, 0) + get(CACHE_WRITE_5M, 0) + get(CACHE_WRITE_1H, 0)

@@ -52,6 +52,7 @@ ANTHROPIC: Final = Dialect(
     usage_marks=(b'"usage"',),
     # message_start counts the first tokens of the answer only.
     final=says("delta", "stop_reason"),
+    opening="message_start",
     image_tokens=4_800,
 )
 UP_TO_4_6: Final = replace(ANTHROPIC, image_tokens=1_600)

@@ -100,3 +100,9 @@ class Family(Protocol):
         Whether a chunk that states usage states all of it, not a running count.
         """
         ...
+
+    def opens_with(self, chunk: Mapping[str, Any]) -> str | None:
+        """
+        The name of *chunk*, if it is the one that counts the whole input before the answer begins.
+        """
+        ...

@@ -3,8 +3,8 @@ What a reply counts, in whatever words, as usage by meter.
 
     body, headers, chunks  --read_counts-->  counts  --merge-->  counts  --usage_of-->  usage
 
-Counts carry two names that are no meters, because some reports do not split
-what meters keep apart: all cache writes, and a prompt with its cached part.
+Counts carry names that are no meters: some reports do not split what meters keep
+apart (all cache writes, and a prompt with its cached part), and some contradict themselves.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ CountTable: TypeAlias = tuple[tuple[tuple[str, ...], Mapping[str, str]], ...]
 
 CACHE_WRITE: Final = "cache_write_input_tokens"
 PROMPT: Final = "prompt_tokens"
+CONTRADICTIONS: Final = "contradictions"
 
 # The last chunk of every InvokeModel stream carries these, in AWS's words.
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
@@ -44,6 +45,7 @@ METRICS_TABLE: Final[CountTable] = (
     ),
 )
 
+_NO_METERS: Final = frozenset([CACHE_WRITE, CONTRADICTIONS])
 _CACHE_NAMES: Final = frozenset([CACHE_READ, CACHE_WRITE, CACHE_WRITE_5M, CACHE_WRITE_1H])
 
 # Digits: beyond any count, below what `int()` refuses.
@@ -57,7 +59,8 @@ def read_counts(document: object, table: CountTable) -> dict[str, int]:
     """
     The counts that a document states; of one that it states twice, the larger.
 
-    What is not a count (negative, a fraction, a word) is not reported.
+    What is not a count (a fraction, a word) is not reported; one below zero is, for it says
+    that the report cannot be believed.
     """
     counts: dict[str, int] = {}
     for path, names in table:
@@ -70,7 +73,11 @@ def read_counts(document: object, table: CountTable) -> dict[str, int]:
             _read(structure, names, counts)
     prompt = counts.pop(PROMPT, None)
     if prompt is not None:
-        counts[INPUT_TOKENS] = max(prompt - _cached(counts), counts.get(INPUT_TOKENS, 0))
+        uncached = prompt - _cached(counts)
+        if uncached < 0 <= prompt:  # it should include the cached ones
+            uncached = prompt
+            counts[CONTRADICTIONS] = 1
+        counts[INPUT_TOKENS] = max(uncached, counts.get(INPUT_TOKENS, uncached))
     return counts
 
 
@@ -83,7 +90,8 @@ def read_lives(details: object) -> dict[str, int]:
         quantity = count(at(detail, ("inputTokens",)))
         if quantity is not None:
             name = _LIVES.get(str(detail.get("ttl")), CACHE_WRITE_1H)
-            counts[name] = counts.get(name, 0) + quantity
+            known = counts.get(name, 0)
+            counts[name] = min(known, quantity) if min(known, quantity) < 0 else known + quantity
     return counts
 
 
@@ -109,11 +117,11 @@ def usage_of(counts: Counts, *, generates: bool, marks_1h: bool) -> Usage | None
     """
     if INPUT_TOKENS not in counts or (generates and OUTPUT_TOKENS not in counts):
         return None
-    usage = {name: quantity for name, quantity in counts.items() if quantity and name != CACHE_WRITE}
+    usage = {name: quantity for name, quantity in counts.items() if quantity and name not in _NO_METERS}
     writes = counts.get(CACHE_WRITE)
     if writes:
         untold = writes - counts.get(CACHE_WRITE_5M, 0) - counts.get(CACHE_WRITE_1H, 0)
-        if untold > 0:
+        if untold > 0 or writes < 0:
             has_details = CACHE_WRITE_5M in counts or CACHE_WRITE_1H in counts
             life = CACHE_WRITE_1H if marks_1h or has_details else CACHE_WRITE_5M
             usage[life] = usage.get(life, 0) + untold
@@ -144,8 +152,13 @@ def _read(structure: Mapping[str, Any], names: Mapping[str, str], counts: dict[s
         name = names.get(field)
         if name is not None:
             quantity = count(value)
-            if quantity is not None and quantity >= counts.get(name, 0):
-                counts[name] = quantity
+            if quantity is not None:
+                known = counts.get(name)
+                if known is None:
+                    counts[name] = quantity
+                elif quantity != known:
+                    counts[name] = max(quantity, known)
+                    counts[CONTRADICTIONS] = 1
 
 
 def _sum(structures: list[Any], names: Mapping[str, str]) -> dict[str, int]:
@@ -160,12 +173,12 @@ def _sum(structures: list[Any], names: Mapping[str, str]) -> dict[str, int]:
 
 def count(value: object) -> int | None:
     """
-    A count as JSON or a header writes it, or None where it is none.
+    A count as JSON or a header writes it, below zero too, or None where it is none.
     """
     if type(value) is int:
-        return value if value >= 0 else None
+        return value
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_COUNT:
         return int(value)
-    if isinstance(value, float) and value.is_integer() and value >= 0:
+    if isinstance(value, float) and value.is_integer():
         return int(value)
     return None

@@ -37,6 +37,7 @@ class Dialect:
         usage: Where counts are, in bodies and chunks alike.
         final: Whether a chunk states all usage. Only those with one of `usage_marks` are asked:
             the others need no reading, for AWS's own metrics come in the last chunk.
+        opening: The `type` of a stream's first chunk, where that counts the whole input.
         vectors: Keys of a reply that is an embedding, and so has no output tokens.
         default_output: The documented limit of an InvokeModel request that states none.
 
@@ -48,6 +49,7 @@ class Dialect:
     usage: CountTable = ()
     usage_marks: tuple[bytes, ...] = ()
     final: ChunkTest = _STATES_USAGE
+    opening: str | None = None
     vectors: tuple[str, ...] = ()
     default_output: int | None = None
     image_tokens: int = 5_000
@@ -102,3 +104,9 @@ class Dialect:
         Whether a chunk that states usage states all of it, not a running count.
         """
         return self.final(chunk)
+
+    def opens_with(self, chunk: Mapping[str, Any]) -> str | None:
+        """
+        The name of *chunk*, if it is the one that counts the whole input before the answer begins.
+        """
+        return self.opening if self.opening is not None and chunk.get("type") == self.opening else None

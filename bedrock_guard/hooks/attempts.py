@@ -20,10 +20,8 @@ from botocore.exceptions import (
 )
 
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome
+from bedrock_guard.domain.http_status import outcome_of_status
 
-# Of the 4xx, these two come from a model that ran; of the 5xx, 503 from a service that did not.
-_BILLED_4XX: Final = (408, 424)
-_FREE_5XX: Final = (503,)
 # Raised by the HTTP session before a byte of the request left.
 _NOT_SENT: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 
@@ -139,14 +137,3 @@ def _chain(error: object) -> list[object]:
         if isinstance(part, BaseException):
             waiting += [*part.args, part.__cause__, part.__context__, getattr(part, "reason", None)]
     return found
-
-
-def outcome_of_status(status: int) -> AttemptOutcome:
-    """
-    What an HTTP status says of the money.
-    """
-    if 200 <= status < 300:
-        return "answered"
-    if status in _FREE_5XX or (status < 500 and status not in _BILLED_4XX):
-        return "rejected"
-    return "lost"

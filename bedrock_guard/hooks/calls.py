@@ -11,10 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, Entry
-from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.hooks.attempts import AttemptLog
+from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import Operation
-from bedrock_guard.pipeline import OpenCall, Pipeline
+from bedrock_guard.pipeline import Pipeline
 
 CONTEXT_KEY: Final = "bedrock_guard"
 """Where botocore's own request context carries our state from event to event."""
@@ -87,14 +88,22 @@ class CallState:
         self.params = self.wire = None
         self.attempts.forget_errors()
 
-    def end(self, report: UsageReport | None, error: BaseException | None = None) -> list[Entry]:
+    def end(
+        self,
+        report: UsageReport | None,
+        error: BaseException | None = None,
+        *,
+        learned: Learned | None = None,
+    ) -> list[Entry]:
         """
         End the call with every guard that holds it; those that have ended it before do nothing.
+
+        *learned* is what a stream had said that ended without a report.
         """
         attempts = self.attempts.close(error)
         if report is None:
             attempts = _without_usage(attempts)
-        entries = [pipeline.end(opened, attempts, report) for pipeline, opened in self.opened]
+        entries = [pipeline.end(opened, attempts, report, learned) for pipeline, opened in self.opened]
         self.opened = []
         return [entry for entry in entries if entry is not None]
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from bedrock_guard.domain.call import Call
-from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.domain.usage import Learned, UsageReport
 
 
 class Reply(NamedTuple):
@@ -46,6 +46,13 @@ class StreamReader(Protocol):
     def is_last_word(self) -> bool:
         """
         True once no later event can change the report.
+        """
+        ...
+
+    @property
+    def learned(self) -> Learned:
+        """
+        What the events so far have told, for a stream that ends without its report.
         """
         ...
 

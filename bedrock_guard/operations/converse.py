@@ -18,12 +18,15 @@ from bedrock_guard.domain.usage import (
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
     INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    Learned,
     UsageReport,
 )
 from bedrock_guard.families import Family, family_of, limits, nova
 from bedrock_guard.families.converse_blocks import read_content, read_messages, read_tool_config
 from bedrock_guard.families.counts import (
     CACHE_WRITE,
+    CONTRADICTIONS,
     Counts,
     CountTable,
     merge,
@@ -31,13 +34,17 @@ from bedrock_guard.families.counts import (
     read_lives,
     usage_of,
 )
+from bedrock_guard.families.limits import at
 from bedrock_guard.families.measure import Measure, Reader
+from bedrock_guard.operations.answer_text import delta_says_something, says_something
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import read_guardrail_units
 from bedrock_guard.operations.parameters import choice, string_pairs
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
 _CACHE_MARK: Final = b'"cache'
+# The second spelling of cached tokens, which botocore drops: it is read where it may differ.
+_SECOND_MARK: Final = b'InputTokenCount"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +119,41 @@ class Converse:
 
 class MetadataReader:
     """
-    Waits for the `metadata` event; nothing before it counts.
+    Waits for the `metadata` event; nothing before it tells usage.
     """
 
-    __slots__ = ("_call", "is_last_word", "report")
+    __slots__ = ("_call", "_has_text", "_is_intervened", "_received_bytes", "is_last_word", "report")
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._has_text = self._is_intervened = False
+        self._received_bytes = 0
         self.report: UsageReport | None = None
         self.is_last_word = False
+
+    @property
+    def learned(self) -> Learned:
+        """
+        What the events so far have told.
+        """
+        return Learned(self._received_bytes)
 
     def feed(self, event: Mapping[str, Any], payload: bytes) -> None:
         """
         Read one event; never raises.
         """
-        if "metadata" not in event:
-            return
-        metadata = event["metadata"]
-        self.report = _read_report(metadata if isinstance(metadata, dict) else {}, payload, self._call)
-        self.is_last_word = self.report is not None
+        self._received_bytes += len(payload)
+        if "metadata" in event:
+            metadata = event["metadata"]
+            has_text = self._has_text and not self._is_intervened
+            self.report = _read_report(
+                metadata if isinstance(metadata, dict) else {}, payload, self._call, has_text=has_text
+            )
+            self.is_last_word = self.report is not None
+        elif not self._has_text:
+            self._has_text = delta_says_something(event)
+        elif "messageStop" in event:
+            self._is_intervened = at(event, ("messageStop", "stopReason")) == "guardrail_intervened"
 
 
 CONVERSE: Final = Converse("Converse")
@@ -189,17 +212,23 @@ _PARTS: Final[dict[str, Reader | None]] = {
 }
 
 
-def _read_report(parsed: Mapping[str, Any], content: bytes | None, call: Call) -> UsageReport | None:
+def _read_report(
+    parsed: Mapping[str, Any], content: bytes | None, call: Call, *, has_text: bool | None = None
+) -> UsageReport | None:
     counts = _read_usage(parsed.get("usage"))
     if content and _may_lack(counts, content):
         counts = merge((counts, _read_usage(_raw_usage(content))))
     tokens = usage_of(counts, generates=True, marks_1h=call.size.writes_cache == "1h")
     if tokens is None:
         return None
+    anomalies: tuple[str, ...] = ("contradictory",) if CONTRADICTIONS in counts else ()
+    if OUTPUT_TOKENS not in tokens and (says_something(parsed) if has_text is None else has_text):
+        anomalies += ("no_output",)
     return UsageReport(
         {**tokens, **read_guardrail_units(parsed["trace"])} if "trace" in parsed else tokens,
         choice(parsed["serviceTier"], "type", None) if "serviceTier" in parsed else None,
         choice(parsed["performanceConfig"], "latency", None) if "performanceConfig" in parsed else None,
+        anomalies,
     )
 
 
@@ -214,7 +243,16 @@ def _may_lack(counts: Counts, content: bytes) -> bool:
     # Older botocore drops what it does not know: cached tokens, and how long cache writes live.
     if CACHE_READ not in counts or CACHE_WRITE not in counts:
         return INPUT_TOKENS not in counts or _CACHE_MARK in content
+    if _SECOND_MARK in content and not (
+        _states(content, b"Read", counts[CACHE_READ]) and _states(content, b"Write", counts[CACHE_WRITE])
+    ):
+        return True
     return bool(counts[CACHE_WRITE]) and CACHE_WRITE_5M not in counts and CACHE_WRITE_1H not in counts
+
+
+def _states(content: bytes, what: bytes, quantity: int) -> bool:
+    field = b'"cache%bInputTokenCount":%d' % (what, quantity)
+    return field + b"," in content or field + b"}" in content
 
 
 def _raw_usage(content: bytes) -> object:

@@ -8,16 +8,25 @@ them disagree, the larger counts, meter by meter.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bedrock_guard.domain.call import Call, RequestSize
 from bedrock_guard.domain.model_id import parse_model_id
-from bedrock_guard.domain.usage import CACHE_READ, INPUT_TOKENS, OUTPUT_TOKENS, UsageReport
+from bedrock_guard.domain.usage import (
+    ALL_INPUT_METERS,
+    CACHE_READ,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    Learned,
+    Usage,
+    UsageReport,
+)
 from bedrock_guard.families import Family, family_of
 from bedrock_guard.families.counts import (
     CACHE_WRITE,
+    CONTRADICTIONS,
     INVOCATION_METRICS,
     Counts,
     CountTable,
@@ -25,6 +34,7 @@ from bedrock_guard.families.counts import (
     read_counts,
     usage_of,
 )
+from bedrock_guard.operations.answer_text import document_says_something
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import read_guardrail_units
 from bedrock_guard.operations.parameters import choice, string_pairs
@@ -113,7 +123,7 @@ class InvokeModel:
         document = _parse(body) or {}
         headers = read_counts(reply.headers, _HEADERS)
         counts = merge((headers, family_of(call.model).read_counts(document)))
-        return _report(counts, document, reply, call)
+        return _report(counts, document, reply, call, lambda: document_says_something(body))
 
     def open_stream_reader(self, call: Call, reply: Reply | None = None) -> ChunkReader:
         """
@@ -127,7 +137,18 @@ class ChunkReader:
     Adds up what chunks state; most state nothing, and are not even parsed.
     """
 
-    __slots__ = ("_call", "_counts", "_family", "_marks", "_reply", "is_last_word", "report")
+    __slots__ = (
+        "_call",
+        "_counts",
+        "_family",
+        "_has_text",
+        "_input",
+        "_marks",
+        "_received_bytes",
+        "_reply",
+        "is_last_word",
+        "report",
+    )
 
     def __init__(self, call: Call, reply: Reply) -> None:
         self._call = call
@@ -135,8 +156,19 @@ class ChunkReader:
         self._family: Family = family_of(call.model)
         self._marks = (_METRICS_MARK, *self._family.usage_marks)
         self._counts: Counts = {}
+        self._has_text = not call.size.generates  # then there is nothing to look for
+        self._input: tuple[str, Usage] | None = None
+        self._received_bytes = 0
         self.report: UsageReport | None = None
         self.is_last_word = False
+
+    @property
+    def learned(self) -> Learned:
+        """
+        What the chunks so far have told.
+        """
+        told_by, input_usage = self._input or (None, None)
+        return Learned(self._received_bytes, input_usage, told_by)
 
     def feed(self, event: Mapping[str, Any], payload: bytes) -> None:  # noqa: ARG002
         """
@@ -144,6 +176,9 @@ class ChunkReader:
         """
         try:
             data = event["chunk"]["bytes"]
+            self._received_bytes += len(data)
+            if not self._has_text:
+                self._has_text = document_says_something(data)
             for mark in self._marks:
                 if mark in data:
                     break
@@ -158,10 +193,22 @@ class ChunkReader:
         if chunk is None:
             return
         self._counts = merge((self._counts, self._family.read_counts(chunk)))
+        self._learn_input(chunk)
         is_last = isinstance(chunk.get(INVOCATION_METRICS), dict)
         if is_last or self._family.is_final(chunk):
-            self.report = _report(self._counts, chunk, self._reply, self._call)
+            has_text = self._has_text and b"INTERVENED" not in data
+            self.report = _report(self._counts, chunk, self._reply, self._call, lambda: has_text)
             self.is_last_word = is_last and self.report is not None
+
+    def _learn_input(self, chunk: Mapping[str, Any]) -> None:
+        # A tool that runs at the maker's reads more later, and which tools do is not told.
+        told_by = None if self._call.size.has_tools else self._family.opens_with(chunk)
+        if told_by is not None:
+            size = self._call.size
+            usage = usage_of(self._counts, generates=False, marks_1h=size.writes_cache == "1h") or {}
+            own = {meter: quantity for meter, quantity in usage.items() if meter in ALL_INPUT_METERS}
+            if own and min(own.values()) > 0:
+                self._input = told_by, own
 
 
 INVOKE_MODEL: Final = InvokeModel("InvokeModel", body_key="body")
@@ -182,15 +229,25 @@ def _suffices(counts: Counts, call: Call) -> bool:
     return tells_cache or (call.size.writes_cache is None and family_of(call.model).headers_suffice)
 
 
-def _report(counts: Counts, document: Mapping[str, Any], reply: Reply, call: Call) -> UsageReport | None:
+def _report(
+    counts: Counts,
+    document: Mapping[str, Any],
+    reply: Reply,
+    call: Call,
+    has_text: Callable[[], bool] = lambda: False,
+) -> UsageReport | None:
     size = call.size
     tokens = usage_of(counts, generates=size.generates, marks_1h=size.writes_cache == "1h")
     if tokens is None:
         return None
+    anomalies: tuple[str, ...] = ("contradictory",) if CONTRADICTIONS in counts else ()
+    if size.generates and OUTPUT_TOKENS not in tokens and has_text():
+        anomalies += ("no_output",)
     return UsageReport(
         {**tokens, **read_guardrail_units(document.get(_TRACE))},
         choice(reply.parsed, "serviceTier", choice(reply.headers, _TIER, None)),
         choice(reply.parsed, "performanceConfigLatency", choice(reply.headers, _LATENCY, None)),
+        anomalies,
     )
 
 

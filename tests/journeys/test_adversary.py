@@ -206,7 +206,7 @@ def test_guards_that_attach_at_once_are_all_there(make_client: Callable[..., Any
 
 def test_a_hold_that_expired_under_way_is_told_as_such(make_guarded: Callable[..., Guarded]) -> None:
     """
-    `hold_s` was set too short: the retry is not sent, and the error says what to set.
+    A suspended process finds its hold swept: the retry is not sent, and the error says why.
     """
     now = [1_800_000_000.0]
     guarded = make_guarded(hold_s=1, clock=lambda: now[0], config={"read_timeout": 0.2})
@@ -218,7 +218,7 @@ def test_a_hold_that_expired_under_way_is_told_as_such(make_guarded: Callable[..
 
     guarded.client.meta.events.register("needs-retry.bedrock-runtime.Converse", time_passes)
 
-    with pytest.raises(LedgerUnavailable, match="set hold_s") as caught:
+    with pytest.raises(LedgerUnavailable, match="expired while it was under way") as caught:
         guarded.client.converse(**HELLO)
 
     assert type(caught.value.__cause__).__name__ == "ReadTimeoutError"

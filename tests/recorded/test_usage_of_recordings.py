@@ -15,6 +15,7 @@ import pytest
 from bedrock_guard.domain.call import Call, ModelLimits
 from bedrock_guard.domain.usage import UsageReport, total_input
 from bedrock_guard.estimators.bound import bound
+from bedrock_guard.estimators.plausible import judge
 from bedrock_guard.operations import OPERATIONS, Free, Operation, Reply
 
 from .recordings import GUARDED, Recording, events, is_missing, oracle, read_recordings
@@ -49,6 +50,18 @@ def test_the_bound_is_not_below_what_was_used(recording: Recording) -> None:
     for most in bound(call, ModelLimits()):
         assert total_input(most) >= total_input(used)
         assert most.get("output_tokens", 0) >= used.get("output_tokens", 0)
+
+
+@pytest.mark.parametrize("recording", ANSWERED, ids=str)
+def test_no_real_reply_is_taken_for_an_anomaly(recording: Recording) -> None:
+    """
+    A rule that real traffic trips over would warn of everything, and so of nothing.
+    """
+    call, report = read_call(recording), replay(recording)
+    if report is None or call is None or is_cut(recording):
+        pytest.skip("the recording has no usage, no request, or only a part of it")
+
+    assert all(judge(report, most) is None for most in bound(call, ModelLimits()))
 
 
 def test_headers_tell_of_the_cache_whenever_the_body_does() -> None:

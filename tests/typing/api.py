@@ -9,6 +9,9 @@ import boto3
 from botocore.client import BaseClient
 
 from bedrock_guard import Budget, BudgetExceeded, Guard, bind, guard, guarded_session, scope, unguard
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.holding import Hold
+from bedrock_guard.planning import Estimate
 
 
 def a_guarded_client_keeps_its_type(client: BaseClient) -> None:
@@ -26,6 +29,16 @@ def a_bound_function_keeps_its_signature() -> None:
         return f"{number}{loud}"
 
     assert_type(bind(work)(1, loud=True), str)
+
+
+def a_hold_is_entered_and_ends_as_an_entry(guard: Guard) -> None:
+    with guard.hold("Converse", {"modelId": "any"}, region="us-east-1") as hold:
+        assert_type(hold, Hold)
+        assert_type(hold.settle(b"{}", headers={"any": "header"}), Entry)
+        assert_type(hold.rejected(429, error_code="ThrottlingException"), Entry)
+        assert_type(hold.lost(), Entry)
+    assert_type(hold.entry, Entry | None)
+    assert_type(hold.estimate, Estimate)
 
 
 def a_refusal_has_figures(refusal: BudgetExceeded) -> None:

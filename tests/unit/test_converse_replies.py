@@ -92,7 +92,7 @@ def test_a_body_read_elsewhere_tells_the_same() -> None:
         {"usage": None},
         {"usage": {}},
         {"usage": {"outputTokens": 5}},
-        {"usage": {"inputTokens": -3, "outputTokens": 5}},
+        {"usage": {"inputTokens": 1.5, "outputTokens": 5}},
     ],
 )
 def test_a_reply_without_usage_is_not_a_free_one(parsed: dict[str, Any]) -> None:

@@ -27,14 +27,33 @@ def family(model_id: str) -> Family:
 # --- counts ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "x", "", "-3", True, None, [], "9" * 5_000])
+@pytest.mark.parametrize("value", [1.5, "x", "", "-3", True, None, [], "9" * 5_000])
 def test_what_is_no_count_is_not_reported(value: object) -> None:
     """
-    A negative count would pay money back.
+    Half a token is nothing that AWS bills.
     """
     counts = family(CLAUDE).read_counts({"usage": {"input_tokens": value, "output_tokens": 1}})
 
     assert counts == {"output_tokens": 1}
+
+
+@pytest.mark.parametrize("other", [{}, {"amazon-bedrock-invocationMetrics": {"outputTokenCount": 1}}])
+def test_a_count_below_zero_is_reported_as_it_is(other: dict[str, object]) -> None:
+    """
+    It says that the report cannot be believed, and must not be lost when two reports are merged.
+    """
+    counts = family(CLAUDE).read_counts({"usage": {"input_tokens": -1, "output_tokens": 1}, **other})
+
+    assert counts == {"input_tokens": -1, "output_tokens": 1}
+
+
+def test_one_life_below_zero_is_not_evened_out_by_another() -> None:
+    """
+    A sum would hide it.
+    """
+    details = [{"ttl": "1h", "inputTokens": 9}, {"ttl": "1h", "inputTokens": -2}]
+
+    assert read_lives(details) == {"cache_write_1h_input_tokens": -2}
 
 
 def test_prompt_tokens_are_told_without_what_was_cached() -> None:
@@ -98,7 +117,7 @@ def test_an_unknown_life_is_the_longest() -> None:
     """
     The day AWS sells another one, it must not be charged as the cheapest.
     """
-    details = [{"ttl": "5m", "inputTokens": 1}, {"ttl": "9h", "inputTokens": 2}, "junk", {"inputTokens": -1}]
+    details = [{"ttl": "5m", "inputTokens": 1}, {"ttl": "9h", "inputTokens": 2}, "junk", {"inputTokens": 0.5}]
 
     assert read_lives(details) == {"cache_write_5m_input_tokens": 1, "cache_write_1h_input_tokens": 2}
 

@@ -1,0 +1,134 @@
+"""
+What a call is charged when it has ended: the sum of its attempts, each by what is known of it.
+
+    not sent, rejected    nothing
+    answered              what AWS reported; where that cannot be right, by a rule of `plausible`
+    lost, abandoned       the estimate, for the whole of it may be billed
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry
+from bedrock_guard.domain.usage import ALL_INPUT_METERS, Learned, Usage, UsageReport, add
+from bedrock_guard.estimators.plausible import Judgement, judge
+from bedrock_guard.open_call import OpenCall
+from bedrock_guard.planning import Plan, Planner
+
+log = logging.getLogger("bedrock_guard")
+
+_Charged: TypeAlias = tuple[Usage, int | None, Basis]
+"""What the answered attempt of a call is charged: its usage, what that costs, and who says so."""
+
+_WEAKEST: Final[tuple[Basis, ...]] = ("expired", "estimated", "reported")
+# Of several attempts, the first of these that occurs names the call's outcome.
+_OUTCOMES: Final[tuple[AttemptOutcome, ...]] = ("answered", "abandoned", "lost", "rejected", "not_sent")
+
+
+def closed_entry(
+    planner: Planner,
+    opened: OpenCall,
+    attempts: Sequence[Attempt],
+    report: UsageReport | None,
+    *,
+    learned: Learned | None,
+    now: float,
+) -> Entry:
+    """
+    The entry of *opened* with which it ends, by its *attempts* and by what AWS said of the last.
+    """
+    entry, plan = opened.entry, opened.plan
+    told: dict[str, Any] = {"priced": plan.priced}
+    answer: _Charged | None = None
+    if report is not None:
+        verdict = judge(report, plan.worst)
+        if verdict is None:  # as good as always
+            money, priced = planner.cost(plan, report)
+            answer = report.usage, money, "reported"
+            told = {"priced": priced, "reported_usage": report.usage}
+        else:
+            answer, told = _doubted(planner, opened, report, verdict)
+        if report.service_tier is not None:
+            told["service_tier"] = report.service_tier
+        if report.latency is not None:
+            told["latency"] = report.latency
+    elif learned is not None:
+        told |= _narrowed(plan, learned)
+    is_free = planner.settings.on_lost_reply == "release"
+    charged = tuple([_charge(plan, attempt, answer, is_free=is_free) for attempt in attempts])
+    whole = charged[0] if len(charged) == 1 else _sum_up(charged)
+    return entry.changed(
+        outcome=whole.outcome,
+        usage=whole.usage,
+        cost_nanousd=whole.cost_nanousd,
+        basis=whole.basis,
+        attempts=charged,
+        duration_ms=max(0, round((now - entry.at_s) * 1000)),
+        **told,
+    )
+
+
+def _doubted(
+    planner: Planner, opened: OpenCall, report: UsageReport, verdict: Judgement
+) -> tuple[_Charged, dict[str, Any]]:
+    """
+    What a report that cannot be right is charged, and what its entry says of it.
+    """
+    plan, usage = opened.plan, verdict.charged
+    # Figures only, so that the log tells no more than an entry does.
+    log.warning(
+        "Call %s reports usage that cannot be right (%s): %s; it is charged by its rule.",
+        opened.entry.id,
+        ", ".join(verdict.anomalies),
+        dict(report.usage),
+    )
+    answer: _Charged = plan.worst, plan.nanousd, "estimated"
+    priced = plan.priced
+    if usage is not None:
+        money, priced = planner.cost(plan, report._replace(usage=usage))
+        answer = usage, money, "reported" if usage is report.usage else "estimated"
+    return answer, {"priced": priced, "reported_usage": report.usage, "anomalies": verdict.anomalies}
+
+
+def _charge(plan: Plan, attempt: Attempt, answer: _Charged | None, *, is_free: bool) -> Attempt:
+    """
+    *attempt* with what it is charged; *is_free* when lost ones are.
+    """
+    outcome, status, code = attempt.outcome, attempt.status, attempt.error_code
+    if outcome in ("not_sent", "rejected"):
+        return attempt
+    if outcome == "answered" and answer is not None:
+        return Attempt(outcome, status, code, *answer)
+    if outcome == "lost" and is_free:
+        return Attempt(outcome, status, code, basis="estimated")
+    return Attempt(outcome, status, code, plan.worst, plan.nanousd, "estimated")
+
+
+def _narrowed(plan: Plan, learned: Learned) -> dict[str, object]:
+    """
+    What a stream had said before it was left. Its input, once AWS has counted it, is no estimate any
+    more; its output stays the most it can be, for AWS may bill what nobody read.
+    """
+    told: dict[str, object] = {"received_bytes": learned.received_bytes}
+    if learned.input_usage is not None:
+        rest = {meter: most for meter, most in plan.worst.items() if meter not in ALL_INPUT_METERS}
+        told |= {"narrowed_usage": {**learned.input_usage, **rest}, "narrowed_by": learned.told_by}
+    return told
+
+
+def _sum_up(attempts: Sequence[Attempt]) -> Attempt:
+    """
+    Several attempts, or none, as if they were one.
+    """
+    if not attempts:
+        return Attempt("not_sent")
+    costs = [attempt.cost_nanousd for attempt in attempts]
+    return Attempt(
+        outcome=min([attempt.outcome for attempt in attempts], key=_OUTCOMES.index),
+        usage=add(attempt.usage for attempt in attempts),
+        cost_nanousd=None if None in costs else sum(cost or 0 for cost in costs),
+        basis=min([attempt.basis for attempt in attempts], key=_WEAKEST.index),
+    )

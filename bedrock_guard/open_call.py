@@ -1,0 +1,66 @@
+"""
+A call that may hold money, until it is ended, once.
+"""
+
+from __future__ import annotations
+
+from bedrock_guard.context import Tally
+from bedrock_guard.domain.budget import amount_of
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import LedgerKey, Reservation
+from bedrock_guard.planning import Plan
+
+
+class OpenCall:
+    """
+    What is known of a call while it is under way.
+
+    Attributes:
+        plan: What it may come to.
+        entry: As it is while the call is open.
+        reservation: What is held; before `Pipeline.reserve`, what will be.
+        hold_s: How long it is held at a time, in seconds.
+        is_held: Whether the ledger has said that it holds it.
+    """
+
+    __slots__ = ("__weakref__", "_unended", "entry", "hold_s", "is_held", "plan", "reservation", "tallies")
+
+    def __init__(self, plan: Plan, entry: Entry, tallies: tuple[Tally, ...]) -> None:
+        self.plan = plan
+        self.entry = entry
+        self.reservation = Reservation(entry.id, (), entry.at_s)
+        self.hold_s = 0.0
+        self.is_held = False
+        self.tallies = tallies
+        self._unended = [True]
+
+    @property
+    def is_ended(self) -> bool:
+        """
+        Whether somebody has taken the end.
+        """
+        return not self._unended
+
+    def take_end(self) -> bool:
+        """
+        True for the first of all who want to end this call, in whatever thread.
+        """
+        try:
+            return self._unended.pop()  # atomic; a stream may end in the collector's thread
+        except IndexError:
+            return False
+
+    def give_back_end(self) -> None:
+        """
+        Let another end it: who took the end was interrupted.
+        """
+        self._unended.append(True)
+
+    def amounts(self, entry: Entry) -> dict[LedgerKey, int]:
+        """
+        What *entry*, with which this call ends, comes to in each balance.
+        """
+        return {
+            match.key: amount_of(match.unit, nanousd=entry.cost_nanousd or 0, usage=entry.usage)
+            for match in self.plan.matches
+        }
