@@ -30,10 +30,13 @@ async def off_loop(work: Callable[[], T]) -> T:
             await asyncio.wait([future])
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is not None:
-        future.exception()  # looked at, so that nobody warns of it
+    if cancelled is None:
+        return future.result()
+    future.exception()  # looked at, so that nobody warns of it
+    try:
         raise cancelled
-    return future.result()
+    finally:
+        del cancelled  # its traceback holds this frame, and that the reply: money, until the collector comes
 
 
 def run_soon(work: Callable[[], object]) -> None:
