@@ -60,6 +60,8 @@ def closed_entry(
     is_free = planner.settings.on_lost_reply == "release"
     charged = tuple([_charge(plan, attempt, answer, is_free=is_free) for attempt in attempts])
     whole = charged[0] if len(charged) == 1 else _sum_up(charged)
+    if plan.has_own_prices:
+        told["list_cost_nanousd"] = _list_cost(planner, plan, charged, report)
     return entry.changed(
         outcome=whole.outcome,
         usage=whole.usage,
@@ -105,6 +107,13 @@ def _charge(plan: Plan, attempt: Attempt, answer: _Charged | None, *, is_free: b
     if outcome == "lost" and is_free:
         return Attempt(outcome, status, code, basis="estimated")
     return Attempt(outcome, status, code, plan.worst, plan.nanousd, "estimated")
+
+
+def _list_cost(
+    planner: Planner, plan: Plan, attempts: Sequence[Attempt], report: UsageReport | None
+) -> int | None:
+    costs = [planner.list_cost(plan, attempt.usage, report) for attempt in attempts if attempt.usage]
+    return None if None in costs else sum(cost or 0 for cost in costs)
 
 
 def _narrowed(plan: Plan, learned: Learned) -> dict[str, object]:

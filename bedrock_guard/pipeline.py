@@ -231,5 +231,7 @@ def _open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
         usage=plan.worst,
         basis="estimated",
         cost_nanousd=plan.nanousd,
+        has_own_prices=plan.has_own_prices,
+        list_cost_nanousd=plan.list_nanousd if plan.has_own_prices else None,
         estimated_cost_nanousd=plan.nanousd,
     )

@@ -6,26 +6,36 @@ Nothing is held here, and nothing is sent.
 
 from __future__ import annotations
 
+import logging
+import sys
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.verdict import Output
 from bedrock_guard.context import current_scope
 from bedrock_guard.domain.budget import USD, amount_of, in_api_units
-from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.call import Call, ModelRef
 from bedrock_guard.domain.cost import PriceBasis, usd_from_nanousd
 from bedrock_guard.domain.ledger import Line
+from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.settings import Settings
-from bedrock_guard.domain.usage import OUTPUT_TOKENS, Usage, UsageReport
+from bedrock_guard.domain.usage import INPUT_TOKENS, OUTPUT_TOKENS, Usage, UsageReport
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.estimators.bound import bound
+from bedrock_guard.operations import Operation
 from bedrock_guard.pricing.calculate import nanousd
+from bedrock_guard.pricing.own_prices import OwnPrices
 from bedrock_guard.pricing.price_list import PriceList, UnitPrices
+
+log = logging.getLogger("bedrock_guard")
+
+LookUp: TypeAlias = Callable[[ModelRef], Sequence[ModelRef]]
+"""What may be behind an opaque model id; nothing where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,8 @@ class Plan(NamedTuple):
         worst: The dearest of them.
         worst_prices: By which prices it is the dearest.
         nanousd: What that costs; None without a price.
+        has_own_prices: Whether the account's own prices may have been used.
+        list_nanousd: The same at list price; None where the list has none.
         priced: Whether those are its own prices, or the dearest of the list.
     """
 
@@ -68,6 +80,8 @@ class Plan(NamedTuple):
     worst: Usage
     worst_prices: UnitPrices | None
     nanousd: int | None
+    has_own_prices: bool
+    list_nanousd: int | None
     priced: PriceBasis
     matches: Sequence[Match]
 
@@ -99,6 +113,8 @@ class Planner:
         self.settings = settings
         self.matcher = matcher
         self.prices = prices
+        self.own = OwnPrices(settings.prices)
+        self._aliases = {alias: parse_model_id(model) for alias, model in settings.models.items()}
         self._tags = dict(tags)
 
     def plan(self, call: Call, now: float) -> Plan:
@@ -106,13 +122,42 @@ class Planner:
         Bound *call*, price the bound, and find its budgets; holds nothing.
         """
         at = datetime.fromtimestamp(now, UTC)
+        if self.settings.max_price_age_days is not None:
+            self._check_age(call, at, self.settings.max_price_age_days)
         limits = self.prices.limits(call.model)
         alternatives = bound(call, limits)
         prices = self._find_prices(call, call.service_tier, call.latency, at)
         worst, worst_prices, money, priced = self._worst(call, alternatives, prices, at)
         tags = self._all_tags(call)
         matches = self.matcher.match(tags, now)
-        return Plan(call, at, tags, prices, alternatives, worst, worst_prices, money, priced, matches)
+        has_own = not self.own.is_empty
+        listed = self._list_cost(call, worst, at) if has_own else money
+        return Plan(
+            call, at, tags, prices, alternatives, worst, worst_prices, money, has_own, listed, priced, matches
+        )
+
+    def resolve(self, model: ModelRef) -> ModelRef | None:
+        """
+        *model* with what `models` says is behind it; None where it says nothing.
+        """
+        named = self._aliases.get(model.model_id) if model.model is None else None
+        if named is None:
+            return None
+        return replace(model, model=named.model, maker=named.maker, geography=named.geography)
+
+    def dearest_of(self, models: Sequence[ModelRef], *, region: str) -> ModelRef:
+        """
+        Which of *models* a token costs most of; one without a price is dearer than all others.
+        """
+
+        def price(model: ModelRef) -> int:
+            try:
+                prices = self.find_prices(model, region=region).bands[0].prices
+            except UnpricedModel:
+                return sys.maxsize
+            return prices.get(INPUT_TOKENS, 0) + prices.get(OUTPUT_TOKENS, 0)
+
+        return max(models, key=price)
 
     def cost(self, plan: Plan, report: UsageReport) -> tuple[int | None, PriceBasis]:
         """
@@ -121,16 +166,34 @@ class Planner:
         What has no price is charged at the dearest of the list; what not even that
         knows, at the estimate.
         """
-        call, prices, dearest = plan.call, plan.prices, self.prices.dearest()
+        call, prices = plan.call, plan.prices
+        money: int | None
         if prices is None:
             return None, "list"
         try:
             tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
             if tier != call.service_tier or latency != call.latency:
                 prices = self._served_prices(plan, tier, latency)
-            return nanousd(report.usage, prices, dearest=dearest)
+            money, priced = nanousd(report.usage, prices, dearest=self.prices.dearest())
         except UnpricedModel:
-            return plan.nanousd, "upper_bound"
+            money, priced = plan.nanousd, "upper_bound"
+        if priced == "upper_bound" and plan.priced != "upper_bound":
+            log.warning(
+                "%s reported a meter without a price (%s); it is charged at the dearest of the list.",
+                call.model.model_id,
+                ", ".join(report.usage),
+            )
+        return money, priced
+
+    def list_cost(self, plan: Plan, usage: Usage, report: UsageReport | None) -> int | None:
+        """
+        What *usage* costs at list price, at the tier that *report* says served; None where the list has none.
+        """
+        call = plan.call
+        if report is not None:
+            tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
+            call = call._replace(service_tier=tier, latency=latency)
+        return self._list_cost(call, usage, plan.at)
 
     def output(self, plan: Plan) -> Output | None:
         """
@@ -164,26 +227,75 @@ class Planner:
             "service_tier": call.service_tier,
         }
 
-    def _served_prices(self, plan: Plan, service_tier: str, latency: str) -> UnitPrices:
-        call = plan.call
+    def find_prices(
+        self,
+        model: ModelRef,
+        *,
+        region: str,
+        service_tier: str = "default",
+        latency: str = "standard",
+        at: datetime | None = None,
+    ) -> UnitPrices:
+        """
+        What this account pays for *model*: its own prices, else those of the list.
+
+        Raises:
+            UnpricedModel: Neither knows one.
+        """
+        model = self.resolve(model) or model
+        own, find = self.own, self.prices.find
+        if own.is_empty:
+            return find(model, region=region, service_tier=service_tier, latency=latency, at=at)
+        listed = standard = refusal = None
         try:
-            return self.prices.find(
-                call.model, region=call.region, service_tier=service_tier, latency=latency, at=plan.at
+            listed = standard = find(model, region=region, service_tier=service_tier, latency=latency, at=at)
+            if (service_tier, latency) != ("default", "standard"):
+                standard = find(model, region=region, at=at)
+        except UnpricedModel as error:
+            refusal = error
+        found = own.apply(model, listed, standard)
+        if found is None:
+            raise refusal or UnpricedModel(f"No price for {model.model_id!r}.")
+        return found
+
+    def _check_age(self, call: Call, at: datetime, most_days: int) -> None:
+        days = (at.date() - self.prices.as_of).days
+        if days > most_days:
+            raise UnpricedModel(
+                f"The price list is of {self.prices.as_of}, {days} days old, and max_price_age_days is "
+                f"{most_days}, so {call.model.model_id!r} has no price. Run `bedrock-guard prices sync`, or "
+                "install a newer bedrock-guard."
             )
+
+    def _prices(self, call: Call, service_tier: str, latency: str, at: datetime) -> UnitPrices:
+        return self.find_prices(
+            call.model, region=call.region, service_tier=service_tier, latency=latency, at=at
+        )
+
+    def _served_prices(self, plan: Plan, service_tier: str, latency: str) -> UnitPrices:
+        try:
+            return self._prices(plan.call, service_tier, latency, plan.at)
         except UnpricedModel:
             return self.prices.dearest()
 
     def _find_prices(self, call: Call, service_tier: str, latency: str, at: datetime) -> UnitPrices | None:
         try:
-            return self.prices.find(
-                call.model, region=call.region, service_tier=service_tier, latency=latency, at=at
-            )
+            return self._prices(call, service_tier, latency, at)
         except UnpricedModel:
             if self.settings.on_unpriced == "allow":
                 return None
             if self.settings.on_unpriced == "upper_bound":
                 return self.prices.dearest()
             raise
+
+    def _list_cost(self, call: Call, usage: Usage, at: datetime) -> int | None:
+        try:
+            prices = self.prices.find(
+                call.model, region=call.region, service_tier=call.service_tier, latency=call.latency, at=at
+            )
+            return nanousd(usage, prices, dearest=self.prices.dearest())[0]
+        except UnpricedModel:
+            return None
 
     def _worst(
         self, call: Call, alternatives: Sequence[Usage], prices: UnitPrices | None, at: datetime
@@ -202,6 +314,33 @@ class Planner:
                 if money > most:
                     worst, worst_prices, most, priced = usage, each, money, basis
         return worst, worst_prices, most, priced
+
+
+def read_call(
+    planners: Sequence[Planner],
+    operation: Operation,
+    params: Mapping[str, Any],
+    *,
+    region: str,
+    look_up: LookUp = lambda _: (),
+) -> Call:
+    """
+    What a request asks for. A model that its id does not tell is the one that a planner's settings
+    name, else, where they allow it, what *look_up* finds: the dearest, if it may be one of several.
+    """
+    call = operation.read_call(params, region=region)
+    if call.model.model is not None:
+        return call
+    for planner in planners:
+        model = planner.resolve(call.model)
+        if model is not None:
+            return operation.read_call(params, region=region, model=model)
+    for planner in planners:
+        found = look_up(call.model) if planner.settings.resolve_profiles == "lookup" else ()
+        if found:
+            model = planner.dearest_of(found, region=call.region)
+            return operation.read_call(params, region=region, model=model)
+    return call
 
 
 def as_estimate(plan: Plan) -> Estimate:

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -30,11 +30,13 @@ from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.holding import Hold
 from bedrock_guard.hooks import attach, sessions
+from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.operations import OPERATIONS, Free, Operation
 from bedrock_guard.operations.other_clients import read_params
 from bedrock_guard.pipeline import Pipeline
-from bedrock_guard.planning import Estimate, Planner, as_estimate
+from bedrock_guard.planning import Estimate, Planner, as_estimate, read_call
+from bedrock_guard.pricing import freshness
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.price_list import PriceList
 
@@ -122,7 +124,8 @@ class Guard:
             if ledger is None or isinstance(ledger, str)
             else ledger
         )
-        self._prices = PriceList.packaged()
+        self._prices = PriceList.installed()
+        freshness.warn_if_old(self._prices.as_of, datetime.fromtimestamp(self._clock(), UTC).date())
         planner = Planner(
             settings=self._resolved.settings,
             matcher=matcher,
@@ -155,6 +158,13 @@ class Guard:
         What this guard was made of; equal for two guards that enforce the same on the same ledger.
         """
         return self._resolved
+
+    @property
+    def prices_as_of(self) -> date:
+        """
+        The day that the price list is of; `bedrock-guard prices sync` makes it newer.
+        """
+        return self._prices.as_of
 
     @property
     def ledger(self) -> Ledger:
@@ -207,7 +217,7 @@ class Guard:
             ConfigurationError: The operation is not a billed one, or no model is named.
             UnpricedModel: The model has no price.
         """
-        _, call = _read_call(operation, params, region)
+        _, call = _read_call(self._pipeline.planner, operation, params, region)
         return as_estimate(self._pipeline.planner.plan(call, self._clock()))
 
     def hold(self, operation: str, params: Mapping[str, Any], *, region: str) -> Hold:
@@ -226,7 +236,7 @@ class Guard:
             ConfigurationError: The operation is not a billed one, no model is named, or the body
                 is no JSON. What a call may raise, the `with` statement does.
         """
-        return Hold(self._pipeline, *_read_call(operation, params, region))
+        return Hold(self._pipeline, *_read_call(self._pipeline.planner, operation, params, region))
 
     def price(
         self,
@@ -239,7 +249,9 @@ class Guard:
         at: datetime | None = None,
     ) -> Cost:
         """
-        What *usage* (meter name -> whole quantity) of *model_id* costs at list price.
+        What *usage* (meter name -> whole quantity) of *model_id* costs, by this guard's prices.
+
+        That is the list price, where its settings have none of the account's own.
 
         *at* is an aware datetime; None is the newest price.
 
@@ -247,7 +259,7 @@ class Guard:
             ConfigurationError: A meter is unknown, a quantity no whole number, *at* no aware datetime.
             UnpricedModel: The model, or a meter of *usage*, has no price.
         """
-        prices = self._prices.find(
+        prices = self._pipeline.planner.find_prices(
             parse_model_id(check_model_id(model_id)),
             region=region,
             service_tier=service_tier,
@@ -288,8 +300,10 @@ class Guard:
         """
         Write what is left to write, and give back what the ledger holds open.
 
-        Attached clients refuse calls afterwards.
+        Streams that are read on in the background end at their estimates. Attached clients refuse
+        calls afterwards.
         """
+        DRAINS.finish(self._pipeline)
         if self._owns_ledger:
             self._pipeline.upkeep.close()
             self._ledger.close()
@@ -342,7 +356,9 @@ class Guard:
         ]
 
 
-def _read_call(operation: object, params: Mapping[str, Any], region: str) -> tuple[Operation, Call]:
+def _read_call(
+    planner: Planner, operation: object, params: Mapping[str, Any], region: str
+) -> tuple[Operation, Call]:
     """
     What a caller wants to know of, or hold for; it is not sent here.
     """
@@ -361,4 +377,4 @@ def _read_call(operation: object, params: Mapping[str, Any], region: str) -> tup
         raise ConfigurationError(
             f"The body cannot be written as JSON, so it is not what is sent: {error}"
         ) from error
-    return known[operation], known[operation].read_call(read, region=region)
+    return known[operation], read_call([planner], known[operation], read, region=region)

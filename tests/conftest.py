@@ -26,3 +26,4 @@ def _no_aws_account(monkeypatch: pytest.MonkeyPatch) -> None:
         "BEDROCK_GUARD_CONFIG",
     ):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BEDROCK_GUARD_PRICES", "/nonexistent")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from bedrock_guard.cli.demo import demo
+from bedrock_guard.cli.prices import prices
 
 app = typer.Typer(
     name="bedrock-guard",
@@ -27,3 +28,4 @@ def root() -> None:
 
 
 app.command()(demo)
+app.add_typer(prices)

@@ -13,7 +13,7 @@ import logging
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -146,8 +146,8 @@ def _with_overrides(base: Settings, overrides: Mapping[str, Any]) -> Settings:
     if unknown:
         known = ", ".join(Settings.__dataclass_fields__)
         raise ConfigurationError(f"{unknown[0]!r} is no setting; known are {known}.")
-    values = {name: getattr(base, name) for name in Settings.__dataclass_fields__}
-    return read_settings({**values, **overrides}, where="arguments").to_settings()
+    stronger = read_settings(overrides, where="arguments").to_settings()
+    return replace(base, **{name: getattr(stronger, name) for name in overrides})
 
 
 def _budgets(

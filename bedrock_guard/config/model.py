@@ -11,8 +11,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bedrock_guard.domain.budget import Budget, parse_budget
+from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.domain.price_rule import EVERY_METER, PriceRule, parse_price_rule
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.meters import METERS
 
 
 class _Strict(BaseModel):
@@ -53,7 +56,12 @@ class SettingsFile(_Strict):
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
     on_unmetered: Literal["refuse", "allow"] = "refuse"
     on_lost_reply: Literal["charge", "release"] = "charge"
+    on_abandoned_stream: Literal["charge", "drain"] = "charge"
     on_expiry: Literal["charge", "release"] = "charge"
+    prices: dict[str, dict[str, str]] = Field(default_factory=dict)
+    models: dict[str, str] = Field(default_factory=dict)
+    resolve_profiles: Literal["off", "lookup"] = "off"
+    max_price_age_days: int | None = Field(default=None, gt=0)
     untagged: Literal["shared", "refuse"] = "shared"
     time_zone: str = "UTC"
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -62,7 +70,39 @@ class SettingsFile(_Strict):
         """
         The part that the pipeline is told.
         """
-        return Settings(**{name: getattr(self, name) for name in Settings.__dataclass_fields__})
+        plain = {name: getattr(self, name) for name in Settings.__dataclass_fields__ if name != "prices"}
+        return Settings(**plain, prices=self.to_price_rules())
+
+    def to_price_rules(self) -> tuple[PriceRule, ...]:
+        """
+        The lines of `[prices]`, in order.
+
+        Raises:
+            ConfigurationError: One names no meter, or no price that can be meant.
+        """
+        return tuple(
+            _price_rule(models, meter, text)
+            for models, table in self.prices.items()
+            for meter, text in table.items()
+        )
+
+    def check_models(self) -> None:
+        """
+        Look at `[models]`.
+
+        Raises:
+            ConfigurationError: One names no model, or says something of an id that tells its model itself.
+        """
+        for alias, model in self.models.items():
+            known = parse_model_id(alias).model
+            if known is not None:
+                raise ConfigurationError(
+                    f"models.{alias!r} is {known} already; only opaque ids are named here."
+                )
+            if parse_model_id(model).model is None:
+                raise ConfigurationError(
+                    f"models.{alias!r}: {model!r} is no model id, such as 'us.anthropic.claude-sonnet-4-6'."
+                )
 
     def to_budgets(self) -> tuple[Budget, ...] | None:
         """
@@ -75,6 +115,18 @@ class SettingsFile(_Strict):
         return (*single, *(table.to_budget(name) for name, table in tables))
 
 
+def _price_rule(models: str, meter: str, text: str) -> PriceRule:
+    place = f"prices.{models!r}.{meter}"
+    if meter != EVERY_METER and meter not in METERS:
+        near = difflib.get_close_matches(meter, METERS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f'known are "*", {", ".join(METERS)}.'
+        raise ConfigurationError(f"{place} names no meter; {hint}")
+    try:
+        return parse_price_rule(models, meter, text, unit="" if meter == EVERY_METER else METERS[meter].unit)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}") from None
+
+
 def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = None) -> SettingsFile:
     """
     Check *values*; *where* names their source, *text* is the file's own, for line numbers.
@@ -85,6 +137,8 @@ def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = N
     try:
         settings = SettingsFile.model_validate(dict(values))
         settings.to_budgets()
+        settings.to_price_rules()
+        settings.check_models()
     except ValidationError as error:
         problems = [_explain(problem, where, text) for problem in error.errors()]
         raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None

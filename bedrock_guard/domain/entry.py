@@ -61,7 +61,9 @@ class Entry:
         outcome: How the call ended; `"pending"` while it has not.
         usage: Quantities by meter, over all attempts.
         reported_usage: What AWS said, alone; None when it said nothing.
-        cost_nanousd: At list price, over all attempts; None when the model has no price.
+        cost_nanousd: By the account's prices, over all attempts; None when the model has no price.
+        has_own_prices: Whether the guard has prices of its own; else the cost is at list price.
+        list_cost_nanousd: With such prices, the cost at list price; None where the list has none.
         estimated_cost_nanousd: What was reserved for the first attempt.
         basis: The weakest of the attempts': `reported`, `estimated`, `expired`.
         priced: `"upper_bound"` when a meter without a price was charged at the dearest.
@@ -90,6 +92,8 @@ class Entry:
     usage: Mapping[str, int] = field(default_factory=dict)
     reported_usage: Mapping[str, int] | None = None
     cost_nanousd: int | None = 0
+    has_own_prices: bool = False
+    list_cost_nanousd: int | None = None
     estimated_cost_nanousd: int | None = None
     basis: Basis = "reported"
     priced: str = "list"
@@ -112,9 +116,17 @@ class Entry:
     @property
     def cost(self) -> Decimal | None:
         """
-        In USD at list price; None when the model has no price.
+        In USD, by the account's prices; None when the model has no price.
         """
         return None if self.cost_nanousd is None else usd_from_nanousd(self.cost_nanousd)
+
+    @property
+    def list_cost(self) -> Decimal | None:
+        """
+        In USD at list price; None when the list has none.
+        """
+        nanousd = self.list_cost_nanousd if self.has_own_prices else self.cost_nanousd
+        return None if nanousd is None else usd_from_nanousd(nanousd)
 
     @property
     def estimated_cost(self) -> Decimal | None:

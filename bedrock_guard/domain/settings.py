@@ -4,10 +4,12 @@ What the pipeline may be told, frozen; `config` makes it from files, environment
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bedrock_guard.domain.ledger import OnExpiry
+from bedrock_guard.domain.price_rule import PriceRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,15 @@ class Settings:
         on_unmetered: Whether to `"refuse"` or `"allow"` operations that bill and cannot be counted.
         on_lost_reply: Whether to `"charge"` an attempt whose answer was lost, at its estimate, or
             to `"release"` it.
+        on_abandoned_stream: What becomes of an event stream that its reader leaves early:
+            `"charge"` it at its estimate at once, or `"drain"` it: read on beside the program to
+            learn what AWS bills. Bodies of InvokeModel are never read on.
         on_expiry: What becomes of the reservation of a process that died.
+        prices: What this account pays where that is not the list price, in the order of the file.
+        models: Opaque model id, such as the ARN of an application inference profile -> what is behind it.
+        resolve_profiles: Whether Bedrock's control plane is asked, once, what is behind other opaque ids:
+            `"off"`, or `"lookup"`, which needs permission for it.
+        max_price_age_days: Calls are refused as unpriced once the price list is older; None never.
         untagged: What becomes of a call without a tag that a `per` budget needs: `"shared"`
             puts it on one balance with others like it, `"refuse"` refuses it.
         time_zone: IANA name; calendar windows are aligned in it.
@@ -33,7 +43,12 @@ class Settings:
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
     on_unmetered: Literal["refuse", "allow"] = "refuse"
     on_lost_reply: Literal["charge", "release"] = "charge"
+    on_abandoned_stream: Literal["charge", "drain"] = "charge"
     on_expiry: OnExpiry = "charge"
+    prices: tuple[PriceRule, ...] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
+    resolve_profiles: Literal["off", "lookup"] = "off"
+    max_price_age_days: int | None = None
     untagged: Literal["shared", "refuse"] = "shared"
     time_zone: str = "UTC"
     hold_s: float | None = None

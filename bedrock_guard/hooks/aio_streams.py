@@ -8,33 +8,69 @@ import asyncio
 import functools
 import weakref
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Any
 
 from botocore.eventstream import EventStreamBuffer
 
-from bedrock_guard.hooks.streams import BodyWatch, StreamEnd, StreamWatch, named_like
-from bedrock_guard.hooks.threads import off_loop, run_soon
+from bedrock_guard.hooks.aio_drains import RawEvents, TaskReading, closed_error
+from bedrock_guard.hooks.aio_ends import Ends
+from bedrock_guard.hooks.drains import Drain
+from bedrock_guard.hooks.ends import StreamEnd
+from bedrock_guard.hooks.streams import BodyWatch, StreamWatch, named_like
 from bedrock_guard.operations import StreamReader
 
 
 def guard_event_stream(
-    stream: Any, reader: StreamReader, tell: Callable[[StreamEnd], None], *, blocks: bool
+    stream: Any,
+    reader: StreamReader,
+    tell: Callable[[StreamEnd], None],
+    *,
+    blocks: bool,
+    drain_for: tuple[object, ...] = (),
 ) -> None:
     """
     Make *stream* feed *reader* and tell its end, once; it stays the same object.
 
-    With *blocks*, *tell* may wait, and is called in a thread.
+    With *blocks*, *tell* may wait, and is called in a thread. Where *drain_for* names anybody,
+    one that is left early is read on before its end is told.
     """
     watch = StreamWatch(reader, tell)
     ends = Ends(watch.end, blocks=blocks)
-    if hasattr(getattr(stream._raw_stream, "content", None), "iter_chunks"):
-        # aiobotocore's generator holds the stream, a cycle that only the collector would free.
-        stream._event_generator = _read_events(stream._raw_stream)
-    stream._event_generator = _follow(stream._event_generator, ends)
+    raw = stream._raw_stream
+    drain: Drain | None = None
+    has_chunks = hasattr(getattr(raw, "content", None), "iter_chunks")
+    loop = _loop_of(raw) if drain_for and has_chunks else None
+    if loop is not None:
+        events = RawEvents(raw)
+        reading = TaskReading(stream, events, reader, loop, blocks=blocks)
+        drain = Drain(watch.end, reading, drain_for)
+        stream._event_generator = _follow_until_taken(events, ends, drain)
+        reading.consumer = weakref.ref(stream._event_generator)
+    else:
+        if has_chunks:
+            # aiobotocore's generator holds the stream, a cycle that only the collector would free.
+            stream._event_generator = _read_events(raw)
+        stream._event_generator = _follow(stream._event_generator, ends)
     stream._bedrock_guard_watch, stream._bedrock_guard_ends = watch, ends
+    stream._bedrock_guard_drain = drain
     stream.__class__ = _guarded_stream(stream.__class__)
-    weakref.finalize(stream, ends.soon, "dropped")
+    weakref.finalize(stream, _drop, ends, drain)
+
+
+def _drop(ends: Ends, drain: Drain | None) -> None:
+    if drain is None or not drain.begin():
+        ends.soon("dropped")
+
+
+def _loop_of(raw: Any) -> asyncio.AbstractEventLoop | None:
+    """
+    The loop that *raw* is read in, also for a thread that works for it; None where nothing says.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        loop = getattr(raw, "_loop", None)
+        return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
 
 
 def guard_body(body: Any, tell: Callable[[StreamEnd, bytes], None], *, blocks: bool) -> None:
@@ -46,42 +82,6 @@ def guard_body(body: Any, tell: Callable[[StreamEnd, bytes], None], *, blocks: b
     body._bedrock_guard_watch, body._bedrock_guard_ends = watch, ends
     body.__class__ = _guarded_body(body.__class__)
     weakref.finalize(body, ends.soon, "dropped")
-
-
-class Ends:
-    """
-    Tells an end without making the event loop wait.
-    """
-
-    __slots__ = ("_blocks", "_end")
-
-    def __init__(self, end: Callable[[StreamEnd], None], *, blocks: bool) -> None:
-        self._end = end
-        self._blocks = blocks
-
-    async def now(self, how: StreamEnd) -> None:
-        """
-        Tell it, and go on when it is told.
-        """
-        if self._blocks:
-            await off_loop(partial(self._end, how))
-        else:
-            self._end(how)
-
-    async def failed(self, error: BaseException) -> None:
-        """
-        Tell that reading ended by *error*; to be cancelled is the consumer's doing.
-        """
-        await self.now("dropped" if isinstance(error, asyncio.CancelledError) else "error")
-
-    def soon(self, how: StreamEnd) -> None:
-        """
-        Tell it from where nothing can be awaited.
-        """
-        if self._blocks:
-            run_soon(partial(self._end, how))
-        else:
-            self._end(how)
 
 
 async def _read_events(raw: Any) -> AsyncIterator[Any]:
@@ -107,6 +107,31 @@ async def _follow(events: AsyncIterator[Any], ends: Ends) -> AsyncIterator[Any]:
     await ends.now("end")
 
 
+async def _follow_until_taken(events: RawEvents, ends: Ends, drain: Drain) -> AsyncIterator[Any]:
+    """
+    As `_follow`, for a stream that may be read on by another.
+    """
+    while not events.is_taken:
+        try:
+            event = await anext(events, None)
+        except GeneratorExit:
+            raise
+        except asyncio.CancelledError as error:
+            # The consumer's task was told to stop, so this is how it leaves.
+            events.is_left = True
+            if not drain.begin(at_once=True):
+                await ends.failed(error)
+            raise
+        except BaseException as error:
+            await ends.failed(error)
+            raise
+        if event is None:
+            await ends.now("end")
+            return
+        yield event
+    raise closed_error()
+
+
 @functools.cache
 def _guarded_stream(base: Any) -> Any:
     class Guarded(base):  # type: ignore[misc]
@@ -124,6 +149,10 @@ def _guarded_stream(base: Any) -> Any:
             return parsed
 
         def close(self) -> Any:
+            drain: Drain | None = self._bedrock_guard_drain
+            if drain is not None and drain.begin(at_once=True):
+                return None
+            self._bedrock_guard_ends.is_left = True
             try:
                 return super().close()
             finally:
@@ -136,26 +165,44 @@ def _guarded_stream(base: Any) -> Any:
 def _guarded_body(base: Any) -> Any:
     class Guarded(base):  # type: ignore[misc]
         async def read(self, amt: int | None = None) -> Any:
-            ends = self._bedrock_guard_ends
             try:
                 data = await super().read(amt)
             except BaseException as error:
-                await ends.failed(error)
+                await self._bedrock_guard_ends.failed(error)
                 raise
-            if not self._bedrock_guard_watch.note(data):
-                await ends.now("dropped")
-            elif amt is None or amt < 0 or (amt > 0 and not data) or self._has_all():
-                await ends.now("end")
+            await self._note(data, at_end=amt is None or amt < 0 or (amt > 0 and not data))
             return data
 
-        def _has_all(self) -> bool:
+        async def readinto(self, target: Any) -> Any:
+            try:
+                count = await super().readinto(target)
+            except BaseException as error:
+                await self._bedrock_guard_ends.failed(error)
+                raise
+            await self._note(bytes(memoryview(target)[:count]), at_end=not count and len(target) > 0)
+            return count
+
+        async def _note(self, data: bytes, *, at_end: bool) -> None:
             expected = self._content_length
-            return expected is not None and self._amount_read == int(expected)
+            is_reply = self._bedrock_guard_watch.note(data)
+            if at_end or (expected is not None and self._amount_read == int(expected)):
+                await self._bedrock_guard_ends.now("end")
+            elif not is_reply:
+                await self._bedrock_guard_ends.now("dropped")
 
         def close(self) -> Any:
+            self._bedrock_guard_ends.is_left = True
             try:
                 return super().close()
             finally:
                 self._bedrock_guard_ends.soon("closed")
+
+        async def aclose(self) -> None:
+            # httpx' body has its own, which is no call of `close`.
+            self._bedrock_guard_ends.is_left = True
+            try:
+                await super().aclose()
+            finally:
+                await self._bedrock_guard_ends.now("closed")
 
     return named_like(Guarded, base)

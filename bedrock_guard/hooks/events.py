@@ -23,11 +23,14 @@ from typing import Any, Final
 
 from botocore.client import BaseClient
 
+from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError, UnmeteredOperation
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
+from bedrock_guard.hooks.lookup import ProfileLookup
 from bedrock_guard.hooks.settling import settle_reply
 from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation
 from bedrock_guard.pipeline import Pipeline
+from bedrock_guard.planning import read_call
 
 _SLACK_S: Final = 60.0
 _LEAST_HOLD_S: Final = 300.0
@@ -64,6 +67,7 @@ class ClientHooks:
         self._service = service
         self._region = client.meta.region_name
         self._client_hold_s = _hold_s(client.meta.config)
+        self._lookup = ProfileLookup(client)
 
     def add(self, pipeline: Pipeline, owner: object) -> None:
         """
@@ -125,7 +129,7 @@ class ClientHooks:
         if state.opened:
             return
         state.operation = operation
-        state.call = operation.read_call(_read_params(state, operation, params), region=self._region)
+        state.call = self._read_call(operation, _read_params(state, operation, params))
         state.params = None
         for pipeline in self.pipelines:
             opened = pipeline.open(state.call)
@@ -205,6 +209,10 @@ class ClientHooks:
             )
         return None if operation is None or isinstance(operation, Free) else operation
 
+    def _read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
+        planners = [pipeline.planner for pipeline in self.pipelines]
+        return read_call(planners, operation, params, region=self._region, look_up=self._lookup.find)
+
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
         """
         Bound again what another handler changed; *attribute* holds the body of this kind of request.
@@ -216,7 +224,7 @@ class ClientHooks:
         if content is not body and body is not None:  # it was a file, and is read now
             setattr(request, attribute, content)
         state.wire = Wire(request.url, request.headers, content)
-        state.call = operation.read_call(state.wire.read(operation), region=self._region)
+        state.call = self._read_call(operation, state.wire.read(operation))
         for pipeline, opened in state.opened:
             pipeline.rebound(opened, state.call)
 

@@ -15,7 +15,8 @@ from bedrock_guard.domain.cost import usd_text
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
-from bedrock_guard.hooks.streams import StreamEnd, guard_body, guard_event_stream
+from bedrock_guard.hooks.ends import StreamEnd
+from bedrock_guard.hooks.streams import guard_body, guard_event_stream
 from bedrock_guard.operations import Operation, Reply
 
 
@@ -79,15 +80,26 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply
     reader = operation.open_stream_reader(state.call, reply)
 
     def tell(how: StreamEnd) -> None:
-        if reader.report is None:
+        report = reader.report
+        if report is None:
             _lose_usage(state, how)
-        state.end(reader.report)
+        state.end(report, learned=None if report is not None else reader.learned)
 
+    drain_for = _drain_for(state)
     if hasattr(stream, "__aiter__"):
-        aio_streams.guard_event_stream(stream, reader, tell, blocks=state.blocks)
+        aio_streams.guard_event_stream(stream, reader, tell, blocks=state.blocks, drain_for=drain_for)
     else:
-        guard_event_stream(stream, reader, tell)
+        guard_event_stream(stream, reader, tell, drain_for=drain_for)
     state.hand_over()
+
+
+def _drain_for(state: CallState) -> tuple[object, ...]:
+    """
+    The pipelines of a call whose stream is read on when it is left; one that asks for it is enough.
+    """
+    pipelines = tuple([pipeline for pipeline, _ in state.opened])
+    asked = any(pipeline.settings.on_abandoned_stream == "drain" for pipeline in pipelines)
+    return pipelines if asked else ()
 
 
 def _settle_by_body(body: Any, state: CallState, operation: Operation, reply: Reply) -> None:

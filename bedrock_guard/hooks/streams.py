@@ -10,63 +10,39 @@ gets a tee below it.
 from __future__ import annotations
 
 import functools
-import os
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from botocore.eventstream import EventStreamBuffer
 
+from bedrock_guard.hooks.drains import Drain, RawEvents, ThreadReading
+from bedrock_guard.hooks.ends import Once, StreamEnd
 from bedrock_guard.operations import StreamReader
 
-StreamEnd = Literal["last_word", "end", "error", "closed", "dropped"]
-"""How a stream or body ended: `closed` and `dropped` are the consumer's doing."""
-
 _MAX_BODY_BYTES = 64 * 1024 * 1024
-
-
-class Once:
-    """
-    Tells an end the first time it is asked to, and only in the process that saw the beginning.
-    """
-
-    __slots__ = ("_process", "_tell")
-
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self._tell = [tell]
-        # A fork copies the stream; only the process that opened it may say how it ended.
-        self._process = os.getpid()
-
-    @property
-    def is_told(self) -> bool:
-        """
-        Whether it has been told.
-        """
-        return not self._tell
-
-    def __call__(self, *end: Any) -> None:
-        """
-        Tell it, with what *end* says of it.
-        """
-        if os.getpid() != self._process:
-            return
-        try:
-            tell = self._tell.pop()  # atomic: the collector may come in another thread
-        except IndexError:
-            return
-        tell(*end)
 
 
 class StreamWatch:
     """
     What a guarded stream knows: its reader, and whom to tell, once. It holds no stream.
+
+    Attributes:
+        is_left: Whether it was closed: an error that a reader in another thread then meets is no loss.
     """
 
-    __slots__ = ("end", "reader")
+    __slots__ = ("end", "is_left", "reader")
 
     def __init__(self, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
         self.reader = reader
         self.end = Once(tell)
+        self.is_left = False
+
+    def fail(self) -> None:
+        """
+        Tell that reading it raised.
+        """
+        self.end("closed" if self.is_left else "error")
 
 
 class BodyWatch:
@@ -102,17 +78,38 @@ class BodyWatch:
         self._tell(how, bytes(self._read))
 
 
-def guard_event_stream(stream: Any, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
+def guard_event_stream(
+    stream: Any,
+    reader: StreamReader,
+    tell: Callable[[StreamEnd], None],
+    *,
+    drain_for: tuple[object, ...] = (),
+) -> None:
     """
     Make *stream* feed *reader* and tell its end, once; it stays the same object.
+
+    Where *drain_for* names anybody, one that is left early is read on before its end is told.
     """
     watch = StreamWatch(reader, tell)
     # botocore's generator holds the stream, a cycle that only the collector would free.
     stream._event_generator.close()
-    stream._event_generator = _pump(stream._raw_stream, watch)
-    stream._bedrock_guard_watch = watch
+    drain: Drain | None = None
+    if drain_for:
+        events = RawEvents(stream._raw_stream)
+        stream._event_generator = _pump_until_taken(events, watch)
+        reading = ThreadReading(stream, events, stream._event_generator, reader)
+        drain = Drain(watch.end, reading, drain_for)
+        weakref.finalize(stream, _drop, drain)
+    else:
+        stream._event_generator = _pump(stream._raw_stream, watch)
+        weakref.finalize(stream, watch.end, "dropped")
+    stream._bedrock_guard_watch, stream._bedrock_guard_drain = watch, drain
     stream.__class__ = _guarded_class(stream.__class__)
-    weakref.finalize(stream, watch.end, "dropped")
+
+
+def _drop(drain: Drain) -> None:
+    if not drain.begin():
+        drain.end("dropped")
 
 
 def _pump(raw: Any, watch: StreamWatch) -> Iterator[Any]:
@@ -127,9 +124,29 @@ def _pump(raw: Any, watch: StreamWatch) -> Iterator[Any]:
     except GeneratorExit:
         raise
     except BaseException:
-        watch.end("error")
+        watch.fail()
         raise
     watch.end("end")
+
+
+def _pump_until_taken(events: RawEvents, watch: StreamWatch) -> Iterator[Any]:
+    """
+    As `_pump`, for a stream that may be read on by another.
+    """
+    if events.is_taken:
+        return
+    while not events.is_taken:
+        try:
+            event = next(events, None)
+        except BaseException:
+            watch.fail()
+            raise
+        if event is None:
+            watch.end("end")
+            return
+        yield event
+    # Closed half-way, a bare stream raises this type; to end in silence would look like a whole reply.
+    raise AttributeError("The stream is closed, and there is no more to be read of it.")
 
 
 @functools.cache
@@ -140,7 +157,7 @@ def _guarded_class(base: Any) -> Any:
             try:
                 parsed = super()._parse_event(event)
             except BaseException:
-                watch.end("error")
+                watch.fail()
                 raise
             if parsed:
                 watch.reader.feed(parsed, event.payload)
@@ -149,6 +166,10 @@ def _guarded_class(base: Any) -> Any:
             return parsed
 
         def close(self) -> None:
+            drain: Drain | None = self._bedrock_guard_drain
+            if drain is not None and drain.begin(at_once=True):
+                return
+            self._bedrock_guard_watch.is_left = True
             try:
                 super().close()
             finally:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.call import Call, ModelRef
 from bedrock_guard.domain.usage import Learned, UsageReport
 
 
@@ -89,10 +89,10 @@ class Operation(Protocol):
         """
         ...
 
-    def read_call(self, params: Mapping[str, Any], *, region: str) -> Call:
+    def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """
         What a request asks for, and how large it is; never raises on odd values,
-        the bound goes to the ceiling instead.
+        the bound goes to the ceiling instead. *model* is what is behind an opaque id.
         """
         ...
 

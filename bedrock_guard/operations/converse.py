@@ -57,11 +57,11 @@ class Converse:
     stream_key: str | None = None
     body_key: str | None = None
 
-    def read_call(self, params: Mapping[str, Any], *, region: str) -> Call:
+    def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """
         What a request asks for, and how large it is; never raises.
         """
-        model = parse_model_id(str(params.get("modelId")))
+        model = model or parse_model_id(str(params.get("modelId")))
         family = family_of(model)
         return Call(
             self.name,

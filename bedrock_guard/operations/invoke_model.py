@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bedrock_guard.domain.call import Call, RequestSize
+from bedrock_guard.domain.call import Call, ModelRef, RequestSize
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
@@ -77,11 +77,11 @@ class InvokeModel:
     stream_key: str | None = None
     body_key: str | None = None
 
-    def read_call(self, params: Mapping[str, Any], *, region: str) -> Call:
+    def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """
         What a request asks for, and how large it is; never raises.
         """
-        model = parse_model_id(str(params.get("modelId")))
+        model = model or parse_model_id(str(params.get("modelId")))
         family = family_of(model)
         body = _parse(params.get("body"))
         size = family.read_request(body) if body is not None else _unreadable(family)

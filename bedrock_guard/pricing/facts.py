@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from bedrock_guard.domain.usage import CACHE_READ, CACHE_WRITE_1H, CACHE_WRITE_5M, INPUT_TOKENS, OUTPUT_TOKENS
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.pricing.model_names import SAME
 from bedrock_guard.pricing.offers import VARIANTS, Ratio
 from bedrock_guard.pricing.places import GLOBAL, IN_REGION, US_GOV, is_region, is_us_gov
 from bedrock_guard.pricing.rows import DERIVED, OPTIMIZED, STANDARD, parse_price
@@ -57,8 +58,12 @@ LEFT_OUT: Final = {
     "anthropic.claude-haiku-4-5@20251001": "spelt as on Vertex AI; the model is there by its Bedrock id",
     "claude-sonnet-4-5-20250929-v1:0": "has no maker; the same row is there with one",
 }
-# Two names of one model in the sources: each gets the rows of both.
-SAME: Final = ("moonshot.kimi-k2-thinking", "moonshotai.kimi-k2-thinking")
+# Where the study contradicts its table: AWS's page doubles every price of Claude 3.5 Sonnet from 2025-12-01,
+# and the table has the first version's caches at the prices of before.
+CORRECTED: Final[dict[tuple[str, str], str]] = {
+    ("anthropic.claude-3-5-sonnet-20240620-v1:0", "cache_read"): "0.0000006",
+    ("anthropic.claude-3-5-sonnet-20240620-v1:0", "cache_write_5m"): "0.0000075",
+}
 # Served latency-optimized (AWS's guide), without a price in the facts. Both prices known are 1.25 x standard.
 OPTIMIZED_UNLISTED: Final = ("meta.llama3-1-405b-instruct-v1:0", "meta.llama3-1-70b-instruct-v1:0")
 # A request can ask for it with the beta flag context-1m; the facts state the window without.
@@ -149,7 +154,9 @@ def _add_model(draft: Draft, model_id: str, fact: Mapping[str, Any]) -> None:
     for before, after in pairwise(history):
         source = before.get("source", "price-history")
         _add_rows(draft, model_id, place, before["usd"], source, start=before["from"], end=after["from"])
-    _add_rows(draft, model_id, place, fact["usd"], fact["sources"], start=since)
+    corrected = {key: usd for (model, key), usd in CORRECTED.items() if model == fact["base_id"]}
+    sources = fact["sources"] | {key: ["aws-pricing-page"] for key in corrected}
+    _add_rows(draft, model_id, place, fact["usd"] | corrected, sources, start=since)
     if fact.get("mode") in _CHAT_MODES:
         window = _most(fact.get("max_input_tokens"), fact.get("context_window"))
         draft.max_input_tokens = _most(draft.max_input_tokens, window)

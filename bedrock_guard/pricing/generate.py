@@ -18,12 +18,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from bedrock_guard.domain.cost import PRICE_STEPS_PER_USD
 from bedrock_guard.domain.usage import CACHE_READ, INPUT_TOKENS, OUTPUT_TOKENS
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.pricing.facts import LEFT_OUT, Draft, Price, Slot, name_source, read_drafts
 from bedrock_guard.pricing.places import GLOBAL, IN_REGION
-from bedrock_guard.pricing.rows import DERIVED, FREE, INDEX, OPTIMIZED, STANDARD, parse_price
+from bedrock_guard.pricing.rows import DERIVED, INDEX, OPTIMIZED, STANDARD, parse_price, show_price
 
 DATA: Final = Path(__file__).parent / "data"
 
@@ -49,6 +48,16 @@ FREE_METERS: Final = frozenset(
 _OUR_SOURCES: Final = {
     DERIVED: "worked out from another row of the same model, in proportion, rounded up",
     "price-history": "what the sources said before the change",
+}
+# How far a source can be trusted; a new source needs its line here.
+GRADES: Final = {
+    "aws-price-list": "AWS-row",
+    "aws-pricing-page": "AWS-page",
+    "genai-prices": "3p",
+    "litellm": "3p",
+    "models.dev": "3p",
+    "price-history": "3p",
+    DERIVED: "inferred",
 }
 _SECTIONS_LEFT_OUT: Final = {
     "bedrock_mantle": "another endpoint, with HTTP of its own; boto3's bedrock-runtime cannot reach it",
@@ -110,8 +119,9 @@ def generate(facts: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
         "unit": "USD per unit of the meter",
         "makers": sorted(makers),
         "any_model": _show_prices(any_model),
-        "dearest": {meter: _show(price) for meter, price in sorted(_dearest(drafts, any_model).items())},
+        "dearest": {meter: show_price(price) for meter, price in sorted(_dearest(drafts, any_model).items())},
         "sources": _sources(facts, as_of),
+        "grades": GRADES,
         "left_out": {**_SECTIONS_LEFT_OUT, **LEFT_OUT},
     }
     files = {maker: _show_maker(models) for maker, models in makers.items()}
@@ -189,6 +199,9 @@ def _sources(facts: Mapping[str, Any], as_of: str) -> dict[str, str]:
     named = {
         name_source(name): f"{name}: {what}; read {as_of}" for name, what in facts["_meta"]["sources"].items()
     }
+    ungraded = sorted(set(named) - set(GRADES))
+    if ungraded:
+        raise ConfigurationError(f"{ungraded[0]!r} has no grade. Graded: {', '.join(GRADES)}.")
     return dict(sorted({**named, **_OUR_SOURCES}.items()))
 
 
@@ -237,16 +250,11 @@ def _show_prices(prices: Mapping[str, Price]) -> dict[str, Any]:
     ordered = dict(sorted(prices.items()))
     sources: Iterable[str] = {price.source for price in ordered.values()}
     return {
-        "usd": {meter: _show(price.steps) for meter, price in ordered.items()},
+        "usd": {meter: show_price(price.steps) for meter, price in ordered.items()},
         "source": next(iter(sources))
         if len(set(sources)) == 1
         else {meter: price.source for meter, price in ordered.items()},
     }
-
-
-def _show(steps: int) -> str:
-    whole, fraction = divmod(steps, PRICE_STEPS_PER_USD)
-    return f"{whole}.{fraction:016}".rstrip("0").rstrip(".") if steps else FREE
 
 
 if __name__ == "__main__":

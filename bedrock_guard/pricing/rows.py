@@ -7,23 +7,26 @@ The files of the price list: what is in them, and how they are read.
     {"where": ["eu", "us"], "above_input_tokens": 200000,
      "usd": {"input_tokens": "0.0000066", …}, "source": "litellm"}
 
-*where* lists geographies, or regions for calls inside one. Absent keys mean: the
-`default` tier, `standard` latency, above 0 tokens, for all time. A price is a
-decimal string in USD per unit, or `"free"`; `"0"` is neither. *source* is one
-for the row or one for each meter, by the names in the index.
+*where* lists geographies, regions for calls inside one, or `"eu@eu-west-1"` for
+a geography called from one region. Absent keys mean: the `default` tier,
+`standard` latency, above 0 tokens, for all time. A price is a decimal string in
+USD per unit, or `"free"`; `"0"` is neither. *source* is one for the row or one
+for each meter, by the names in the index, which grades them. Rows of an overlay
+also say when they were *published*, and by which *sku* and *rate_code*.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from bedrock_guard.domain.call import ModelLimits
+from bedrock_guard.domain.cost import PRICE_STEPS_PER_USD
 from bedrock_guard.errors import ConfigurationError
 
 INDEX: Final = "index"
@@ -32,7 +35,27 @@ OPTIMIZED: Final = "optimized"
 DERIVED: Final = "derived"
 FREE: Final = "free"
 
+Layer: TypeAlias = Literal["packaged", "overlay"]
+
 _PRICE: Final = re.compile(r"(?P<whole>[0-9]{1,9})(?:\.(?P<fraction>[0-9]{1,16})0*)?")
+
+
+class Origin(NamedTuple):
+    """
+    Where one price is from.
+
+    Attributes:
+        source: By the names in the index.
+        effective_from, effective_to: As the row said, before layers were merged.
+        published, rate_code: Of the price list that an overlay was made from.
+    """
+
+    layer: Layer
+    source: str
+    effective_from: date | None = None
+    effective_to: date | None = None
+    published: date | None = None
+    rate_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +67,7 @@ class Row:
         variant: A service tier, or `OPTIMIZED`.
         prices: Meter -> steps of 1e-16 USD per unit.
         derived: Meters whose source says that the price was worked out.
+        origins: Meter -> where its price is from.
     """
 
     where: tuple[str, ...]
@@ -53,6 +77,7 @@ class Row:
     effective_to: date | None
     prices: Mapping[str, int]
     derived: frozenset[str]
+    origins: Mapping[str, Origin]
 
     def holds_on(self, day: date) -> bool:
         """
@@ -104,7 +129,7 @@ def read_packaged(name: str) -> Mapping[str, Any]:
     return content
 
 
-def read_model(model: str, entry: Mapping[str, Any]) -> ModelPrices:
+def read_model(model: str, entry: Mapping[str, Any], layer: Layer = "packaged") -> ModelPrices:
     """
     One model of a maker's file.
 
@@ -112,7 +137,7 @@ def read_model(model: str, entry: Mapping[str, Any]) -> ModelPrices:
         ConfigurationError: A price in it is none.
     """
     limits = ModelLimits(entry.get("max_input_tokens"), entry.get("max_output_tokens"))
-    return ModelPrices(model, limits, tuple(_read_row(model, row) for row in entry["rows"]))
+    return ModelPrices(model, limits, tuple(_read_row(model, row, layer) for row in entry["rows"]))
 
 
 def read_prices(name: str, usd: Mapping[str, str]) -> dict[str, int]:
@@ -145,23 +170,32 @@ def parse_price(name: str, text: object) -> int:
     return steps
 
 
-def _read_row(model: str, row: Mapping[str, Any]) -> Row:
+def show_price(steps: int) -> str:
+    """
+    Steps of 1e-16 USD as the files have them: a decimal string, or `"free"`.
+    """
+    whole, fraction = divmod(steps, PRICE_STEPS_PER_USD)
+    return f"{whole}.{fraction:016}".rstrip("0").rstrip(".") if steps else FREE
+
+
+def _read_row(model: str, row: Mapping[str, Any], layer: Layer) -> Row:
     prices = read_prices(model, row["usd"])
+    start, end = _day(row.get("effective_from")), _day(row.get("effective_to"))
+    source = row["source"]
+    sources = dict.fromkeys(prices, source) if isinstance(source, str) else {m: source[m] for m in prices}
+    published, rate_code = _day(row.get("published")), row.get("rate_code")
     return Row(
         where=tuple(row["where"]),
         variant=row.get("service_tier") or row.get("latency") or STANDARD,
         above_input_tokens=row.get("above_input_tokens", 0),
-        effective_from=_day(row.get("effective_from")),
-        effective_to=_day(row.get("effective_to")),
+        effective_from=start,
+        effective_to=end,
         prices=prices,
-        derived=frozenset(_derived(prices, row["source"])),
+        derived=frozenset(meter for meter, named in sources.items() if named.startswith(DERIVED)),
+        origins={
+            meter: Origin(layer, named, start, end, published, rate_code) for meter, named in sources.items()
+        },
     )
-
-
-def _derived(meters: Iterable[str], source: str | Mapping[str, str]) -> Iterable[str]:
-    if isinstance(source, str):
-        return meters if source.startswith(DERIVED) else ()
-    return (meter for meter in meters if source[meter].startswith(DERIVED))
 
 
 def _day(text: str | None) -> date | None:

@@ -42,6 +42,12 @@ DEARER = {
     # Flat in one source; the pricing page has four sizes, of which 0.08 is the dearest.
     ("amazon.nova-canvas-v1:0", "output_cost_per_image"): "0.08",
     ("us.amazon.nova-canvas-v1:0", "output_cost_per_image"): "0.08",
+    # Doubled from 2025-12-01 with everything else of the model; the table kept the caches of before.
+    **{
+        (f"{prefix}anthropic.claude-3-5-sonnet-20240620-v1:0", key): usd
+        for prefix in ("", "us.", "eu.")
+        for key, usd in (("cache_read", "0.0000006"), ("cache_write_5m", "0.0000075"))
+    },
 }
 
 

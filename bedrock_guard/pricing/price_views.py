@@ -1,0 +1,183 @@
+"""
+A price list to be looked at: where each price is from, and how two lists differ.
+
+Nothing here is on a call's way; a call asks `PriceList.find`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final, NamedTuple
+
+from bedrock_guard.domain.call import ModelRef
+from bedrock_guard.errors import UnpricedModel
+from bedrock_guard.pricing.places import IN_REGION, find_places, split_place
+from bedrock_guard.pricing.price_list import PriceList
+from bedrock_guard.pricing.rows import DERIVED, OPTIMIZED, STANDARD, ModelPrices, Origin
+from bedrock_guard.pricing.unit_prices import UnitPrices
+
+# The most that one of a price's sources can be trusted for; best first.
+_GRADES: Final = ("AWS-row", "AWS-page", "run", "3p", "inferred")
+_WORKED_OUT: Final = Origin("packaged", DERIVED)
+
+
+@dataclass(frozen=True, slots=True)
+class PricedMeter:
+    """
+    One meter's price, and where it is from.
+
+    Attributes:
+        unit_price: In steps of 1e-16 USD.
+        is_bound: Whether it is not a row of the list but worked out from one, and not below it.
+        grade: What its best source can be trusted for.
+    """
+
+    meter: str
+    above_input_tokens: int
+    unit_price: int
+    is_bound: bool
+    origin: Origin
+    grade: str
+
+
+class Difference(NamedTuple):
+    """
+    A price that two lists do not agree on; None where one has no price of its own.
+    """
+
+    model: str
+    place: str
+    variant: str
+    above_input_tokens: int
+    meter: str
+    before: int | None
+    after: int | None
+
+
+class _Listed(NamedTuple):
+    steps: int | None
+    own: int | None
+
+
+_NONE: Final = _Listed(None, None)
+
+
+def explain(
+    prices: PriceList,
+    model: ModelRef,
+    *,
+    region: str | None,
+    service_tier: str = STANDARD,
+    latency: str = "standard",
+    at: datetime | None = None,
+) -> tuple[UnitPrices, list[PricedMeter]]:
+    """
+    What `PriceList.find` gives, meter by meter, with the row behind each.
+
+    Raises:
+        UnpricedModel: As `PriceList.find`.
+    """
+    found = prices.find(model, region=region, service_tier=service_tier, latency=latency, at=at)
+    known, beside = prices.model_prices(model), prices.any_model_prices()
+    assert known is not None  # else there was no price  # noqa: S101
+    day = date.max if at is None else at.astimezone(UTC).date()
+    region = region or model.region
+    asked = {service_tier, OPTIMIZED if latency == OPTIMIZED else service_tier}
+    places = find_places(known.places, model.geography, region)
+    everywhere = find_places(beside.places, IN_REGION, region)
+    standard = _origins(known, places, (STANDARD,), day)
+    own = {**_origins(beside, everywhere, (STANDARD,), day), **_origins(known, places, asked, day)}
+    shown = []
+    for band in found.bands:
+        for meter, steps in sorted(band.prices.items()):
+            # What costs the same with every model has one band.
+            above = 0 if (0, meter, steps) in own else band.above_input_tokens
+            as_standard = standard if meter not in found.derived else {}
+            origin = own.get((above, meter, steps)) or as_standard.get((above, meter, steps), _WORKED_OUT)
+            is_bound = meter in found.derived or origin.source.startswith(DERIVED)
+            shown.append(
+                PricedMeter(
+                    meter, band.above_input_tokens, steps, is_bound, origin, grade_of(prices, origin.source)
+                )
+            )
+    return found, shown
+
+
+def grade_of(prices: PriceList, source: str) -> str:
+    """
+    The best grade among the sources that a price names; "none" where none has one.
+    """
+    grades = {prices.grades.get(name, "none") for name in source.split()}
+    return next((grade for grade in _GRADES if grade in grades), "none")
+
+
+def find_at(
+    prices: PriceList, model: str, place: str, variant: str, at: datetime | None = None
+) -> UnitPrices | None:
+    """
+    What a model costs at one place of the list; None where it has no price.
+    """
+    geography, region = split_place(place)
+    ref = ModelRef(model, "foundation-model", model, model.partition(".")[0], geography)
+    is_optimized = variant == OPTIMIZED
+    try:
+        return prices.find(
+            ref,
+            region=region,
+            service_tier=STANDARD if is_optimized else variant,
+            latency=OPTIMIZED if is_optimized else "standard",
+            at=at,
+        )
+    except UnpricedModel:
+        return None
+
+
+def find_differences(before: PriceList, after: PriceList) -> Iterator[Difference]:
+    """
+    Every price that differs between two lists, at the places that either has.
+    """
+    for model in sorted({*before.models(), *after.models()}):
+        ref = ModelRef(model, "foundation-model", model, model.partition(".")[0])
+        known = [prices.model_prices(ref) for prices in (before, after)]
+        if known[0] == known[1]:
+            continue
+        rows = [() if each is None else each.rows for each in known]
+        for place in sorted({place for each in rows for row in each for place in row.where}):
+            one_place, other_place = ([row for row in each if place in row.where] for each in rows)
+            # The rest of a place's prices are those of other places, which are told there.
+            if one_place == other_place:
+                continue
+            for variant in dict.fromkeys(row.variant for row in (*one_place, *other_place)):
+                was, now = (_prices_at(prices, model, place, variant) for prices in (before, after))
+                for above, meter in sorted({*was, *now}):
+                    one, other = was.get((above, meter), _NONE), now.get((above, meter), _NONE)
+                    # A bound that turned out to be the price is no news.
+                    if one.steps != other.steps and (one.own, other.own) != (None, None):
+                        yield Difference(model, place, variant, above, meter, one.own, other.own)
+
+
+def _origins(
+    known: ModelPrices, places: Iterable[str], variants: Iterable[str], day: date
+) -> dict[tuple[int, str, int], Origin]:
+    return {
+        (row.above_input_tokens, meter, steps): row.origins[meter]
+        for place in places
+        for variant in variants
+        for row in known.find(place, variant, day)
+        for meter, steps in row.prices.items()
+    }
+
+
+def _prices_at(prices: PriceList, model: str, place: str, variant: str) -> dict[tuple[int, str], _Listed]:
+    found = find_at(prices, model, place, variant)
+    if found is None:
+        return {}
+    beside = prices.any_model().bands[0].prices
+    return {
+        (band.above_input_tokens, meter): _Listed(steps, None if meter in found.derived else steps)
+        for band in found.bands
+        for meter, steps in band.prices.items()
+        if meter not in beside
+    }
