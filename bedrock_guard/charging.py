@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry
-from bedrock_guard.domain.usage import ALL_INPUT_METERS, Learned, Usage, UsageReport, add
+from bedrock_guard.domain.usage import ALL_INPUT_METERS, ROUTED_REQUESTS, Learned, Usage, UsageReport, add
 from bedrock_guard.estimators.plausible import Judgement, judge
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.planning import Plan, Planner
@@ -44,13 +44,16 @@ def closed_entry(
     told: dict[str, Any] = {"priced": plan.priced}
     answer: _Charged | None = None
     if report is not None:
+        stated = report.usage
+        if plan.call.is_routed:  # for a fee that no reply states
+            report = report._replace(usage={**stated, ROUTED_REQUESTS: 1})
         verdict = judge(report, plan.worst)
         if verdict is None:  # as good as always
             money, priced = planner.cost(plan, report)
             answer = report.usage, money, "reported"
-            told = {"priced": priced, "reported_usage": report.usage}
+            told = {"priced": priced, "reported_usage": stated}
         else:
-            answer, told = _doubted(planner, opened, report, verdict)
+            answer, told = _doubted(planner, opened, report, verdict, stated)
         if report.service_tier is not None:
             told["service_tier"] = report.service_tier
         if report.latency is not None:
@@ -74,7 +77,7 @@ def closed_entry(
 
 
 def _doubted(
-    planner: Planner, opened: OpenCall, report: UsageReport, verdict: Judgement
+    planner: Planner, opened: OpenCall, report: UsageReport, verdict: Judgement, stated: Usage
 ) -> tuple[_Charged, dict[str, Any]]:
     """
     What a report that cannot be right is charged, and what its entry says of it.
@@ -85,14 +88,14 @@ def _doubted(
         "Call %s reports usage that cannot be right (%s): %s; it is charged by its rule.",
         opened.entry.id,
         ", ".join(verdict.anomalies),
-        dict(report.usage),
+        dict(stated),
     )
     answer: _Charged = plan.worst, plan.nanousd, "estimated"
     priced = plan.priced
     if usage is not None:
         money, priced = planner.cost(plan, report._replace(usage=usage))
         answer = usage, money, "reported" if usage is report.usage else "estimated"
-    return answer, {"priced": priced, "reported_usage": report.usage, "anomalies": verdict.anomalies}
+    return answer, {"priced": priced, "reported_usage": stated, "anomalies": verdict.anomalies}
 
 
 def _charge(plan: Plan, attempt: Attempt, answer: _Charged | None, *, is_free: bool) -> Attempt:

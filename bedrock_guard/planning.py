@@ -166,21 +166,21 @@ class Planner:
         What has no price is charged at the dearest of the list; what not even that
         knows, at the estimate.
         """
-        call, prices = plan.call, plan.prices
+        prices = plan.prices
         money: int | None
         if prices is None:
             return None, "list"
         try:
-            tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
-            if tier != call.service_tier or latency != call.latency:
-                prices = self._served_prices(plan, tier, latency)
+            served = _served(plan.call, report)
+            if served is not plan.call:
+                prices = self._served_prices(served, plan.at)
             money, priced = nanousd(report.usage, prices, dearest=self.prices.dearest())
         except UnpricedModel:
             money, priced = plan.nanousd, "upper_bound"
         if priced == "upper_bound" and plan.priced != "upper_bound":
             log.warning(
                 "%s reported a meter without a price (%s); it is charged at the dearest of the list.",
-                call.model.model_id,
+                plan.call.model.model_id,
                 ", ".join(report.usage),
             )
         return money, priced
@@ -189,11 +189,7 @@ class Planner:
         """
         What *usage* costs at list price, at the tier that *report* says served; None where the list has none.
         """
-        call = plan.call
-        if report is not None:
-            tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
-            call = call._replace(service_tier=tier, latency=latency)
-        return self._list_cost(call, usage, plan.at)
+        return self._list_cost(plan.call if report is None else _served(plan.call, report), usage, plan.at)
 
     def output(self, plan: Plan) -> Output | None:
         """
@@ -272,9 +268,9 @@ class Planner:
             call.model, region=call.region, service_tier=service_tier, latency=latency, at=at
         )
 
-    def _served_prices(self, plan: Plan, service_tier: str, latency: str) -> UnitPrices:
+    def _served_prices(self, served: Call, at: datetime) -> UnitPrices:
         try:
-            return self._prices(plan.call, service_tier, latency, plan.at)
+            return self._prices(served, served.service_tier, served.latency, at)
         except UnpricedModel:
             return self.prices.dearest()
 
@@ -314,6 +310,18 @@ class Planner:
                 if money > most:
                     worst, worst_prices, most, priced = usage, each, money, basis
         return worst, worst_prices, most, priced
+
+
+def _served(call: Call, report: UsageReport) -> Call:
+    """
+    *call* as it was served: AWS bills the tier, the latency and the model that answered.
+    """
+    tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
+    if tier != call.service_tier or latency != call.latency:
+        call = call._replace(service_tier=tier, latency=latency)
+    if call.is_routed and report.model_id is not None:
+        call = call._replace(model=replace(parse_model_id(report.model_id), kind=call.model.kind))
+    return call
 
 
 def read_call(

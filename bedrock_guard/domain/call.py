@@ -120,3 +120,10 @@ class Call(NamedTuple):
     service_tier: str = "default"
     latency: str = "standard"
     request_tags: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def is_routed(self) -> bool:
+        """
+        Whether a prompt router chooses the model, for a fee.
+        """
+        return self.model.kind == "prompt-router"

@@ -20,6 +20,7 @@ OUTPUT_TOKENS: Final = "output_tokens"
 CACHE_READ: Final = "cache_read_input_tokens"
 CACHE_WRITE_5M: Final = "cache_write_5m_input_tokens"
 CACHE_WRITE_1H: Final = "cache_write_1h_input_tokens"
+ROUTED_REQUESTS: Final = "prompt_router_requests"
 
 ALL_INPUT_METERS: Final = (INPUT_TOKENS, CACHE_READ, CACHE_WRITE_5M, CACHE_WRITE_1H)
 """Every meter that counts tokens sent to a model, cached or not."""
@@ -48,12 +49,14 @@ class UsageReport(NamedTuple):
         service_tier: The tier that served, where the reply tells.
         latency: `"standard"` or `"optimized"`, as served, where the reply tells.
         anomalies: What in it contradicts itself; names of `estimators.plausible.ANOMALIES`.
+        model_id: Which model of a prompt router's answered, where the reply tells.
     """
 
     usage: Usage
     service_tier: str | None = None
     latency: str | None = None
     anomalies: tuple[str, ...] = ()
+    model_id: str | None = None
 
 
 class Learned(NamedTuple):

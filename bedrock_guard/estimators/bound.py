@@ -16,6 +16,7 @@ from bedrock_guard.domain.usage import (
     CACHE_WRITE_5M,
     INPUT_TOKENS,
     OUTPUT_TOKENS,
+    ROUTED_REQUESTS,
     Usage,
 )
 from bedrock_guard.families import Family, family_of
@@ -45,6 +46,8 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
     output = output_tokens(size, limits, family) if size.generates else 0
     meters = _INPUT_METERS[size.writes_cache or ("5m" if family.caches_by_itself else None)]
     rest = {OUTPUT_TOKENS: output} if output else {}
+    if call.is_routed:
+        rest[ROUTED_REQUESTS] = 1
     return tuple([{meter: tokens, **rest} for meter in meters])
 
 

@@ -1,7 +1,8 @@
 """
 The same for aiobotocore: async shells round the sync handlers, and no second copy of them.
 
-A ledger that may wait for a disk is called in a thread; one in memory inline.
+A ledger that may wait for a disk is called in a thread, as is what may ask the control plane; one in
+memory inline.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ class AioClientHooks(ClientHooks):
         return handler
 
     async def _run(self, work: Callable[[], None]) -> None:
-        if any(pipeline.ledger.blocking for pipeline in self.pipelines):
+        if any(
+            pipeline.ledger.blocking or pipeline.settings.resolve_profiles == "lookup"
+            for pipeline in self.pipelines
+        ):
             await off_loop(work)
         else:
             work()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from bedrock_guard.domain.usage import Meter
-from bedrock_guard.meters import guardrail_units, tokens
+from bedrock_guard.meters import guardrail_units, requests, tokens
 
 __all__ = ["METERS"]
 
@@ -21,6 +21,7 @@ METERS: Final[dict[str, Meter]] = {
     "cache_read_input_tokens": tokens.CACHE_READ,
     "cache_write_5m_input_tokens": tokens.CACHE_WRITE_5M,
     "cache_write_1h_input_tokens": tokens.CACHE_WRITE_1H,
+    "prompt_router_requests": requests.ROUTED,
     "guardrail_content_policy_units": guardrail_units.CONTENT_POLICY,
     "guardrail_content_policy_image_units": guardrail_units.CONTENT_POLICY_IMAGE,
     "guardrail_topic_policy_units": guardrail_units.TOPIC_POLICY,

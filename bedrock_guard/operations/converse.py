@@ -229,7 +229,13 @@ def _read_report(
         choice(parsed["serviceTier"], "type", None) if "serviceTier" in parsed else None,
         choice(parsed["performanceConfig"], "latency", None) if "performanceConfig" in parsed else None,
         anomalies,
+        _invoked(parsed["trace"]) if "trace" in parsed else None,
     )
+
+
+def _invoked(trace: object) -> str | None:
+    model_id = at(trace, ("promptRouter", "invokedModelId"))
+    return model_id if isinstance(model_id, str) else None
 
 
 def _read_usage(usage: object) -> Counts:

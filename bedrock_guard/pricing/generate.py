@@ -45,7 +45,10 @@ ANY_MODEL: Final[dict[str, str]] = {
 FREE_METERS: Final = frozenset(
     {"guardrail_sensitive_information_policy_free_units", "guardrail_word_policy_units"}
 )
+# What no file of facts has: the meter, its price, and its source.
+ADDED: Final[dict[str, tuple[str, str]]] = {"prompt_router_requests": ("0.001", "aws-router-fee")}
 _OUR_SOURCES: Final = {
+    "aws-router-fee": "1 USD for 1,000 requests of a prompt router, as AWS announced it; read nowhere since",
     DERIVED: "worked out from another row of the same model, in proportion, rounded up",
     "price-history": "what the sources said before the change",
 }
@@ -57,6 +60,7 @@ GRADES: Final = {
     "litellm": "3p",
     "models.dev": "3p",
     "price-history": "3p",
+    "aws-router-fee": "inferred",
     DERIVED: "inferred",
 }
 _SECTIONS_LEFT_OUT: Final = {
@@ -161,6 +165,7 @@ def read_any_model(facts: Mapping[str, Any]) -> dict[str, Price]:
             free = text == "0" and meter in FREE_METERS
             price = Price(0 if free else parse_price(key, text), name_source(source))
             prices[meter] = max(prices.get(meter, price), price, key=lambda each: each.steps)
+    prices |= {meter: Price(parse_price(meter, text), source) for meter, (text, source) in ADDED.items()}
     return prices
 
 

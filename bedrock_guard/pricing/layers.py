@@ -8,7 +8,7 @@ without an output price must not make output unpriced.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import pairwise, product
@@ -88,19 +88,6 @@ class _Place:
                 prices[meter] = price._replace(is_derived=True)
         return prices
 
-    def _bounds(self, rows: Sequence[Row], day: date, variant: str, above: int) -> dict[str, _Price]:
-        """
-        What a tier costs at a place that has no row of it: as `offers` works it out.
-        """
-        if variant == STANDARD or variant not in VARIANTS:
-            return {}
-        is_fallback = variant == OPTIMIZED and not any(row.variant == OPTIMIZED for row in rows)
-        ratio = Ratio(1) if is_fallback else VARIANTS[variant]
-        return {
-            meter: price._replace(steps=ratio.of(price.steps), is_derived=True)
-            for meter, price in _held(rows, day, STANDARD, above).items()
-        }
-
     def _worked_out(self, day: date, variant: str, above: int, meter: str) -> int | None:
         """
         What a tier without a row of its own in a band would be charged, from the standard price.
@@ -110,13 +97,11 @@ class _Place:
 
     def _packaged_on(self, day: date, variant: str, above: int) -> dict[str, _Price]:
         own = [_held(rows, day, variant, above) for rows in self._below]
-        # A meter that one of the places has in this tier, and another only as standard, is the dearer of them.
-        every = [
-            {**self._bounds(rows, day, variant, above), **held}
-            for rows, held in zip(self._below, own, strict=True)
-        ]
+        # A meter that one place has in this tier, and another only as standard, is the dearer of them.
+        bounds = [_bounds(rows, day, variant, above) for rows in self._below]
+        every = [{**bound, **held} for bound, held in zip(bounds, own, strict=True)]
         prices = {
-            meter: max((each[meter] for each in every if meter in each), key=lambda price: price.steps)
+            meter: _dearest([each[meter] for each in every if meter in each])
             for meter in {meter: None for held in own for meter in held}
         }
         if self._is_dearer:
@@ -125,6 +110,29 @@ class _Place:
                 for meter, price in prices.items()
             }
         return prices
+
+
+def _dearest(prices: Sequence[_Price]) -> _Price:
+    """
+    The dearest; a bound where they differ.
+    """
+    dearest = max(prices, key=lambda price: price.steps)
+    is_chosen = any(price.steps != dearest.steps for price in prices)
+    return dearest._replace(is_derived=dearest.is_derived or is_chosen)
+
+
+def _bounds(rows: Sequence[Row], day: date, variant: str, above: int) -> dict[str, _Price]:
+    """
+    What a tier costs at a place that has no row of it: as `offers` works it out.
+    """
+    if variant == STANDARD or variant not in VARIANTS:
+        return {}
+    is_fallback = variant == OPTIMIZED and not any(row.variant == OPTIMIZED for row in rows)
+    ratio = Ratio(1) if is_fallback else VARIANTS[variant]
+    return {
+        meter: price._replace(steps=ratio.of(price.steps), is_derived=True)
+        for meter, price in _held(rows, day, STANDARD, above).items()
+    }
 
 
 def _held(rows: Sequence[Row], day: date, variant: str, above: int) -> dict[str, _Price]:

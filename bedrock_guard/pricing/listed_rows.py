@@ -106,7 +106,7 @@ def read_records(records: Iterable[Record], known: PriceList) -> Reading:
         if isinstance(read, Unread):
             _report(reading, record, read)
             continue
-        value = _read_value(record, read)
+        value = _read_value(reading, record, read)
         above = _threshold(known, read.model) if read.is_long_context else 0
         if isinstance(value, Unread) or above is None:
             unread = value if isinstance(value, Unread) else Unread("unmatched", "no threshold is known")
@@ -118,7 +118,7 @@ def read_records(records: Iterable[Record], known: PriceList) -> Reading:
     return reading
 
 
-def _read_value(record: Record, read: UsageType) -> Value | Unread:
+def _read_value(reading: Reading, record: Record, read: UsageType) -> Value | Unread:
     region = record.attributes.get("regionCode", "")
     if not is_region(region):
         return Unread("refused", f"a region of {region!r}")
@@ -129,6 +129,8 @@ def _read_value(record: Record, read: UsageType) -> Value | Unread:
         return Unread("refused", f"{region} is not billed in USD")
     if price.steps == 0 and read.meter not in FREE_METERS:
         return Unread("refused", "a price of 0")
+    if price.note:
+        _note(reading.doubled, record, price.note)
     return Value(
         price.steps, record.sku, price.rate_code, price.effective_from, record.version, record.published
     )

@@ -156,7 +156,7 @@ def read_price(record: Record, kind: Kind) -> ListedPrice | str:
     if not prices:
         return "no on-demand price"
     steps, rate_code, start = max(prices)
-    note = f"{len(prices)} prices, the dearest counts" if len(prices) > 1 else ""
+    note = f"{len(prices)} prices, the dearer counts" if len({each[0] for each in prices}) > 1 else ""
     return ListedPrice(steps, rate_code, start, note)
 
 
