@@ -24,12 +24,12 @@ def check_usage(usage: object) -> Usage:
     """
     *usage*, if it is a mapping of meters to whole quantities.
     """
-    if not isinstance(usage, Mapping):
+    if type(usage) is not dict and not isinstance(usage, Mapping):
         raise ConfigurationError(f"Usage is {usage!r}; it maps meters to quantities: {{'input_tokens': 10}}.")
     for meter, quantity in usage.items():
         if meter not in METERS:
             raise ConfigurationError(f"{meter!r} is no meter; known are {', '.join(METERS)}.")
-        if not isinstance(quantity, int) or isinstance(quantity, bool) or quantity < 0:
+        if type(quantity) is not int or quantity < 0:
             raise ConfigurationError(f"{meter} is {quantity!r}; quantities are whole numbers from 0 on.")
     return usage
 

@@ -19,6 +19,7 @@ from bedrock_guard.pricing.sync import SyncResult
 # Wide enough for every table: a program that reads a pipe wants whole lines.
 _PIPE_WIDTH: Final = 400
 _MOST_SHOWN: Final = 20
+_FOLDED: Final = {"meter": 28, "source": 17}
 _PER: Final = 1_000_000
 
 
@@ -37,7 +38,14 @@ def table(*columns: str) -> Table:
     made = Table(box=None, pad_edge=False)
     for column in columns:
         is_number = column.startswith(("USD", "above", "before", "after"))
-        made.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        # On a narrow terminal long names fold; those of tokens and all figures stay whole, to be copied.
+        made.add_column(
+            column,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=column not in _FOLDED,
+            min_width=_FOLDED.get(column),
+        )
     return made
 
 

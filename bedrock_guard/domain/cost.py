@@ -7,9 +7,8 @@ prints. A call's charges are summed exactly and rounded up once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 NANOUSD_PER_USD: Final = 10**9
 PRICE_STEPS_PER_USD: Final = 10**16
@@ -18,8 +17,7 @@ PRICE_STEPS_PER_NANOUSD: Final = PRICE_STEPS_PER_USD // NANOUSD_PER_USD
 PriceBasis: TypeAlias = Literal["list", "upper_bound"]
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """
     One meter's line of a cost.
 
@@ -41,8 +39,7 @@ class Charge:
         return Decimal(self.quantity * self.unit_price).scaleb(-16)
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """
     What a call cost at list price.
 

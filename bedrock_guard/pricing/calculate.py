@@ -47,6 +47,7 @@ def cost(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None)
     rates = _rates(usage, prices)
     bounds = {} if dearest is None else _rates(usage, dearest)
     charges: list[Charge] = []
+    steps = 0
     priced: PriceBasis = "upper_bound" if prices is dearest else "list"
     for meter, quantity in usage.items():
         if quantity <= 0:
@@ -55,7 +56,7 @@ def cost(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None)
         if rate is None:
             rate, priced = _bound(meter, bounds, prices), "upper_bound"
         charges.append(Charge(meter, quantity, rate))
-    steps = sum(charge.quantity * charge.unit_price for charge in charges)
+        steps += quantity * rate
     return Cost(round_up(steps), tuple(charges), priced)
 
 

@@ -88,21 +88,24 @@ def explain(
     places = find_places(known.places, model.geography, region)
     everywhere = find_places(beside.places, IN_REGION, region)
     standard = _origins(known, places, (STANDARD,), day)
-    own = {**_origins(beside, everywhere, (STANDARD,), day), **_origins(known, places, asked, day)}
-    shown = []
+    own = _origins(known, places, asked, day)
+    # What costs the same with every model is told once, after the model's own.
+    shared = _origins(beside, everywhere, (STANDARD,), day)
+    shown: list[PricedMeter] = []
+    last: list[PricedMeter] = []
     for band in found.bands:
+        above = band.above_input_tokens
         for meter, steps in sorted(band.prices.items()):
-            # What costs the same with every model has one band.
-            above = 0 if (0, meter, steps) in own else band.above_input_tokens
             as_standard = standard if meter not in found.derived else {}
-            origin = own.get((above, meter, steps)) or as_standard.get((above, meter, steps), _WORKED_OUT)
+            beside_it = shared.get((0, meter, steps))
+            origin = own.get((above, meter, steps)) or beside_it or as_standard.get((above, meter, steps))
+            origin = origin or _WORKED_OUT
             is_bound = meter in found.derived or origin.source.startswith(DERIVED)
-            shown.append(
-                PricedMeter(
-                    meter, band.above_input_tokens, steps, is_bound, origin, grade_of(prices, origin.source)
-                )
-            )
-    return found, shown
+            grade = grade_of(prices, origin.source)
+            if not above or beside_it is None:
+                told = PricedMeter(meter, above, steps, is_bound, origin, grade)
+                (shown if beside_it is None else last).append(told)
+    return found, shown + last
 
 
 def grade_of(prices: PriceList, source: str) -> str:

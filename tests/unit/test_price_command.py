@@ -148,6 +148,7 @@ def test_the_command_ends_with_a_sentence_and_nothing_written(
             "acme.one: 'per_mood' is no kind of price",
         ),
         ("_meta", {"generated": "yesterday", "sources": {}}, "not in the shape"),
+        ("_meta", {"generated": "2026-11-21", "sources": {"gossip==1": "x"}}, "'gossip' has no grade"),
     ],
 )
 def test_a_fact_that_is_not_understood_ends_the_generation(section: str, value: Any, says: str) -> None:
