@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.checks import check_model_id, check_moment, check_region, check_usage, read_filters
-from bedrock_guard.config.load import Resolved, resolve
+from bedrock_guard.config.load import Resolved, is_hosted, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.budget import Budget, in_api_units
 from bedrock_guard.domain.call import Call
@@ -38,6 +38,7 @@ from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate, read_call
 from bedrock_guard.pricing import freshness
 from bedrock_guard.pricing.calculate import cost
+from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ class Guard:
             if ledger is None or isinstance(ledger, str)
             else ledger
         )
-        self._prices = PriceList.installed()
+        is_named = bool(os.environ.get(PRICES_VARIABLE))
+        self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         freshness.warn_if_old(self._prices.as_of, datetime.fromtimestamp(self._clock(), UTC).date())
         planner = Planner(
             settings=self._resolved.settings,

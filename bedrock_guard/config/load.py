@@ -174,8 +174,16 @@ def _budgets(
     return in_file
 
 
+def is_hosted() -> bool:
+    """
+    Whether this is Lambda or a container: what lies on its disk may be the program's own doing, and counts
+    only where it is named.
+    """
+    return any(os.environ.get(variable) for variable in (_LAMBDA, *_CONTAINERS))
+
+
 def _find_file() -> Path | None:
-    if any(os.environ.get(variable) for variable in (_LAMBDA, *_CONTAINERS)):
+    if is_hosted():
         return None
     folder = Path.cwd()
     for parent in (folder, *folder.parents):
