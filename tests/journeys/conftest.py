@@ -4,6 +4,7 @@ A real client, over real sockets, against a loopback Bedrock that keeps its own 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,16 @@ class Guarded:
     @property
     def spent_nanousd(self) -> int:
         return sum(int(row.spent * 10**9) for row in self.guard.status() if row.unit == "USD")
+
+
+def eventually(is_so: Callable[[], bool]) -> bool:
+    """
+    Whether it comes true beside the calls; only a test that fails waits for the end.
+    """
+    deadline = time.monotonic() + 30
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return is_so()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ A ledger that cannot be used: the call is refused with the file's name, and noth
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,7 @@ from bedrock_guard import Guard
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.testing.bedrock_server import BedrockServer
 
-from .conftest import HELLO, Guarded
+from .conftest import HELLO, Guarded, eventually
 
 
 def test_a_corrupt_file_is_named_and_left_as_it_is(tmp_path: Path) -> None:
@@ -66,16 +65,6 @@ def test_a_ledger_that_fails_refuses_the_call(
         guarded.client.converse(**HELLO)
 
     assert len(server.requests) == 1
-
-
-def eventually(is_so: Callable[[], bool]) -> bool:
-    """
-    Whether it comes true beside the calls; only a test that fails waits for the end.
-    """
-    deadline = time.monotonic() + 30
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return is_so()
 
 
 def test_a_settle_that_fails_keeps_the_reply_and_the_hold_and_is_tried_again(

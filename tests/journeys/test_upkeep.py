@@ -23,7 +23,7 @@ from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.testing.bedrock_server import BedrockServer
 
-from .conftest import HELLO, SONNET, Guarded
+from .conftest import HELLO, SONNET, Guarded, eventually
 from .fault_cells import LEDGERS
 
 NOON = 1_800_000_000.0
@@ -78,16 +78,6 @@ def held(make_guarded: Callable[..., Guarded], ledger: CountingLedger, now: list
     A guard whose holds last 60 s, by a clock that a test sets.
     """
     return make_guarded(ledger=ledger, clock=lambda: now[0], hold_s=60)
-
-
-def eventually(is_so: Callable[[], bool]) -> bool:
-    """
-    Whether it comes true beside the calls; only a test that fails waits for the end.
-    """
-    deadline = time.monotonic() + 30
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return is_so()
 
 
 def look(guarded: Guarded) -> float:
