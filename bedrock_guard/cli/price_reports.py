@@ -5,6 +5,7 @@ What `bedrock-guard prices` prints: tables for a person, plain values for `--jso
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, Final
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from bedrock_guard.pricing.price_gates import Move
 from bedrock_guard.pricing.price_views import PricedMeter
 from bedrock_guard.pricing.rows import show_price
 from bedrock_guard.pricing.sync import SyncResult
+from bedrock_guard.pricing.unit_prices import UnitPrices
 
 # Wide enough for every table: a program that reads a pipe wants whole lines.
 _PIPE_WIDTH: Final = 400
@@ -75,7 +77,7 @@ def report(result: SyncResult, *, dry_run: bool) -> None:
     for line in result.held:
         out.print(Text(f"held: {line}", style="yellow"), soft_wrap=True)
     if result.is_written:
-        out.print(f"Written to {result.path}: prices of {result.as_of}.", soft_wrap=True)
+        out.print(f"Written to {result.path}: prices of {result.as_of}.", soft_wrap=True, markup=False)
     elif dry_run:
         out.print("Nothing is written: a dry run.")
     elif result.held:
@@ -119,6 +121,36 @@ def result_json(result: SyncResult) -> dict[str, Any]:
 
 def _move_text(move: Move) -> str:
     return f"{move.key}: {million(move.before)} -> {million(move.after)} USD a million"
+
+
+def print_found(found: UnitPrices, meters: Sequence[PricedMeter], as_of: date) -> None:
+    """
+    What `show` found, as a table.
+    """
+    out = console()
+    place = f"{found.geography}, {found.region or 'any region'}"
+    asked = f"{place}, tier {found.service_tier}, latency {found.latency}"
+    out.print(f"{found.model}  ({asked}; price list of {as_of})", soft_wrap=True, markup=False)
+    columns = ("meter", "above", "USD per million", "USD per unit", "source", "grade", "from", "layer", "")
+    shown = table(*columns)
+    for each in meters:
+        shown.add_row(*map(Text, meter_cells(each)))
+    out.print(shown)
+
+
+def found_json(found: UnitPrices, meters: Sequence[PricedMeter], as_of: date) -> dict[str, Any]:
+    """
+    The same for `--json`.
+    """
+    return {
+        "model": found.model,
+        "geography": found.geography,
+        "region": found.region,
+        "service_tier": found.service_tier,
+        "latency": found.latency,
+        "as_of": as_of.isoformat(),
+        "meters": [meter_json(each) for each in meters],
+    }
 
 
 def meter_cells(each: PricedMeter) -> tuple[str, ...]:

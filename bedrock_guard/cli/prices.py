@@ -18,16 +18,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.cli import price_reports as reports
+from bedrock_guard.config.load import resolve
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.errors import ConfigurationError, UnpricedModel
+from bedrock_guard.planning import Planner
 from bedrock_guard.pricing.freshness import age_warning
 from bedrock_guard.pricing.offers import VARIANTS
 from bedrock_guard.pricing.overlay import overlay_path, parse_content, read_content
+from bedrock_guard.pricing.own_prices import OwnPrices
+from bedrock_guard.pricing.places import is_region
 from bedrock_guard.pricing.price_checks import check_prices
 from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.pricing.price_records import SERVICES, Record, fetch, read_file
-from bedrock_guard.pricing.price_views import explain, find_differences
+from bedrock_guard.pricing.price_views import explain_own, find_differences
 from bedrock_guard.pricing.rows import OPTIMIZED, read_packaged
 from bedrock_guard.pricing.sync import sync
 
@@ -57,48 +62,39 @@ def show(
     tier: Annotated[str, typer.Option(help=f"One of {', '.join(_TIERS)}.")] = "default",
     latency: Annotated[str, typer.Option(help="standard or optimized.")] = "standard",
     at: Annotated[str | None, typer.Option(help="A day, YYYY-MM-DD; else the newest prices.")] = None,
+    list_price: Annotated[
+        bool, typer.Option("--list-price", help="Leave out [prices] of the settings file.")
+    ] = False,
     overlay: OverlayOption = None,
     as_json: Json = False,
 ) -> None:
     """
     What every meter of a model costs, and where each price is from.
 
-    Exits with 1 when the list has no price for it.
+    By the settings file in force: [models] tells what is behind an opaque id, [prices] what the account
+    pays. Exits with 1 when there is no price for it.
     """
     _one_of("tier", tier, _TIERS)
     _one_of("latency", latency, ("standard", OPTIMIZED))
-    day, listed = _day(at), _installed(overlay)
+    _check_regions(() if region is None else (region,))
+    day, listed, named = _day(at), _installed(overlay), parse_model_id(model)
+    planner = _planner(listed)
     try:
-        found, meters = explain(
-            listed, parse_model_id(model), region=region, service_tier=tier, latency=latency, at=day
+        found, meters = explain_own(
+            listed,
+            OwnPrices(()) if list_price else planner.own,
+            planner.resolve(named) or named,
+            region=region,
+            service_tier=tier,
+            latency=latency,
+            at=day,
         )
     except UnpricedModel as error:
         _fail(str(error).partition("\n")[0] + "\nSee the models with a price: bedrock-guard prices list", _NO)
     if as_json:
-        told = {
-            "model": found.model,
-            "geography": found.geography,
-            "region": found.region,
-            "service_tier": found.service_tier,
-            "latency": found.latency,
-            "as_of": listed.as_of.isoformat(),
-            "meters": [reports.meter_json(each) for each in meters],
-        }
-        print(json.dumps(told))
-        return
-    out = reports.console()
-    place = f"{found.geography}, {found.region or 'any region'}"
-    out.print(
-        f"{found.model}  ({place}, tier {found.service_tier}, latency {found.latency}; "
-        f"price list of {listed.as_of})",
-        soft_wrap=True,
-    )
-    shown = reports.table(
-        "meter", "above", "USD per million", "USD per unit", "source", "grade", "from", "layer", ""
-    )
-    for each in meters:
-        shown.add_row(*reports.meter_cells(each))
-    out.print(shown)
+        print(json.dumps(reports.found_json(found, meters, listed.as_of)))
+    else:
+        reports.print_found(found, meters, listed.as_of)
 
 
 @prices.command(name="list")
@@ -183,7 +179,7 @@ def diff(
     for each in differences:
         band = f"{each.above_input_tokens:,}" if each.above_input_tokens else ""
         cells = (each.model, each.place, each.variant, band, each.meter)
-        shown.add_row(*cells, reports.million(each.before), reports.million(each.after))
+        shown.add_row(*map(Text, (*cells, reports.million(each.before), reports.million(each.after))))
     if differences:
         reports.console().print(shown)
     print(f"{len(differences)} prices differ.")
@@ -211,6 +207,7 @@ def sync_prices(
     fifth, more than double or contradict each other hold everything back until --accept: exit code 1.
     """
     path = overlay_path(overlay)
+    _check_regions(regions or ())
     try:
         with _progress() as progress:
             read = _read_files(files, regions or (), progress) if files else _ask_aws(regions, progress)
@@ -264,7 +261,7 @@ def _ask_aws(regions: Sequence[str] | None, progress: Progress) -> Iterator[Reco
 @contextmanager
 def _progress() -> Iterator[Progress]:
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield progress
 
@@ -298,9 +295,30 @@ def _day(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        day = date.fromisoformat(text)
     except ValueError:
+        day = None
+    # The standard library reads other spellings too, such as weeks.
+    if day is None or day.isoformat() != text:
         _fail(f"--at {text!r} is no day. Write it as 2026-11-21.")
+    return datetime.combine(day, datetime.min.time(), UTC)
+
+
+def _check_regions(regions: Iterable[str]) -> None:
+    for region in regions:
+        if not is_region(region):
+            _fail(f"{region!r} is no region. Write it as AWS does: us-east-1.")
+
+
+def _planner(prices: PriceList) -> Planner:
+    """
+    What a guard that is made here would price by.
+    """
+    try:
+        settings = resolve(budgets=[], has_ledger=True).settings
+    except ConfigurationError as error:
+        _fail(str(error))
+    return Planner(settings=settings, matcher=Matcher((), settings), prices=prices, tags={})
 
 
 def _one_of(name: str, value: str, known: Iterable[str]) -> None:

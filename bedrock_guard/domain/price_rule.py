@@ -2,7 +2,7 @@
 A price of one's own: what an account pays for a model's meter, where that is not the list price.
 
     [prices."anthropic.claude-*"]
-    "*" = "-12 %"                       every meter, off the list price
+    "*" = "-12 %"                       every meter of the model's own, off the list price
     output_tokens = "13.20 USD/1M"      and this one by itself
     [prices."arn:aws:bedrock:*:provisioned-model/*"]
     "*" = "free"                        paid by the hour: nothing for one call more

@@ -10,16 +10,26 @@ from typing import Final
 
 from bedrock_guard.domain.usage import Meter
 
-CONTENT_POLICY: Final = Meter("guardrail_content_policy_units", "text unit")
-CONTENT_POLICY_IMAGE: Final = Meter("guardrail_content_policy_image_units", "image")
-TOPIC_POLICY: Final = Meter("guardrail_topic_policy_units", "text unit")
-WORD_POLICY: Final = Meter("guardrail_word_policy_units", "text unit")
-SENSITIVE_INFORMATION_POLICY: Final = Meter("guardrail_sensitive_information_policy_units", "text unit")
-SENSITIVE_INFORMATION_POLICY_FREE: Final = Meter(
-    "guardrail_sensitive_information_policy_free_units", "text unit"
-)
-CONTEXTUAL_GROUNDING_POLICY: Final = Meter("guardrail_contextual_grounding_policy_units", "text unit")
-AUTOMATED_REASONING_POLICY: Final = Meter("guardrail_automated_reasoning_policy_units", "text unit")
+
+def _meter(name: str, unit: str = "text unit") -> Meter:
+    # A guardrail costs the same with every model.
+    return Meter(f"guardrail_{name}", unit, per_model=False)
+
+
+CONTENT_POLICY: Final = _meter("content_policy_units")
+CONTENT_POLICY_IMAGE: Final = _meter("content_policy_image_units", "image")
+TOPIC_POLICY: Final = _meter("topic_policy_units")
+WORD_POLICY: Final = _meter("word_policy_units")
+SENSITIVE_INFORMATION_POLICY: Final = _meter("sensitive_information_policy_units")
+SENSITIVE_INFORMATION_POLICY_FREE: Final = _meter("sensitive_information_policy_free_units")
+CONTEXTUAL_GROUNDING_POLICY: Final = _meter("contextual_grounding_policy_units")
+AUTOMATED_REASONING_POLICY: Final = _meter("automated_reasoning_policy_units")
+# The second family of AWS's price list, for checks that are called by themselves.
+CONTENT_FILTER_CHECK: Final = _meter("checks_content_filter_units")
+SENSITIVE_INFORMATION_CHECK: Final = _meter("checks_sensitive_information_units")
+
+#: What AWS says is free; a price of 0 anywhere else is a gap in a list.
+FREE: Final = frozenset({WORD_POLICY.name, SENSITIVE_INFORMATION_POLICY_FREE.name})
 
 # As `GuardrailUsage` names them. `automatedReasoningPolicies` counts policies, not units.
 BY_FIELD: Final[dict[str, Meter]] = {

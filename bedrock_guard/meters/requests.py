@@ -9,5 +9,7 @@ from typing import Final
 from bedrock_guard.domain import usage
 from bedrock_guard.domain.usage import Meter
 
-# Beside the tokens of whichever model answers.
-ROUTED: Final = Meter(usage.ROUTED_REQUESTS, "request")
+# Beside the tokens of whichever model answers: they cost the same with each.
+ROUTED: Final = Meter(usage.ROUTED_REQUESTS, "request", per_model=False)
+WEB_GROUNDING: Final = Meter("web_grounding_requests", "request", per_model=False)
+QUERIES: Final = Meter("queries", "query")

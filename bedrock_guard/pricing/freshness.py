@@ -28,23 +28,29 @@ def age_warning(as_of: date, today: date) -> Age | None:
     return "old" if days >= _OLD_DAYS else None
 
 
-def warn_if_old(as_of: date, today: date) -> None:
+class Watch:
     """
-    Say once in this process that the list is old; each time, and as an error, that it is very old.
+    Says at most once a day that prices in use are old: for a program that makes its guard once and
+    runs for months.
     """
-    age = age_warning(as_of, today)
-    if age is None:
-        return
-    level = logging.ERROR if age == "very old" else logging.WARNING
-    if age == "very old" or as_of not in _WARNED:
-        _WARNED.add(as_of)
-        log.log(
-            level,
-            "The price list is %s, of %s: prices may have changed. Run `bedrock-guard prices sync`, or "
-            "install a newer bedrock-guard.",
-            age,
-            as_of,
-        )
 
+    def __init__(self) -> None:
+        self._told_on: date | None = None
 
-_WARNED: Final[set[date]] = set()
+    def look(self, model: str, as_of: date, today: date) -> None:
+        """
+        Look at the prices of *model*, which are those of *as_of*; cheap enough for every call.
+        """
+        if today == self._told_on or (today - as_of).days < _OLD_DAYS:
+            return
+        age = age_warning(as_of, today)
+        if age is not None:
+            self._told_on = today
+            log.log(
+                logging.ERROR if age == "very old" else logging.WARNING,
+                "The prices of %s are %s, of %s, and may have changed. Run `bedrock-guard prices sync`, or "
+                "install a newer bedrock-guard.",
+                model,
+                age,
+                as_of,
+            )

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from bedrock_guard.domain.usage import CACHE_READ, INPUT_TOKENS, OUTPUT_TOKENS
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.meters import FREE
 from bedrock_guard.pricing.facts import LEFT_OUT, Draft, Price, Slot, name_source, read_drafts
 from bedrock_guard.pricing.places import GLOBAL, IN_REGION
 from bedrock_guard.pricing.rows import DERIVED, INDEX, OPTIMIZED, STANDARD, parse_price, show_price
@@ -41,10 +42,6 @@ ANY_MODEL: Final[dict[str, str]] = {
     "GuardrailChecks-SensitiveInformationCheckUnitsConsumed": "guardrail_checks_sensitive_information_units",
     "per_request": "web_grounding_requests",
 }
-# What AWS says is free; a 0 anywhere else is a gap in the facts.
-FREE_METERS: Final = frozenset(
-    {"guardrail_sensitive_information_policy_free_units", "guardrail_word_policy_units"}
-)
 # What no file of facts has: the meter, its price, and its source.
 ADDED: Final[dict[str, tuple[str, str]]] = {"prompt_router_requests": ("0.001", "aws-router-fee")}
 _OUR_SOURCES: Final = {
@@ -162,7 +159,7 @@ def read_any_model(facts: Mapping[str, Any]) -> dict[str, Price]:
             meter = ANY_MODEL.get(key)
             if meter is None:
                 raise ConfigurationError(f"{key!r} is no unit that is known. Known: {', '.join(ANY_MODEL)}.")
-            free = text == "0" and meter in FREE_METERS
+            free = text == "0" and meter in FREE
             price = Price(0 if free else parse_price(key, text), name_source(source))
             prices[meter] = max(prices.get(meter, price), price, key=lambda each: each.steps)
     prices |= {meter: Price(parse_price(meter, text), source) for meter, (text, source) in ADDED.items()}

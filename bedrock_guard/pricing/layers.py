@@ -3,7 +3,8 @@ One price list over another: the packaged prices of a model, and those of an ove
 
 What the overlay has at a place is laid over what the packaged list would charge
 there, meter by meter and day by day. What it lacks stays as packaged: an overlay
-without an output price must not make output unpriced.
+without an output price must not make output unpriced. Where it knows one band of
+two, `offers` sees to it that a long request costs no less than a short one.
 """
 
 from __future__ import annotations
@@ -81,19 +82,7 @@ class _Place:
                 for meter, price in _prices(row).items():
                     if not _is_newer(prices.get(meter), price):
                         prices[meter] = price
-        # A long request never costs less than a short one: the overlay may know one of the two.
-        for meter, price in self._on(day, variant, 0).items() if above else ():
-            known = prices[meter].steps if meter in prices else self._worked_out(day, variant, above, meter)
-            if known is not None and known < price.steps:
-                prices[meter] = price._replace(is_derived=True)
         return prices
-
-    def _worked_out(self, day: date, variant: str, above: int, meter: str) -> int | None:
-        """
-        What a tier without a row of its own in a band would be charged, from the standard price.
-        """
-        standard = self._on(day, STANDARD, above).get(meter) if variant in VARIANTS else None
-        return None if standard is None or variant == STANDARD else VARIANTS[variant].of(standard.steps)
 
     def _packaged_on(self, day: date, variant: str, above: int) -> dict[str, _Price]:
         own = [_held(rows, day, variant, above) for rows in self._below]

@@ -7,19 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.meters import FREE
 from bedrock_guard.pricing.model_names import SAME, find_model
+from bedrock_guard.pricing.overlay import is_to_come
 from bedrock_guard.pricing.places import CALLED_FROM, GLOBAL, is_priced_in_usd, is_region, places_of_region
 from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.pricing.price_records import Record, read_price
 from bedrock_guard.pricing.usage_types import Scope, Unread, UsageType, read_usage_type
-
-# What AWS says is free; a 0 anywhere else is a gap in its list.
-FREE_METERS: Final = frozenset(
-    {"guardrail_sensitive_information_policy_free_units", "guardrail_word_policy_units"}
-)
 
 
 class Key(NamedTuple):
@@ -122,12 +119,14 @@ def _read_value(reading: Reading, record: Record, read: UsageType) -> Value | Un
     region = record.attributes.get("regionCode", "")
     if not is_region(region):
         return Unread("refused", f"a region of {region!r}")
+    if is_to_come(record.published):
+        return Unread("refused", f"published on {record.published}, which is to come")
     price = read_price(record, read.kind)
     if isinstance(price, str):
         return Unread("refused", price)
     if not is_priced_in_usd(region):
         return Unread("refused", f"{region} is not billed in USD")
-    if price.steps == 0 and read.meter not in FREE_METERS:
+    if price.steps == 0 and read.meter not in FREE:
         return Unread("refused", "a price of 0")
     if price.note:
         _note(reading.doubled, record, price.note)

@@ -7,9 +7,10 @@ are those of every row that could be measured, or above them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from bedrock_guard.domain.usage import CACHE_READ, CACHE_WRITE_1H, CACHE_WRITE_5M, INPUT_TOKENS
@@ -85,8 +86,8 @@ def read_offer(model: ModelPrices, place: str, *, service_tier: str, latency: st
             continue
         if not rows and variant not in VARIANTS:
             return None
-        offers.append(_fill_caches(_merge(standard, rows, VARIANTS.get(variant, Ratio(1)))))
-    return dearest(offers or [_fill_caches(_merge(standard, standard, Ratio(1)))])
+        offers.append(_complete(_merge(standard, rows, VARIANTS.get(variant, Ratio(1)))))
+    return dearest(offers or [_complete(_merge(standard, standard, Ratio(1)))])
 
 
 def dearest(offers: Sequence[Offer]) -> Offer:
@@ -141,6 +142,34 @@ def _merge(standard: Sequence[Row], rows: Sequence[Row], ratio: Ratio) -> Offer:
                 derived.add(meter)
         bands[row.above_input_tokens] = prices
     return Offer(dict(sorted(bands.items())), frozenset(derived))
+
+
+def _complete(offer: Offer) -> Offer:
+    # Once more at the end: a cache price may be told in one band, and worked out in another.
+    return _level(_fill_caches(_level(offer)))
+
+
+def _level(offer: Offer) -> Offer:
+    """
+    A long request never costs less than a short one, though a list may know one band of two.
+
+    A meter that is missing from a band is as much above its price in the band below as input is.
+    """
+    derived = set(offer.derived)
+    bands = list(offer.bands.values())
+    for below, prices in pairwise(bands):
+        ratio = _input_ratio(below, prices)
+        for meter, price in below.items():
+            least = price if meter in prices else ratio.of(price)
+            if prices.get(meter, -1) < least:
+                prices[meter] = least
+                derived.add(meter)
+    return Offer(offer.bands, frozenset(derived))
+
+
+def _input_ratio(below: Mapping[str, int], above: Mapping[str, int]) -> Ratio:
+    lower, higher = below.get(INPUT_TOKENS), above.get(INPUT_TOKENS)
+    return Ratio(higher, lower) if lower and higher and higher > lower else Ratio(1)
 
 
 def _fill_caches(offer: Offer) -> Offer:

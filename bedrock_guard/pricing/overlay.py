@@ -6,7 +6,8 @@ A user's own copy of AWS's price list, laid over the packaged one: one JSON file
 
 Rows are those of `rows`. The hash is over the content, so that an edit by hand or
 a half-written file is seen. What cannot be understood is ignored as a whole, and
-loudly: the packaged list prices every call then. Only `sync` writes it.
+loudly: the packaged list prices every call then. So is a list from the future: it
+would look fresh for as long as that is to come. Only `sync` writes it.
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from bedrock_guard.errors import ConfigurationError
-from bedrock_guard.pricing.rows import Row, read_model
+from bedrock_guard.meters import ANY_MODEL as ANY_MODEL_METERS
+from bedrock_guard.meters import FREE, METERS
+from bedrock_guard.pricing.rows import STANDARD, Row, read_model
 
 log = logging.getLogger("bedrock_guard")
 
 PRICES_VARIABLE: Final = "BEDROCK_GUARD_PRICES"
 FORMAT: Final = 1
 ANY_MODEL: Final = "any_model"
+_LONGEST_WAIT_S: Final = 60
 
 Content: TypeAlias = Mapping[str, Any]
 
@@ -43,11 +49,13 @@ class Overlay:
         as_of: The day on which AWS published the newest list that is in it.
         models: Base id -> its rows.
         any_model: The rows of what costs the same with every model.
+        sha256: Of its content: two overlays that say the same have the same.
     """
 
     as_of: date
     models: Mapping[str, tuple[Row, ...]]
     any_model: tuple[Row, ...] = ()
+    sha256: str = ""
 
 
 def overlay_path(path: str | os.PathLike[str] | None = None) -> Path:
@@ -86,6 +94,9 @@ def read_content(path: Path) -> Content | None:
         OSError: It cannot be read.
     """
     try:
+        # Reading a pipe could wait for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigurationError(f"{path} is no file.")
         file = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
@@ -115,25 +126,64 @@ def parse_content(path: Path, content: Content) -> Overlay:
     name = f"{path}"
     try:
         as_of = date.fromisoformat(content["as_of"])
+        if is_to_come(as_of):
+            raise ConfigurationError(f"{name}: it is of {as_of}, which is to come.")
         models = {}
         for model, entry in content["models"].items():
             name = f"{path}, {model}"
             models[model] = _rows(name, entry)
         name = f"{path}, {ANY_MODEL}"
-        return Overlay(as_of, models, _rows(name, content.get(ANY_MODEL, {"rows": []})))
+        shared = _rows(name, content.get(ANY_MODEL, {"rows": []}))
+        for row in shared:
+            _check_any_model(name, row)
+        return Overlay(as_of, models, shared, _hash(content))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{name}: not in the shape that is known: {error!r}.") from error
 
 
+def is_to_come(day: date) -> bool:
+    """
+    Whether *day* is after tomorrow: no price list can have been published then, in any time zone.
+    """
+    return day > datetime.now(UTC).date() + timedelta(days=1)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """
+    The right to replace the overlay at *path*, held by one process at a time.
+
+    Raises:
+        ConfigurationError: Another has held it for a minute.
+        OSError: There can be no lock beside the file.
+    """
+    import sqlite3  # noqa: PLC0415  (imported on use)
+
+    path = _target(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    # An empty database: the one lock of the standard library that all platforms free when its holder dies.
+    try:
+        connection = sqlite3.connect(lock, timeout=_LONGEST_WAIT_S, isolation_level=None)
+        with closing(connection):
+            connection.execute("BEGIN EXCLUSIVE")
+            yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise ConfigurationError(f"{path} is being written by another sync. Try again.") from error
+        raise OSError(f"{lock}: {error}") from error
+
+
 def write_overlay(path: Path, content: Content) -> None:
     """
-    Replace the file at *path*, whole or not at all.
+    Replace the file at *path*, or what a link there points to, whole or not at all.
 
     Raises:
         ConfigurationError: *content* would not be read back.
         OSError: It cannot be written.
     """
     parse_content(path, content)
+    path = _target(path)
     file = {"format": FORMAT, "sha256": _hash(content), "content": content}
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -151,9 +201,16 @@ def write_overlay(path: Path, content: Content) -> None:
         raise
 
 
+def _target(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
 def _rows(name: str, entry: Mapping[str, Any]) -> tuple[Row, ...]:
     rows = read_model(name, entry, "overlay").rows
+    if not all(isinstance(row["where"], list) for row in entry["rows"]):
+        raise ConfigurationError(f"{name}: a row's 'where' is a list of places.")
     for row in rows:
+        _check_meters(name, row)
         above, start, end = row.above_input_tokens, row.effective_from, row.effective_to
         if not row.where or not all(isinstance(place, str) and place for place in row.where):
             raise ConfigurationError(f"{name}: a row's 'where' is a list of places.")
@@ -164,6 +221,29 @@ def _rows(name: str, entry: Mapping[str, Any]) -> tuple[Row, ...]:
         if start is not None and end is not None and end <= start:
             raise ConfigurationError(f"{name}: a row ends on {end}, before it begins on {start}.")
     return rows
+
+
+def _check_meters(name: str, row: Row) -> None:
+    if not row.prices:
+        raise ConfigurationError(f"{name}: a row has no price.")
+    for meter, steps in row.prices.items():
+        if meter not in METERS:
+            raise ConfigurationError(f"{name}: {meter!r} is no meter; known are {', '.join(METERS)}.")
+        if steps == 0 and meter not in FREE:
+            raise ConfigurationError(
+                f"{name}: {meter} is not free; AWS says so of {', '.join(sorted(FREE))}."
+            )
+    published = {origin.published for origin in row.origins.values()}
+    if any(day is not None and is_to_come(day) for day in published):
+        raise ConfigurationError(f"{name}: a row was published on a day that is to come.")
+
+
+def _check_any_model(name: str, row: Row) -> None:
+    if row.variant != STANDARD or row.above_input_tokens:
+        raise ConfigurationError(f"{name}: a price for every model is one for all tiers and bands.")
+    for meter in row.prices:
+        if meter not in ANY_MODEL_METERS:
+            raise ConfigurationError(f"{name}: {meter} has a price of its own with each model.")
 
 
 def _hash(content: Content) -> str:

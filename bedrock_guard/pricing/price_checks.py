@@ -6,7 +6,7 @@ Each finding is worth a look; none is wrong for sure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ from bedrock_guard.domain.usage import (
     OUTPUT_TOKENS,
 )
 from bedrock_guard.pricing.freshness import age_warning
-from bedrock_guard.pricing.places import CALLED_FROM, GLOBAL, IN_REGION
+from bedrock_guard.pricing.places import CALLED_FROM, GLOBAL, IN_REGION, is_region, is_us_gov
 from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.pricing.rows import STANDARD, ModelPrices, Row
 
@@ -77,9 +77,27 @@ def _contradictions(known: ModelPrices, rows: list[Row]) -> Iterator[str]:
                 yield f"{name}: cached input is dearer than input"
             if any(row.prices.get(meter, taken) < taken for meter in (CACHE_WRITE_5M, CACHE_WRITE_1H)):
                 yield f"{name}: writing to the cache is cheaper than input"
+        homes = list(_homes(row, lowest))
         for meter, steps in row.prices.items():
-            homes = (row.where[0].partition(CALLED_FROM)[2], IN_REGION)
-            home = next((lowest[key] for each in homes if (key := (each, row.variant)) in lowest), None)
-            is_global = row.where[0].startswith(GLOBAL) and not row.above_input_tokens
-            if is_global and home is not None and home.prices.get(meter, steps) < steps:
+            if any(home.prices.get(meter, steps) < steps for home in homes):
                 yield f"{name}: {meter} is dearer globally than in the region"
+
+
+def _homes(row: Row, lowest: Mapping[tuple[str, str], Row]) -> Iterator[Row]:
+    """
+    What the global prices in *row* are not to be dearer than: those of the region that the profile is
+    called from, else those of any region, else those of each geography.
+    """
+    places = [] if row.above_input_tokens else [place for place in row.where if place.startswith(GLOBAL)]
+    geographies = [
+        place
+        for place, variant in lowest
+        if variant == row.variant
+        and not (is_region(place) or is_us_gov(place) or CALLED_FROM in place or place == GLOBAL)
+    ]
+    for place in places:
+        region = place.partition(CALLED_FROM)[2]
+        sure = next(
+            (lowest[key] for each in (region, IN_REGION) if (key := (each, row.variant)) in lowest), None
+        )
+        yield from [sure] if sure is not None else (lowest[each, row.variant] for each in geographies)

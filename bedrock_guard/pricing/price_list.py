@@ -56,6 +56,8 @@ class PriceList:
         self._packaged_dearest = read_model(INDEX, {"rows": [_everywhere(index["dearest"])]}).rows[0].prices
         self._dearest: UnitPrices | None = None
         self._any: ModelPrices | None = None
+        self._any_found: dict[str | None, UnitPrices] = {}
+        self._as_of_models: dict[str | None, date] = {}
         self._entries: dict[str, Mapping[str, Any]] = {}
         self._models: dict[str, ModelPrices | None] = {}
         self._found: dict[tuple[str | None, ...], _Dated] = {}
@@ -81,10 +83,37 @@ class PriceList:
     @property
     def as_of(self) -> date:
         """
-        The day its facts were gathered; of the overlay where that is newer.
+        The day of the oldest price in it: an overlay makes it newer if it has all models of the list.
         """
         overlay = self.overlay()
-        return self._as_of if overlay is None else max(self._as_of, overlay.as_of)
+        makers = () if overlay is None else {model.partition(".")[0] for model in overlay.models}
+        # Seldom true, and cheap to ask: most files need not be read for it.
+        if overlay is None or not set(self._makers).issubset(makers):
+            return self._as_of
+        return min(
+            (self.as_of_model(_foundation_model(model)) for model in self.models()), default=self._as_of
+        )
+
+    def as_of_model(self, model: ModelRef) -> date:
+        """
+        The day that the prices of *model* are of: of the newest row that an overlay has of it,
+        else that of the packaged list.
+        """
+        name = model.model
+        if self.overlay() is None or name is None:
+            return self._as_of
+        if name not in self._as_of_models:
+            known = self._model(model)
+            days = [
+                origin.published
+                for row in (() if known is None else known.rows)
+                for origin in row.origins.values()
+                if origin.published is not None
+            ]
+            if len(self._as_of_models) >= _MOST_CACHED:
+                self._as_of_models.clear()
+            self._as_of_models[name] = max([self._as_of, *days])
+        return self._as_of_models[name]
 
     @property
     def packaged_as_of(self) -> date:
@@ -100,6 +129,14 @@ class PriceList:
         """
         overlay = self.overlay()
         return None if overlay is None else overlay.as_of
+
+    @property
+    def identity(self) -> tuple[date, str]:
+        """
+        Equal for two lists with the same prices, as far as one process can have two.
+        """
+        overlay = self.overlay()
+        return self._as_of, "" if overlay is None else overlay.sha256
 
     def overlay(self) -> Overlay | None:
         """
@@ -140,7 +177,7 @@ class PriceList:
         days, prices = found
         if at is None or len(days) == 1:
             return prices[-1]
-        return prices[max(0, bisect_right(days, at.astimezone(UTC).date()) - 1)]
+        return prices[max(0, bisect_right(days, day_of(at)) - 1)]
 
     def limits(self, model: ModelRef) -> ModelLimits:
         """
@@ -176,7 +213,13 @@ class PriceList:
 
         Without a *region*, what they cost at the dearest.
         """
-        return _unit_prices("any model", [PriceBand(0, self._any_model_at(region, date.max))])
+        found = self._any_found.get(region)
+        if found is None:
+            if len(self._any_found) >= _MOST_CACHED:
+                self._any_found.clear()
+            band = PriceBand(0, self._any_model_at(region, date.max))
+            found = self._any_found[region] = _unit_prices("any model", [band])
+        return found
 
     def any_model_prices(self) -> ModelPrices:
         """
@@ -285,12 +328,26 @@ class PriceList:
 _UNKNOWN: Final = ModelLimits()
 
 
+def day_of(moment: datetime) -> date:
+    """
+    The day in UTC; at both ends of time, where there is none, the one that is written.
+    """
+    try:
+        return moment.astimezone(UTC).date()
+    except OverflowError:
+        return moment.date()
+
+
+def _foundation_model(name: str) -> ModelRef:
+    return ModelRef(name, "foundation-model", name, name.partition(".")[0])
+
+
 def _spellings(name: str) -> tuple[str, ...]:
     """
-    An id without a revision in the list stands for all of the model's revisions; one
-    asked for without is revision 0.
+    Without a revision an id is revision 0, in the list and where it is asked for; another revision
+    is another model, with a price once the list has one.
     """
-    return name, f"{name}:0", name.partition(":")[0]
+    return name, f"{name}:0", name.removesuffix(":0")
 
 
 def _offer(

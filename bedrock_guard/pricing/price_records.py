@@ -13,8 +13,9 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -51,13 +52,17 @@ _UNITS: Final[Mapping[str, tuple[Kind, int]]] = {
 _MARKETPLACE_TOKENS: Final = 1_000_000
 
 
+# AWS announces prices weeks ahead; what is further away is a slip, and would end the price before it.
+_LONGEST_NOTICE: Final = timedelta(days=366)
+
+
 class Record(NamedTuple):
     """
     One product of the price list.
 
     Attributes:
         version, published: Of the price list that it is from.
-        terms: Its on-demand terms, as they are.
+        terms: Its on-demand terms, as they are; nothing is known of their shape.
     """
 
     service: str
@@ -65,7 +70,7 @@ class Record(NamedTuple):
     attributes: Mapping[str, str]
     version: str
     published: date
-    terms: Sequence[Mapping[str, Any]]
+    terms: Sequence[Any]
 
 
 class ListedPrice(NamedTuple):
@@ -121,7 +126,7 @@ def read_file(path: Path, regions: Sequence[str] = ()) -> Iterator[Record]:
     try:
         content = path.read_bytes()
         file = json.loads(gzip.decompress(content) if content.startswith(_GZIP) else content)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise ConfigurationError(f"{path} cannot be read as JSON: {error}") from error
     if isinstance(file, dict) and isinstance(file.get("PriceList"), list):
         records: Iterable[Record] = (_from_product(f"{path}", product) for product in file["PriceList"])
@@ -143,21 +148,36 @@ def read_price(record: Record, kind: Kind) -> ListedPrice | str:
     """
     prices: list[tuple[int, str, date]] = []
     for term in record.terms:
-        dimensions = term.get("priceDimensions")
-        for dimension in dimensions.values() if isinstance(dimensions, Mapping) else ():
-            steps = _read_dimension(record.service, dimension, kind)
-            if isinstance(steps, str):
-                return steps
-            try:
-                start = date.fromisoformat(str(term.get("effectiveDate"))[:10])
-            except ValueError:
-                return f"an effective date of {term.get('effectiveDate')!r}"
-            prices.append((steps, str(dimension.get("rateCode", "")), start))
+        found = _read_term(record, term, kind)
+        if isinstance(found, str):
+            return found
+        prices += found
     if not prices:
         return "no on-demand price"
     steps, rate_code, start = max(prices)
     note = f"{len(prices)} prices, the dearer counts" if len({each[0] for each in prices}) > 1 else ""
     return ListedPrice(steps, rate_code, start, note)
+
+
+def _read_term(record: Record, term: object, kind: Kind) -> list[tuple[int, str, date]] | str:
+    dimensions = term.get("priceDimensions") if isinstance(term, Mapping) else None
+    if not isinstance(term, Mapping) or not isinstance(dimensions, Mapping):
+        return "a term not in the shape that is known"
+    try:
+        start = date.fromisoformat(str(term.get("effectiveDate"))[:10])
+    except ValueError:
+        return f"an effective date of {term.get('effectiveDate')!r}"
+    if start - record.published > _LONGEST_NOTICE:
+        return f"a price from {start} on, in a list of {record.published}"
+    prices: list[tuple[int, str, date]] = []
+    for dimension in dimensions.values():
+        if not isinstance(dimension, Mapping):
+            return "a price not in the shape that is known"
+        steps = _read_dimension(record.service, dimension, kind)
+        if isinstance(steps, str):
+            return steps
+        prices.append((steps, str(dimension.get("rateCode", "")), start))
+    return prices
 
 
 def _read_dimension(service: str, dimension: Mapping[str, Any], kind: Kind) -> int | str:

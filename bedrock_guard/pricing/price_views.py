@@ -6,21 +6,25 @@ Nothing here is on a call's way; a call asks `PriceList.find`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Final, NamedTuple
 
 from bedrock_guard.domain.call import ModelRef
+from bedrock_guard.domain.price_rule import PriceRule
 from bedrock_guard.errors import UnpricedModel
+from bedrock_guard.meters import ANY_MODEL
+from bedrock_guard.pricing.own_prices import OwnPrices, rule_of
 from bedrock_guard.pricing.places import IN_REGION, find_places, split_place
-from bedrock_guard.pricing.price_list import PriceList
+from bedrock_guard.pricing.price_list import PriceList, day_of
 from bedrock_guard.pricing.rows import DERIVED, OPTIMIZED, STANDARD, ModelPrices, Origin
 from bedrock_guard.pricing.unit_prices import UnitPrices
 
 # The most that one of a price's sources can be trusted for; best first.
 _GRADES: Final = ("AWS-row", "AWS-page", "run", "3p", "inferred")
 _WORKED_OUT: Final = Origin("packaged", DERIVED)
+_OWN: Final = Origin("own", "settings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def explain(
     found = prices.find(model, region=region, service_tier=service_tier, latency=latency, at=at)
     known, beside = prices.model_prices(model), prices.any_model_prices()
     assert known is not None  # else there was no price  # noqa: S101
-    day = date.max if at is None else at.astimezone(UTC).date()
+    day = date.max if at is None else day_of(at)
     region = region or model.region
     asked = {service_tier, OPTIMIZED if latency == OPTIMIZED else service_tier}
     places = find_places(known.places, model.geography, region)
@@ -106,6 +110,64 @@ def explain(
                 told = PricedMeter(meter, above, steps, is_bound, origin, grade)
                 (shown if beside_it is None else last).append(told)
     return found, shown + last
+
+
+def explain_own(
+    prices: PriceList,
+    own: OwnPrices,
+    model: ModelRef,
+    *,
+    region: str | None,
+    service_tier: str = STANDARD,
+    latency: str = "standard",
+    at: datetime | None = None,
+) -> tuple[UnitPrices, list[PricedMeter]]:
+    """
+    The same as this account pays it: what its own rules price has the layer `"own"`.
+
+    Raises:
+        UnpricedModel: Neither the list nor the account has a price.
+    """
+    region = region or model.region
+    listed = standard = None
+    told: list[PricedMeter] = []
+    try:
+        listed, told = explain(
+            prices, model, region=region, service_tier=service_tier, latency=latency, at=at
+        )
+        standard = prices.find(model, region=region, at=at)
+    except UnpricedModel:
+        if not own.rules_for(model):
+            raise
+    found = own.apply(model, listed, standard, beside=prices.any_model(region))
+    if found is None:
+        raise UnpricedModel(f"No price for {model.model_id!r} in {region or 'any region'}.")
+    known = {(each.above_input_tokens, each.meter): each for each in told}
+    if listed is None:
+        shared = prices.any_model_prices()
+        known = {
+            (0, meter): PricedMeter(meter, 0, steps, is_bound=False, origin=origin, grade=grade)
+            for (_, meter, steps), origin in _origins(
+                shared, find_places(shared.places, IN_REGION, region), (STANDARD,), date.max
+            ).items()
+            for grade in (grade_of(prices, origin.source),)
+        }
+    paid = _as_paid(found, known, own.rules_for(model))
+    return found, sorted(paid, key=lambda each: each.meter in ANY_MODEL)
+
+
+def _as_paid(
+    found: UnitPrices, known: Mapping[tuple[int, str], PricedMeter], rules: Mapping[str, PriceRule]
+) -> Iterator[PricedMeter]:
+    for band in found.bands:
+        above = band.above_input_tokens
+        own = {meter for meter in band.prices if rule_of(rules, meter) is not None}
+        for meter in sorted(band.prices):
+            if meter in own and not (above and meter in ANY_MODEL):
+                is_bound = meter in found.derived
+                yield PricedMeter(meter, above, band.prices[meter], is_bound, _OWN, "own")
+            elif (above, meter) in known:
+                yield known[above, meter]
 
 
 def grade_of(prices: PriceList, source: str) -> str:

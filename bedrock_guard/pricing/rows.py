@@ -35,7 +35,7 @@ OPTIMIZED: Final = "optimized"
 DERIVED: Final = "derived"
 FREE: Final = "free"
 
-Layer: TypeAlias = Literal["packaged", "overlay"]
+Layer: TypeAlias = Literal["packaged", "overlay", "own"]
 
 _PRICE: Final = re.compile(r"(?P<whole>[0-9]{1,9})(?:\.(?P<fraction>[0-9]{1,16})0*)?")
 

@@ -9,14 +9,15 @@ row before it ends there.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from bedrock_guard.pricing.listed_rows import Key, Reading, Reported, Value, read_records
-from bedrock_guard.pricing.overlay import ANY_MODEL, parse_content, read_content, write_overlay
+from bedrock_guard.pricing.overlay import ANY_MODEL, locked, parse_content, read_content, write_overlay
 from bedrock_guard.pricing.price_gates import Move, find_contradictions, find_moves
 from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.pricing.price_records import Record
@@ -61,6 +62,13 @@ def sync(records: Iterable[Record], path: Path, *, accept: bool = False, dry_run
     Raises:
         ConfigurationError: The overlay at *path*, or what is read, is malformed.
     """
+    # All of it first: another sync must not wait until AWS has answered this one.
+    records = list(records)
+    with nullcontext() if dry_run else locked(path):
+        return _sync(records, path, accept=accept, dry_run=dry_run)
+
+
+def _sync(records: Sequence[Record], path: Path, *, accept: bool, dry_run: bool) -> SyncResult:
     before_content = read_content(path)
     before = _list_of(path, before_content)
     reading = read_records(records, before)
@@ -132,7 +140,8 @@ def _start_after(present: dict[str, Any], value: Value) -> str:
     began = date.fromisoformat(present["effective_from"])
     if value.effective_from > began:
         return value.effective_from.isoformat()
-    return max(value.published, began + timedelta(days=1)).isoformat()
+    # A file by hand may begin at the end of time; it is refused when it is read back.
+    return max(value.published, began + min(timedelta(days=1), date.max - began)).isoformat()
 
 
 def _row(key: Key, value: Value) -> dict[str, Any]:

@@ -6,14 +6,15 @@ What one product of AWS's price list is the price of: a grammar of its attribute
                                   USE1-MP:USE1_input_tokens_global_standard-Units
 
 A usage type is `<region>-<model>-<meter>-<modifiers>`; attributes repeat some of
-it, any of them may be absent. The region in it is not reliable and not read.
+it, any of them may be absent. The region in it is not reliable and not read. A word
+in it that is not known may be one that makes it another price: then it is unmatched.
 Nor is the description: it says "thousand" on a price for a million.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -123,6 +124,15 @@ _TIER: Final = re.compile(r"(?<![a-z])(standard|default|batch|flex|priority|ultr
 _LONG: Final = re.compile(r"l-?ctx|long-?ctx|long-?context")
 _OPTIMIZED: Final = re.compile(r"latency-?optimized")
 _REGION: Final = re.compile(r"[a-z]{2,4}[0-9]?-")
+_REGION_PREFIX: Final = re.compile(r"^[a-z]{2,4}[0-9]?-")
+# Shorter words of a name are taken out of a usage type only where they stand alone.
+_JOINED_LETTERS: Final = 2
+_MARKETPLACE_PREFIX: Final = re.compile(r"^[a-z0-9]+-mp:(?:[a-z]{2,4}[0-9]?-)?")
+# Every word that may stand round a model's name and its meter; most of them are read above.
+_MODIFIERS: Final = re.compile(
+    r"cross-?region|global|geo|in-?region|regional|standard|default|on-?demand|batch(?:-?inference)?|flex|"
+    r"priority|ultrafast|l-?ctx|long-?ctx|long-?context|latency-?optimized|mantle|1-hour|1h|30m|5m|units?"
+)
 _EDITION: Final = re.compile(r"\s*\(amazon bedrock(?: edition)?\)\s*$", re.IGNORECASE)
 
 
@@ -145,12 +155,31 @@ def read_usage_type(
     is_told = match.string == usage_type
     # What follows the meter modifies it; what stands before is the model's name.
     names = _names(service, attributes, usage_type[: match.start()] if is_told else "")
-    model = next((model for name in names if (model := find_model(name)) is not None), None)
+    found_by = next((name for name in names if find_model(name) is not None), "")
+    model = find_model(found_by)
     if model is None:
         return Unread("unmatched", f"no model that is known by {' or '.join(map(repr, names)) or 'no name'}")
-    return _read_modifiers(
-        model, meter, match, usage_type[match.end() :] if is_told else usage_type, attributes
-    )
+    before, after = (usage_type[: match.start()], usage_type[match.end() :]) if is_told else (usage_type, "")
+    prefix = _MARKETPLACE_PREFIX if service == MARKETPLACE else _REGION_PREFIX
+    before = prefix.sub("", before, count=1)
+    is_name = find_model(_MODIFIERS.sub("", before).strip("-")) == model
+    beside = " ".join(_MODIFIERS.findall(before)) if is_name else _without_name(before, (model, found_by))
+    modifiers = f"{beside} {after}"
+    unknown = re.findall(r"[a-z]+", _MODIFIERS.sub(" ", modifiers))
+    if unknown:
+        return Unread("unmatched", f"{', '.join(unknown)}: not known in a usage type")
+    return _read_modifiers(model, meter, match, modifiers, attributes)
+
+
+def _without_name(text: str, names: Sequence[str]) -> str:
+    """
+    *text* without the words of a model's names, the longest first: some spellings join them.
+    """
+    words = {word for name in names for word in re.findall(r"[a-z]+", name.lower())}
+    for word in sorted(words, key=lambda word: (-len(word), word)):
+        bounds = ("", "") if len(word) > _JOINED_LETTERS else (r"(?<![a-z])", r"(?![a-z])")
+        text = re.sub(f"{bounds[0]}{re.escape(word)}{bounds[1]}", "-", text)
+    return text
 
 
 def _read_modifiers(

@@ -17,37 +17,30 @@ from bedrock_guard.pricing.price_list import PriceList
 AS_OF = date(2026, 11, 21)
 
 
-@pytest.fixture(autouse=True)
-def _fresh_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(freshness, "_WARNED", set())
-
-
-def levels_after(days: int, times: int, caplog: pytest.LogCaptureFixture) -> list[int]:
-    caplog.clear()
-    for _ in range(times):
-        freshness.warn_if_old(AS_OF, AS_OF + timedelta(days))
-    return [record.levelno for record in caplog.records]
-
-
-def test_an_old_list_is_told_once_and_a_very_old_one_each_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_old_list_is_told_once_a_day_and_a_very_old_one_as_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """
-    A month is worth a word, a quarter an alarm.
+    A month is worth a word, a quarter an alarm; a service of thousands of calls needs one of them.
     """
-    assert levels_after(-5, 2, caplog) == []
-    assert levels_after(29, 2, caplog) == []
-    assert levels_after(30, 3, caplog) == [logging.WARNING]
-    assert levels_after(90, 2, caplog) == [logging.ERROR, logging.ERROR]
+    watch = freshness.Watch()
+    for days in (-5, 0, 29, 30, 30, 31, 90, 90):
+        watch.look("a.model", AS_OF, AS_OF + timedelta(days))
+
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.WARNING, logging.ERROR]
     assert "2026-11-21" in caplog.text
 
 
-def test_a_guard_tells_how_old_its_list_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_guard_tells_how_old_its_prices_are(caplog: pytest.LogCaptureFixture) -> None:
     """
-    When it is made, by its own clock.
+    With the first call of a day, by its own clock.
     """
-    as_of = PriceList.packaged().as_of
     with Guard(budgets=[], ledger="memory://", clock=lambda: 86_400.0 * 365 * 100) as guard:
-        assert guard.prices_as_of == as_of
-    assert "very old" in caplog.text
+        assert guard.prices_as_of == PriceList.packaged().as_of
+        assert "very old" not in caplog.text
+        for _ in range(3):
+            guard.estimate("Converse", modelId="us.anthropic.claude-opus-4-6-v1", messages=[])
+    assert caplog.text.count("very old") == 1
 
 
 def test_in_a_container_only_an_overlay_that_is_named_counts(
@@ -61,10 +54,14 @@ def test_in_a_container_only_an_overlay_that_is_named_counts(
     monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: tmp_path / "bedrock-guard")
     monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2")
 
+    def look_up() -> None:
+        with Guard(budgets=[], ledger="memory://") as guard:
+            guard.price("us.anthropic.claude-opus-4-6-v1", {"input_tokens": 1})
+
     monkeypatch.delenv("BEDROCK_GUARD_PRICES")
-    Guard(budgets=[], ledger="memory://").close()
+    look_up()
     assert "prices.json" not in caplog.text
 
     monkeypatch.setenv("BEDROCK_GUARD_PRICES", str(tmp_path / "bedrock-guard" / "prices.json"))
-    Guard(budgets=[], ledger="memory://").close()
+    look_up()
     assert "prices.json" in caplog.text

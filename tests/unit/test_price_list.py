@@ -4,7 +4,7 @@ The packaged price list as a whole: what has no price, what is not a token, and 
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -74,7 +74,7 @@ def test_an_unpriced_model_says_what_and_where_and_what_to_do(prices: PriceList)
     [
         ("amazon.titan-text-lite-v1", "0.15"),
         ("amazon.titan-text-lite-v1:0:4k", "0.15"),
-        ("cohere.command-text-v14:7:4k", "1"),
+        ("cohere.command-text-v14:0:4k", "1"),
         ("amazon.nova-lite-v1", "0.06"),
     ],
 )
@@ -85,6 +85,31 @@ def test_a_revision_may_be_left_out_on_either_side(prices: PriceList, model_id: 
     assert per_million(prices.find(parse_model_id(model_id), region="us-east-1"), "input_tokens") == Decimal(
         usd
     )
+
+
+@pytest.mark.parametrize("model_id", ["amazon.titan-text-lite-v1:1", "amazon.nova-lite-v1:1"])
+def test_another_revision_is_another_model(prices: PriceList, model_id: str) -> None:
+    """
+    Nobody knows what it costs: a new revision may have a new price.
+    """
+    with pytest.raises(UnpricedModel):
+        prices.find(parse_model_id(model_id), region="us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("at", "usd"),
+    [
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))), 3),
+        (datetime(9999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-12))), 6),
+    ],
+)
+def test_the_ends_of_time_have_a_price(prices: PriceList, at: datetime, usd: int) -> None:
+    """
+    In UTC these moments are not in the calendar.
+    """
+    sonnet = parse_model_id("anthropic.claude-3-5-sonnet-20241022-v2:0")
+
+    assert per_million(prices.find(sonnet, region="us-east-1", at=at), "input_tokens") == usd
 
 
 def test_a_used_meter_without_a_price_is_never_free(prices: PriceList) -> None:

@@ -44,7 +44,7 @@ def content(
     *rows: dict[str, Any], model: str = OPUS, any_model: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
     return {
-        "as_of": "2026-12-01",
+        "as_of": "2026-11-22",
         "models": {model: {"rows": list(rows)}} if rows else {},
         "any_model": {"rows": any_model or []},
     }
@@ -237,7 +237,6 @@ def test_every_price_remembers_where_it_is_from(lay: Callable[..., PriceList]) -
     assert laid.origins["input_tokens"].layer == "overlay"
     assert laid.origins["input_tokens"].rate_code == "A.B.C"
     assert laid.origins["output_tokens"].layer == "packaged"
-    assert prices.as_of == date(2026, 12, 1)
 
 
 def test_an_overlay_that_says_what_is_known_changes_nothing() -> None:
@@ -318,7 +317,22 @@ BAD = {
     "no source": (signed(models={OPUS: {"rows": [{"where": ["us"], "usd": {}}]}}), "not in the shape"),
     "no models": (signed(models=None), "not in the shape"),
     "no day": (signed(as_of=None), "not in the shape"),
-    "a folder": (Path.mkdir, "ignored as a whole"),
+    "a folder": (Path.mkdir, "is no file"),
+    "a pipe": (os.mkfifo, "is no file"),
+    "free tokens": (of_rows(usd={"input_tokens": "free"}), "input_tokens is not free"),
+    "no price": (of_rows(usd={}), "a row has no price"),
+    "an unknown meter": (of_rows(usd={"thoughts": "0.1"}), "'thoughts' is no meter"),
+    "a place by its letters": (of_rows(where="us-east-1"), "'where' is a list of places"),
+    "tokens for every model": (
+        signed(any_model={"rows": [row({"input_tokens": "0.1"})]}),
+        "any_model: input_tokens has a price of its own",
+    ),
+    "a tier for every model": (
+        signed(any_model={"rows": [row({"guardrail_topic_policy_units": "1"}, service_tier="flex")]}),
+        "all tiers and bands",
+    ),
+    "a list from the future": (signed(as_of="2999-01-01"), "which is to come"),
+    "a price from the future": (of_rows(published="2999-01-01"), "on a day that is to come"),
 }
 
 
@@ -436,7 +450,51 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file(tmp_path: 
     assert per_million(PriceList.installed(path), f"us.{OPUS}", "input_tokens") == 6
 
 
+def test_a_write_through_a_link_keeps_the_link(tmp_path: Path) -> None:
+    """
+    The file may be in a folder that several programs read, and each has a link to it.
+    """
+    kept, link = tmp_path / "kept.json", tmp_path / "link.json"
+    write_overlay(kept, content(row({"input_tokens": "0.000006"})))
+    link.symlink_to(kept)
+
+    write_overlay(link, content(row({"input_tokens": "0.000007"})))
+
+    assert link.is_symlink()
+    assert per_million(PriceList.installed(kept), f"us.{OPUS}", "input_tokens") == 7
+
+
 # --- Age -----------------------------------------------------------------------------
+
+
+def test_the_list_is_as_old_as_its_oldest_price(lay: Callable[..., PriceList]) -> None:
+    """
+    One price that was synced today does not make the others of today.
+    """
+    prices = lay(row({"input_tokens": "0.000006"}, published="2026-11-22"))
+    packaged = PriceList.packaged().as_of
+
+    assert prices.as_of_model(parse_model_id(f"us.{OPUS}")) == date(2026, 11, 22)
+    assert prices.as_of_model(parse_model_id("amazon.nova-lite-v1:0")) == packaged
+    assert prices.as_of_model(parse_model_id("arn:aws:bedrock:us-east-1:123456789012:prompt/AB")) == packaged
+    assert prices.as_of_model(parse_model_id("acme.unknown")) == packaged
+    assert prices.as_of == packaged < date(2026, 11, 22)
+
+
+def test_a_list_that_was_synced_as_a_whole_is_as_old_as_the_sync() -> None:
+    """
+    Then no packaged date counts any more.
+    """
+    models = {model: {"rows": [row({"input_tokens": "0.000006"}, published="2026-11-22")]} for model in
+              PriceList.packaged().models()}  # fmt: skip
+    laid = overlay.parse_content(Path("prices.json"), {"as_of": "2026-11-22", "models": models})
+
+    assert PriceList(read_packaged, lambda: laid).as_of == date(2026, 11, 22)
+
+    last = max(models)
+    del models[last]
+    laid = overlay.parse_content(Path("prices.json"), {"as_of": "2026-11-22", "models": models})
+    assert PriceList(read_packaged, lambda: laid).as_of == PriceList.packaged().as_of
 
 
 @pytest.mark.parametrize(

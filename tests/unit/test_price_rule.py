@@ -4,6 +4,7 @@ Prices of one's own: what a line says, and what it comes to.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_guard.config.load import resolve
+from bedrock_guard.domain.call import ModelRef
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.price_rule import WHOLE, PriceRule, parse_price_rule
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.meters import ANY_MODEL
 from bedrock_guard.pricing.own_prices import OwnPrices
 from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.pricing.unit_prices import UnitPrices
@@ -93,7 +96,53 @@ def test_a_share_is_taken_of_every_meter_in_every_band() -> None:
     for band, own in zip(listed().bands, found.bands, strict=True):
         assert own.above_input_tokens == band.above_input_tokens
         for meter, price in band.prices.items():
-            assert own.prices[meter] == -(-price * 88 // 100)
+            assert own.prices[meter] == (price if meter in ANY_MODEL else -(-price * 88 // 100))
+
+
+def test_every_meter_is_every_meter_of_the_models_own() -> None:
+    """
+    Committed throughput makes tokens free; AWS bills guardrails and routing beside it.
+    """
+    shared = listed().bands[0].prices
+    found = apply([rule("free", meter="*")])
+    named = apply([rule("-50 %", meter="prompt_router_requests"), rule("free", models="us.*", meter="*")])
+
+    assert found is not None
+    assert named is not None
+    assert found.bands[0].prices["input_tokens"] == 0
+    assert {meter: found.bands[0].prices[meter] for meter in ANY_MODEL} == {
+        meter: shared[meter] for meter in ANY_MODEL
+    }
+    assert named.bands[0].prices["prompt_router_requests"] == 10**13 // 2
+
+
+def test_an_unlisted_model_keeps_the_list_price_of_what_every_model_costs() -> None:
+    """
+    Else a routed or guarded call would be refused for want of a fee that is known.
+    """
+    model, beside = parse_model_id(PROVISIONED), LIST.any_model("us-east-1")
+    found = OwnPrices([rule("free", meter="*"), rule("-50 %", meter="guardrail_topic_policy_units")]).apply(
+        model, None, None, beside=beside
+    )
+
+    assert found is not None
+    prices = found.bands[0].prices
+    assert (prices["input_tokens"], prices["images"]) == (0, 0)
+    assert prices["prompt_router_requests"] == 10**13
+    assert prices["guardrail_topic_policy_units"] == 75 * 10**10
+    nothing = OwnPrices([rule("free", meter="guardrail_topic_policy_units")])
+    assert nothing.apply(model, None, None, beside=beside) is None
+
+
+def test_what_is_behind_an_id_is_part_of_what_is_remembered() -> None:
+    """
+    A prompt router answers with several models under one id.
+    """
+    own = OwnPrices([rule("1 USD/1M", models="acme.*"), rule("2 USD/1M", models="other.*")])
+    router = ModelRef("arn:router", "prompt-router")
+    found = [own.apply(replace(router, model=model), None, None) for model in ("acme.one", "other.one")]
+
+    assert [each and each.bands[0].prices["input_tokens"] for each in found] == [10**10, 2 * 10**10]
 
 
 def test_an_amount_is_of_the_default_tier_and_keeps_the_lists_ratios_elsewhere() -> None:

@@ -340,12 +340,12 @@ def test_both_generations_of_marketplace_names_are_read(component: str, expected
             (NOVA, "regional", "default", "output_tokens"),
         ),
         (
-            "USE1-Llama3.1-70B-something",
+            "USE1-Llama3.1-70B",
             {"model": "Llama 3.1 70B Instruct", "inferenceType": "Output tokens flex"},
             ("meta.llama3-1-70b-instruct-v1:0", "regional", "flex", "output_tokens"),
         ),
         (
-            "USE1-x",
+            "USE1-TitanEmbedV2-Text-mantle",
             {"titanModel": "Titan Text Embeddings V2", "inferenceType": "Input tokens"},
             ("amazon.titan-embed-text-v2:0", "regional", "default", "input_tokens"),
         ),

@@ -152,6 +152,11 @@ def test_what_has_no_price_says_so_and_where_to_look() -> None:
         (("show", HAIKU, "--tier", "turbo"), "'turbo' is no tier. Known: default, batch, flex"),
         (("show", HAIKU, "--latency", "low"), "'low' is no latency. Known: standard, optimized."),
         (("show", HAIKU, "--at", "2026-13-01"), "--at '2026-13-01' is no day. Write it as 2026-11-21."),
+        (("show", HAIKU, "--at", "20261101"), "--at '20261101' is no day."),
+        (("show", HAIKU, "--at", "2026-W01-1"), "--at '2026-W01-1' is no day."),
+        (("show", HAIKU, "--at", "2026-11-01T10:00:00"), "is no day."),
+        (("show", HAIKU, "--region", "mars"), "'mars' is no region. Write it as AWS does: us-east-1."),
+        (("sync", "--from", "x.json", "--region", "narnia"), "'narnia' is no region."),
         (("list", "acme"), "'acme' is no maker. Known: ai21, amazon"),
         (("diff", "packaged", "overlay"), "Sync first: bedrock-guard prices sync"),
         (("diff", "packaged", "nowhere.json"), "There is no file nowhere.json"),
@@ -167,6 +172,91 @@ def test_bad_input_is_told_in_a_sentence_and_ends_with_2(arguments: tuple[str, .
     assert done.exit_code == 2
     assert says in done.stderr
     assert done.stdout == ""
+
+
+# --- show, by the settings in force ---------------------------------------------------
+
+ALIAS = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"
+PROVISIONED = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abc"
+
+
+@pytest.fixture
+def own_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = f"""
+        [prices."anthropic.*"]
+        "*" = "-50 %"
+        output_tokens = "4 USD/1M"
+        [prices."*provisioned-model/*"]
+        "*" = "free"
+        prompt_router_requests = "-50 %"
+        [models]
+        "{ALIAS}" = "{HAIKU}"
+    """
+    (tmp_path / "own.toml").write_text(settings)
+    monkeypatch.setenv("BEDROCK_GUARD_CONFIG", str(tmp_path / "own.toml"))
+
+
+@pytest.mark.usefixtures("own_prices")
+@pytest.mark.parametrize("model_id", [HAIKU, ALIAS])
+def test_show_tells_what_the_account_pays(model_id: str) -> None:
+    """
+    As a call is charged here: by [prices], and by [models] for an id that does not tell its model.
+    """
+    meters = {each["meter"]: each for each in told("show", model_id, "--region", "us-east-1")["meters"]}
+
+    assert (meters["input_tokens"]["usd_per_million"], meters["input_tokens"]["layer"]) == ("0.55", "own")
+    assert (meters["output_tokens"]["usd_per_million"], meters["output_tokens"]["layer"]) == ("4", "own")
+    assert meters["guardrail_topic_policy_units"]["layer"] == "packaged"
+    assert list(meters)[-1] == "web_grounding_requests"
+
+
+@pytest.mark.usefixtures("own_prices")
+def test_show_can_leave_the_accounts_prices_out() -> None:
+    """
+    To compare with an invoice before its discounts.
+    """
+    meters = {each["meter"]: each for each in told("show", ALIAS, "--list-price")["meters"]}
+
+    assert (meters["input_tokens"]["usd_per_million"], meters["input_tokens"]["layer"]) == ("1.1", "packaged")
+
+
+@pytest.mark.usefixtures("own_prices")
+def test_show_knows_a_model_that_only_the_settings_price() -> None:
+    """
+    Committed throughput is in no list; what is billed beside it is.
+    """
+    meters = {each["meter"]: each for each in told("show", PROVISIONED)["meters"]}
+
+    assert (meters["images"]["usd_per_unit"], meters["images"]["layer"]) == ("free", "own")
+    router, guardrail = meters["prompt_router_requests"], meters["guardrail_topic_policy_units"]
+    assert (router["usd_per_unit"], router["layer"]) == ("0.0005", "own")
+    assert (guardrail["usd_per_unit"], guardrail["layer"]) == ("0.00015", "packaged")
+    assert run("show", PROVISIONED, "--list-price").exit_code == 1
+    assert run("show", PROVISIONED.replace("provisioned-model", "imported-model")).exit_code == 1
+
+
+def test_show_with_settings_that_cannot_be_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A figure by half of the settings would be a wrong one.
+    """
+    monkeypatch.setenv("BEDROCK_GUARD_CONFIG", str(tmp_path / "none.toml"))
+
+    assert run("show", HAIKU).exit_code == 2
+
+
+def test_what_a_user_wrote_is_printed_as_it_is(tmp_path: Path) -> None:
+    """
+    Square brackets are markup to the printer, and a folder may be named with them.
+    """
+    (tmp_path / "[red]").mkdir()
+    saved(tmp_path / "in.json", INPUT)
+    path = tmp_path / "[red]" / "prices.json"
+
+    done = run("sync", "--from", tmp_path / "in.json", "--overlay", path)
+
+    assert str(path) in done.stdout.replace("\n", "")
 
 
 # --- list, check, diff ---------------------------------------------------------------
@@ -206,6 +296,35 @@ def test_check_tells_the_age_and_strict_makes_it_fail() -> None:
     assert "age: The price list of 2026-11-21 is very old: 100 days." in done.stdout
     with time_machine.travel("2027-03-01"):
         assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "homes", [["in-region", "us"], ["us"], ["in-region"], ["us-east-1", "us"], ["us-gov", "us"]]
+)
+@pytest.mark.parametrize("places", [["apac", "global"], ["global"], ["global@us-east-1"]])
+def test_check_finds_a_global_price_above_a_regional_one_wherever_they_stand(
+    places: list[str], homes: list[str]
+) -> None:
+    """
+    A row may hold at several places, in any order, and a model have no price for single regions.
+    """
+    rows = [
+        {"where": where, "usd": {"input_tokens": usd}, "source": "x"}
+        for where, usd in ((places, "0.000006"), (homes, "0.000005"))
+    ]
+    files: dict[str, Any] = {
+        "index": {
+            "as_of": "2026-11-21",
+            "makers": ["acme"],
+            "any_model": {"usd": {}, "source": "x"},
+            "dearest": {},
+            "grades": {"x": "3p"},
+        },
+        "acme": {"models": {"acme.one": {"rows": rows}}},
+    }
+    found = check_prices(PriceList(lambda name: files[name]), date(2026, 11, 22))
+
+    assert any("input_tokens is dearer globally" in each.text for each in found)
 
 
 def test_check_tells_what_a_sync_brought_that_is_odd(tmp_path: Path, overlay: Path) -> None:
