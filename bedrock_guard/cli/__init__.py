@@ -9,6 +9,8 @@ from __future__ import annotations
 import typer
 
 from bedrock_guard.cli.demo import demo
+from bedrock_guard.cli.dynamodb import dynamodb
+from bedrock_guard.cli.ledger import ledger
 from bedrock_guard.cli.prices import prices
 
 app = typer.Typer(
@@ -28,4 +30,6 @@ def root() -> None:
 
 
 app.command()(demo)
+app.add_typer(dynamodb)
+app.add_typer(ledger)
 app.add_typer(prices)

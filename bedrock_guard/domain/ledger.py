@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, Self, TypeAlias
+from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 from bedrock_guard.domain.entry import Entry
 
@@ -153,8 +153,12 @@ class EntryFilter:
 
     Attributes:
         since, until: Seconds since 1970; from `since` on, up to but not including `until`.
-        outcome, operation, model, model_id, family, region, basis: Equal to.
+        outcome, operation, model, model_id, family, region, service_tier, basis: Equal to.
         tags: Each of these tags has this value.
+        cost_nanousd_min, cost_nanousd_max: Both included; a call without a price is in neither.
+        tokens_min, tokens_max: Of `tokens_of`, both included.
+        attempts_min: At least so many HTTP requests.
+        status, error_code: That of at least one of the attempts.
     """
 
     since: float | None = None
@@ -165,23 +169,68 @@ class EntryFilter:
     model_id: str | None = None
     family: str | None = None
     region: str | None = None
+    service_tier: str | None = None
     basis: str | None = None
     tags: Mapping[str, str] | None = None
+    cost_nanousd_min: int | None = None
+    cost_nanousd_max: int | None = None
+    tokens_min: int | None = None
+    tokens_max: int | None = None
+    attempts_min: int | None = None
+    status: int | None = None
+    error_code: str | None = None
 
     def admits(self, entry: Entry) -> bool:
         """
         Whether *entry* is among those asked for.
         """
         return (
-            (self.since is None or entry.at_s >= self.since)
+            _is_between(entry.at_s, self.since, None)
             and (self.until is None or entry.at_s < self.until)
             and all(
                 wanted is None or getattr(entry, name) == wanted
-                for name in ("outcome", "operation", "model", "model_id", "family", "region", "basis")
+                for name in EQUAL_FILTERS
                 for wanted in (getattr(self, name),)
             )
             and all(entry.tags.get(tag) == value for tag, value in (self.tags or {}).items())
+            and _is_between(entry.cost_nanousd, self.cost_nanousd_min, self.cost_nanousd_max)
+            and (
+                (self.tokens_min is None and self.tokens_max is None)
+                or _is_between(tokens_of(entry), self.tokens_min, self.tokens_max)
+            )
+            and _is_between(len(entry.attempts), self.attempts_min, None)
+            and (self.status is None or any(each.status == self.status for each in entry.attempts))
+            and (
+                self.error_code is None or any(each.error_code == self.error_code for each in entry.attempts)
+            )
         )
+
+
+# Names that an entry and its filter have in common.
+EQUAL_FILTERS: Final = (
+    "outcome",
+    "operation",
+    "model",
+    "model_id",
+    "family",
+    "region",
+    "service_tier",
+    "basis",
+)
+TOKENS_SUFFIX: Final = "_tokens"
+
+
+def tokens_of(entry: Entry) -> int:
+    """
+    Every token that *entry* is charged for: input, output, and of caches.
+    """
+    return sum(quantity for meter, quantity in entry.usage.items() if meter.endswith(TOKENS_SUFFIX))
+
+
+def _is_between(figure: float | None, least: float | None, most: float | None) -> bool:
+    if least is None and most is None:
+        return True
+    return figure is not None and (least is None or figure >= least) and (most is None or figure <= most)
 
 
 class Ledger(Protocol):
@@ -278,6 +327,21 @@ class Ledger(Protocol):
     def close(self) -> None:
         """
         Give back files and connections; the ledger cannot be used afterwards.
+        """
+        ...
+
+
+@runtime_checkable
+class DropsEntries(Protocol):
+    """
+    A ledger whose entries are dropped by whoever sweeps; others forget by themselves, or never.
+    """
+
+    def drop_entries(self, *, before: float, limit: int = 1000) -> int:
+        """
+        Forget at most *limit* entries of calls that were opened, and whose holds ended, before then.
+
+        Balances and open reservations stay. Returns how many were dropped.
         """
         ...
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LEDGERS: Final[dict[str, str]] = {
     "memory": "bedrock_guard.ledgers.memory:MemoryLedger",
     "sqlite": "bedrock_guard.ledgers.sqlite:SQLiteLedger",
+    "dynamodb": "bedrock_guard.ledgers.dynamodb:DynamoDBLedger",
 }
 
 ENTRY_POINTS: Final = "bedrock_guard.ledgers"

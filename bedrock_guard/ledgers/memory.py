@@ -195,6 +195,20 @@ class MemoryLedger:
                 count[call.on_expiry] += 1
         return SweepReport(charged=count["charge"], released=count["release"])
 
+    def drop_entries(self, *, before: float, limit: int = 1000) -> int:
+        """
+        Forget old entries, at most *limit*.
+        """
+        with self._turn():
+            old = [
+                id_
+                for id_, call in self._ended.items()
+                if call.expires_at_s < before and (call.entry is None or call.entry.at_s < before)
+            ][:limit]
+            for id_ in old:
+                del self._ended[id_]
+        return len(old)
+
     def close(self) -> None:
         """
         Refuse what comes later; there is nothing to give back.

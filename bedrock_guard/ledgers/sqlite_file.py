@@ -3,6 +3,7 @@ One SQLite file: its connections, its locks, and what its errors mean.
 
     write(work)   in line for the lock, then BEGIN IMMEDIATE, work, COMMIT; or nothing
     read(work)    on a connection of its own that only reads, and waits for no writer
+    alone(work)   in line for the lock, without a transaction: VACUUM must not be in one
 
 Threads of this process take turns at a mutex, processes at a `FileLock`. Before
 a fork the connections are closed, for SQLite's must not cross one; parent and
@@ -16,8 +17,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -50,10 +51,11 @@ class SQLiteFile:
     Opens on use, and again after an error: a disk that recovers needs no restart.
     """
 
-    def __init__(self, path: str, *, synchronous: str, wait_s: float) -> None:
+    def __init__(self, path: str, *, synchronous: str, wait_s: float, read_only: bool = False) -> None:
         # Two names of one file must come to one lock.
         self.path = os.path.realpath(path)
         self._synchronous = synchronous
+        self._read_only = read_only
         self._wait_s = wait_s
         self._is_closed = False
         self._lock: FileLock | None = None
@@ -70,22 +72,18 @@ class SQLiteFile:
         """
         What *work* returns; what it wrote is kept, unless it raises or rolls back itself.
         """
-        # A stream that is collected, or a signal, while this very thread is half-way through.
-        if self._writing_thread == threading.get_ident():
-            raise LedgerUnavailable(f"Ledger {self.path} was called from inside itself; try again later.")
-        deadline = time.monotonic() + self._wait_s
-        mutex = self._write_mutex
-        is_ours = False
-        try:
-            is_ours = mutex.acquire(timeout=self._wait_s)
-            if not is_ours:
-                raise self._timed_out()
-            self._writing_thread = threading.get_ident()
-            return self._write_alone(work, deadline)
-        finally:
-            if is_ours:
-                self._writing_thread = None
-                mutex.release()
+        return self._in_turn(lambda deadline: self._write_alone(work, deadline))
+
+    def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """
+        What *work* returns, which begins and ends its own transactions while nobody else writes.
+        """
+
+        def run(deadline: float) -> T:
+            with self._held(deadline) as db:
+                return work(db)
+
+        return self._in_turn(run)
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """
@@ -146,19 +144,46 @@ class SQLiteFile:
         self._write_mutex, self._read_mutex = threading.Lock(), threading.Lock()
         self._taken_for_fork = []
 
-    def _write_alone(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
+    def _in_turn(self, run: Callable[[float], T]) -> T:
+        if self._read_only:
+            raise LedgerUnavailable(f"Ledger {self.path} is opened to read only.")
+        # A stream that is collected, or a signal, while this very thread is half-way through.
+        if self._writing_thread == threading.get_ident():
+            raise LedgerUnavailable(f"Ledger {self.path} was called from inside itself; try again later.")
+        deadline = time.monotonic() + self._wait_s
+        mutex = self._write_mutex
+        is_ours = False
         try:
-            db = self._writer or self._open_writer(deadline)
-            self._stand_in_line(deadline)
+            is_ours = mutex.acquire(timeout=self._wait_s)
+            if not is_ours:
+                raise self._timed_out()
+            self._writing_thread = threading.get_ident()
+            return run(deadline)
+        finally:
+            if is_ours:
+                self._writing_thread = None
+                mutex.release()
+
+    def _write_alone(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
+        with self._held(deadline) as db:
             db.execute("BEGIN IMMEDIATE")
             result = work(db)
             if db.in_transaction:
                 self._commit(db)
+            return result
+
+    @contextmanager
+    def _held(self, deadline: float) -> Iterator[sqlite3.Connection]:
+        """
+        The writing connection, while no other process of ours writes.
+        """
+        try:
+            db = self._writer or self._open_writer(deadline)
+            self._stand_in_line(deadline)
+            yield db
         except sqlite3.Error as error:
             self._drop_writer()
             raise self._unavailable(error) from error
-        else:
-            return result
         finally:
             if self._writer is not None and self._writer.in_transaction:
                 with suppress(sqlite3.Error):
@@ -199,13 +224,27 @@ class SQLiteFile:
 
     def _open_reader(self) -> sqlite3.Connection:
         self._check_open()
-        self._reader = self._connect()
-        self._reader.execute("PRAGMA query_only = ON")
-        return self._reader
+        db = self._connect()
+        try:
+            db.execute("PRAGMA query_only = ON")
+            if self._read_only:
+                sqlite_schema.check(db, self.path)
+        except BaseException:
+            db.close()
+            raise
+        self._reader = db
+        return db
 
     def _connect(self) -> sqlite3.Connection:
         # SQLite's own waiting is for other programs: ours stand in line at the lock.
-        return sqlite3.connect(self.path, timeout=self._wait_s, isolation_level=None, check_same_thread=False)
+        name = f"{Path(self.path).as_uri()}?mode=ro" if self._read_only else self.path
+        return sqlite3.connect(
+            name,
+            timeout=self._wait_s,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=self._read_only,
+        )
 
     def _check_open(self) -> None:
         if self._is_closed:

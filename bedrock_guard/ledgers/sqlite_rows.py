@@ -5,7 +5,6 @@ Ledger keys, lines and entries as SQLite stores them, and back.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
@@ -34,9 +33,12 @@ def read_key(budget: str, rule: str, per: str, window_start: int) -> LedgerKey:
     return LedgerKey(budget, rule, _read_per(json.loads(per)), window_start)
 
 
-def write_lines(lines: Iterable[Line]) -> str:
+@lru_cache(maxsize=1024)
+def write_lines(lines: tuple[Line, ...]) -> str:
     """
     Lines as JSON; the same lines are the same text.
+
+    A call's are asked for twice, when it is opened and when it ends.
     """
     parts = []
     for line in lines:

@@ -17,13 +17,13 @@ from bedrock_guard.errors import LedgerUnavailable
 
 # "bGrd": tells our files from other programs' databases, which are left alone.
 APPLICATION_ID: Final = 0x62477264
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 NEWEST_USABLE: Final = SCHEMA + 1
+FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
 OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
 
+# Schema 1; what came later is added by `MIGRATIONS`, to new files too.
 CREATE: Final = f"""
-BEGIN IMMEDIATE;
-
 CREATE TABLE balance (
     budget TEXT NOT NULL,
     rule TEXT NOT NULL,
@@ -59,9 +59,27 @@ CREATE TABLE entry (
 CREATE INDEX entry_at ON entry (at);
 
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA};
-COMMIT;
 """
+
+# Calls that went wrong are few among many that did not, and are what is looked for.
+USUAL_OUTCOME: Final = "answered"
+IS_UNUSUAL: Final = f"json_extract(entry, '$.outcome') <> '{USUAL_OUTCOME}'"
+
+# From the schema before, by the one that is reached. The one before must go on reading and writing.
+MIGRATIONS: Final[dict[int, str]] = {
+    2: f"""
+CREATE TABLE dropped (              -- what entries that are kept no longer had spent
+    budget TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    per TEXT NOT NULL,
+    window_start INTEGER NOT NULL,
+    spent INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (budget, rule, per, window_start)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX entry_unusual ON entry (json_extract(entry, '$.outcome'), at) WHERE {IS_UNUSUAL};
+""",
+}
 
 # No row changed: the line does not fit, or there is no such balance yet. Counting changed
 # rows is half the price of RETURNING, and a balance that is there is the common case.
@@ -81,7 +99,10 @@ WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4
 """
 # A key that was never reserved.
 BOOK_FIRST: Final = """
-INSERT INTO balance (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3, ?4, ?5)
+INSERT INTO balance (budget, rule, per, window_start, spent)
+SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (
+    SELECT 1 FROM balance WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4
+)
 """
 BALANCE: Final = """
 SELECT spent, pending, pending_calls FROM balance
@@ -98,7 +119,8 @@ SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM entry WHERE id = ?
 ON CONFLICT DO NOTHING
 """
 EXTEND: Final = "UPDATE reservation SET lines = ?2, expires_at = ?3 WHERE id = ?1"
-TAKE: Final = "DELETE FROM reservation WHERE id = ?1"
+# Found and ended by one statement: this is in every call's way.
+TAKE: Final = "DELETE FROM reservation WHERE id = ?1 RETURNING at, expires_at, lines"
 FIND: Final = """
 SELECT 'pending', at, expires_at, lines, NULL FROM reservation WHERE id = ?1
 UNION ALL
@@ -124,23 +146,23 @@ INSERT INTO entry (id, at, state, count, entry) VALUES (?1, ?2, 'recorded', ?3, 
 ON CONFLICT (id) DO UPDATE SET count = count + excluded.count
 """
 
-# The names of an entry that a filter may ask for, and `EntryFilter` has.
-FILTERED: Final = ("outcome", "operation", "model", "model_id", "family", "region", "basis")
-_WHERE: Final = "\n".join(
-    f"AND (:{name} IS NULL OR json_extract(entry, '$.{name}') = :{name})" for name in FILTERED
-)
-ENTRIES: Final = f"""
-SELECT at, seq, count, entry FROM entry
-WHERE at >= :since AND at < :until AND (at, seq) < (:before_at, :before_seq) AND entry IS NOT NULL
-{_WHERE}
-AND NOT EXISTS (
-    SELECT 1 FROM json_each(:tags) AS wanted
-    WHERE wanted.value IS NOT (
-        SELECT tag.value FROM json_each(entry, '$.tags') AS tag WHERE tag.key = wanted.key
-    )
-)
-ORDER BY at DESC, seq DESC LIMIT :limit
-"""  # noqa: S608 - put together from our own constants only
+ENTRIES: Final = "SELECT at, seq, count, entry FROM entry"
+NEWEST: Final = "ORDER BY at DESC, seq DESC LIMIT :limit"
+
+# Of an expired call, and of one that lasts, a settle may still come until its time is over.
+OLD: Final = """
+SELECT seq, lines, booked FROM entry
+WHERE at < ?1 AND coalesce(expires_at, at) < ?1 ORDER BY at LIMIT ?2
+"""
+ALL_BOOKED: Final = "SELECT lines, booked FROM entry"
+ALL_HELD: Final = "SELECT lines FROM reservation"
+ALL_DROPPED: Final = "SELECT budget, rule, per, window_start, spent FROM dropped"
+ALL_BALANCES: Final = "SELECT budget, rule, per, window_start, spent, pending, pending_calls FROM balance"
+DROP: Final = "DELETE FROM entry WHERE seq = ?1"
+ADD_DROPPED: Final = """
+INSERT INTO dropped (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT DO UPDATE SET spent = spent + excluded.spent
+"""
 
 
 def prepare(db: sqlite3.Connection, path: str, *, synchronous: str) -> None:
@@ -150,22 +172,64 @@ def prepare(db: sqlite3.Connection, path: str, *, synchronous: str) -> None:
     Raises:
         LedgerUnavailable: The file is another program's, or of a schema too new.
     """
-    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        raise LedgerUnavailable(f"Ledger {path} needs SQLite 3.37; this Python has {sqlite3.sqlite_version}.")
-    schema = _pragma(db, "user_version")
-    tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if tables and _pragma(db, "application_id") != APPLICATION_ID:
-        raise LedgerUnavailable(f"Ledger {path} cannot be used: it is another program's database.")
+    _check_sqlite(path)
+    is_new = not _has_tables(db)
+    if not is_new:
+        check(db, path)
+    if _pragma(db, "journal_mode = WAL") != "wal":
+        raise LedgerUnavailable(f"Ledger {path} cannot be used: its file system has no shared memory.")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    if is_new:
+        migrate(db)
+
+
+def check(db: sqlite3.Connection, path: str) -> None:
+    """
+    See that the tables are ours, and that this version knows them.
+
+    Raises:
+        LedgerUnavailable: The file is another program's, or of a schema too new.
+    """
+    _check_sqlite(path)
+    if _pragma(db, "application_id") != APPLICATION_ID:
+        what = "another program's database" if _has_tables(db) else "no ledger yet"
+        raise LedgerUnavailable(f"Ledger {path} cannot be used: it is {what}.")
+    schema = read_schema(db)
     if schema > NEWEST_USABLE:
         raise LedgerUnavailable(
             f"Ledger {path} cannot be used: its schema is {schema}, and this version of bedrock_guard "
             f"knows {SCHEMA} and can use {NEWEST_USABLE}. Upgrade bedrock_guard."
         )
-    if _pragma(db, "journal_mode = WAL") != "wal":
-        raise LedgerUnavailable(f"Ledger {path} cannot be used: its file system has no shared memory.")
-    db.execute(f"PRAGMA synchronous = {synchronous}")
-    if not tables:
-        db.executescript(CREATE)
+
+
+def _check_sqlite(path: str) -> None:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise LedgerUnavailable(f"Ledger {path} needs SQLite 3.37; this Python has {sqlite3.sqlite_version}.")
+
+
+def _has_tables(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+
+
+def read_schema(db: sqlite3.Connection) -> int:
+    """
+    Which schema the file has; 0 when it has no tables yet.
+    """
+    schema: int = _pragma(db, "user_version")
+    return schema
+
+
+def migrate(db: sqlite3.Connection) -> tuple[int, int]:
+    """
+    Bring the file to this version's schema, in one transaction; which one it had and has.
+    """
+    schema = read_schema(db)
+    if schema >= SCHEMA:
+        return schema, schema
+    steps = [MIGRATIONS[number] for number in range(max(schema, 1) + 1, SCHEMA + 1)]
+    script = "".join([*([] if schema else [CREATE]), *steps])
+    db.executescript(f"BEGIN IMMEDIATE;{script}PRAGMA user_version = {SCHEMA};COMMIT;")
+    return schema, SCHEMA
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> Any:

@@ -249,6 +249,7 @@ class LedgerContract(ReservationContract):
             {"model_id": "other"},
             {"family": "other"},
             {"region": "eu-central-1"},
+            {"service_tier": "flex"},
             {"basis": "estimated"},
             {"tags": {"team": "other", "user": "x"}},
             {"since": NOW + 1},
@@ -271,6 +272,44 @@ class LedgerContract(ReservationContract):
         ledger.record(answered("half", tags={"team": "other"}))
 
         assert list(read_all_entries(ledger, EntryFilter(**where))) == [wanted]
+
+    @pytest.mark.parametrize(
+        ("where", "found"),
+        [
+            ({"cost_nanousd_min": 40}, ["dear", "usual"]),
+            ({"cost_nanousd_min": 41}, ["dear"]),
+            ({"cost_nanousd_max": 0}, ["refused"]),
+            ({"cost_nanousd_max": 40}, ["refused", "usual"]),
+            ({"cost_nanousd_min": 1, "cost_nanousd_max": 40}, ["usual"]),
+            ({"tokens_min": 15}, ["unpriced", "dear", "usual"]),
+            ({"tokens_min": 16}, ["dear"]),
+            ({"tokens_max": 0}, ["refused"]),
+            ({"attempts_min": 0}, ["refused", "unpriced", "dear", "usual"]),
+            ({"attempts_min": 2}, ["dear"]),
+            ({"status": 200}, ["unpriced", "dear", "usual"]),
+            ({"status": 429}, ["dear"]),
+            ({"error_code": "ThrottlingException"}, ["dear"]),
+            ({"error_code": "ThrottlingException", "outcome": "refused"}, []),
+            ({"outcome": "refused", "since": NOW}, ["refused"]),
+        ],
+    )
+    def test_figures_and_attempts_narrow_what_is_read(
+        self, ledger: Ledger, where: dict[str, Any], found: list[str]
+    ) -> None:
+        """
+        What cost most, and what went wrong, are the first two questions after a bill.
+        """
+        attempts = (
+            Attempt("rejected", 429, error_code="ThrottlingException"),
+            Attempt("answered", 200, cost_nanousd=900),
+        )
+        usage = {"input_tokens": 100, "cache_read_input_tokens": 60, "prompt_router_requests": 1}
+        ledger.record(answered("usual"))
+        ledger.record(answered("dear", cost_nanousd=900, usage=usage, attempts=attempts))
+        ledger.record(answered("unpriced", cost_nanousd=None))
+        ledger.record(open_entry("refused", outcome="refused"))
+
+        assert ids(ledger, EntryFilter(**where)) == found
 
     def test_refusals_that_are_alike_are_one_entry_with_a_count(self, ledger: Ledger) -> None:
         """

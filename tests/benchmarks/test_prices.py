@@ -61,7 +61,7 @@ def test_how_long_a_warm_price_takes(tmp_path: Path) -> None:
         "usd": {"input_tokens": "0.0000056"},
         "source": "aws-price-list",
     }
-    laid = {"as_of": "2026-12-01", "models": {"anthropic.claude-opus-4-6-v1": {"rows": [row]}}}
+    laid = {"as_of": "2026-11-22", "models": {"anthropic.claude-opus-4-6-v1": {"rows": [row]}}}
     write_overlay(tmp_path / "prices.json", laid)
     ref = parse_model_id(MODEL)
     for name, prices in (

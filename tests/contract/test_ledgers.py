@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dynamodb_engine
 import pytest
+from dynamodb_faults import Watched
 
 from bedrock_guard.domain.ledger import Ledger
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers import LEDGERS, open_ledger
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
 from bedrock_guard.testing.ledger_calls import SetClock
 from bedrock_guard.testing.ledger_contract import LedgerContract
 
@@ -19,6 +22,7 @@ from bedrock_guard.testing.ledger_contract import LedgerContract
 URLS: dict[str, Callable[[Path], str]] = {
     "memory": lambda _: "memory://",
     "sqlite": lambda folder: f"sqlite:///{folder}/ledger.db",
+    "dynamodb": lambda _: dynamodb_engine.table_url(),
 }
 
 
@@ -27,6 +31,8 @@ class TestLedgers(LedgerContract):
     def ledger(self, request, clock: SetClock, tmp_path: Path) -> Iterator[Ledger]:
         assert request.param in URLS, f"{request.param}:// has no line in URLS, so nothing proves it"
         ledger = open_ledger(URLS[request.param](tmp_path), clock=clock)
+        if isinstance(ledger, DynamoDBLedger):
+            Watched(ledger)  # each request is one that real DynamoDB takes
         yield ledger
         ledger.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -95,3 +96,59 @@ def test_a_lock_that_comes_free_in_time_is_taken(tmp_path: Path, lock_type) -> N
     timer.join()
     first.close()
     second.close()
+
+
+def test_who_had_a_turn_steps_aside_and_who_comes_rarely_does_not(tmp_path: Path, monkeypatch) -> None:
+    """
+    Writers that never pause share the file in turns; a quick change after each write costs half of it.
+    """
+    holder, heavy = (file_lock.FileLock(str(tmp_path / "x.lock")) for _ in range(2))
+    now, slept = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+        holder.release()
+
+    def meet() -> None:
+        """
+        Ask for the lock while another has it.
+        """
+        heavy.release()
+        slept.clear()
+        holder.acquire(timeout_s=0)
+        assert heavy.acquire(timeout_s=10)
+
+    monkeypatch.setattr(file_lock, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
+    meet()
+    assert slept[0] <= file_lock.SLEEP_S[1], "who comes for the first time insists"
+    now[0] += file_lock.TURN_S / 2
+    meet()
+    assert slept[0] <= file_lock.SLEEP_S[1], "a turn has room for many writes"
+    now[0] += file_lock.TURN_S
+    meet()
+    assert slept[0] <= file_lock.SLEEP_S[1], "of a slow disk it is not enough"
+    heavy._writes = file_lock.TURN_WRITES
+    meet()
+    assert slept[0] >= file_lock.ASIDE_S[0], "and then it is over"
+    now[0] += file_lock.LONGEST_TURN_S + file_lock.FORGOTTEN_S
+    meet()
+    assert slept[0] <= file_lock.SLEEP_S[1], "what is long ago does not count"
+    holder.close()
+    heavy.close()
+
+
+def test_to_step_aside_does_not_outlast_the_wait(tmp_path: Path) -> None:
+    """
+    A deadline is a promise to the caller.
+    """
+    holder, heavy = (file_lock.FileLock(str(tmp_path / "x.lock")) for _ in range(2))
+    heavy._turn_began = time.monotonic() - file_lock.LONGEST_TURN_S - 1e-3
+    holder.acquire(timeout_s=0)
+    before = time.monotonic()
+
+    assert not heavy.acquire(timeout_s=0.005)
+
+    assert time.monotonic() - before < file_lock.ASIDE_S[0]
+    holder.close()
+    heavy.close()

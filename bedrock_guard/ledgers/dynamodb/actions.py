@@ -1,0 +1,247 @@
+"""
+What is written, as DynamoDB takes it: updates, conditions, and nothing between.
+
+Every name stands behind `#`, for DynamoDB reserves hundreds of words, and no
+condition has arithmetic, for it allows none: `used <= limit - amount` is worked
+out here. A transaction's conditions are all there is to exactness: whoever
+repeats a request, or whose request comes late, meets them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import LedgerKey, Line
+from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers.dynamodb import items
+from bedrock_guard.ledgers.dynamodb.items import Call, Item, Place
+from bedrock_guard.ledgers.dynamodb.table import Reason
+
+# A transaction has 100 actions: the call, and two for each balance that is new.
+MOST_LINES: Final = 49
+# How long what has ended is kept. DynamoDB deletes it some day after that; nothing rests on it.
+KEEP_S: Final = 90 * 86_400
+
+# The balance is there, and has room. One that is not there fails, and is made in a second request.
+HAS_ROOM: Final = "#used <= :room"
+# It was not there a moment ago: all that is held is ours, and somebody else may have been quicker.
+IS_NEW_OR_HAS_ROOM: Final = "attribute_not_exists(#used) OR #used <= :room"
+# A balance that somebody has deleted must not come back below zero.
+IS_THERE: Final = "attribute_exists(#used)"
+# The holder knows all that is held.
+IS_AS_HELD: Final = "#st = :pending AND #lh = :held"
+# Nobody has written since it was read.
+IS_AS_READ: Final = "#x = :read"
+IS_UNKNOWN: Final = "attribute_not_exists(#pk)"
+
+_PENDING: Final[Item] = {"S": items.CODES["pending"]}
+_NAME: Final = re.compile(r"#(\w+)")
+
+
+class Change(NamedTuple):
+    """
+    What an action adds to one balance.
+
+    Attributes:
+        room: The most that may be used before; None when it is not asked.
+        is_new: Whether the balance may not be there yet, and is made.
+    """
+
+    key: LedgerKey
+    used: int
+    spent: int
+    calls: int
+    room: int | None = None
+    is_new: bool = False
+
+
+class Ended(NamedTuple):
+    """
+    How a call ends: what is spent on each of its lines, and the entry it leaves.
+    """
+
+    state: books.State
+    lines: tuple[Line, ...]
+    booked: books.Booked
+    entry: Entry | None
+    at_s: float
+
+
+def hold_changes(
+    lines: Iterable[Line], *, new: frozenset[LedgerKey], known: frozenset[LedgerKey] = frozenset()
+) -> list[Change]:
+    """
+    To hold *lines*; keys in *known* count the call already.
+    """
+    return [
+        Change(
+            line.key,
+            used=line.amount,
+            spent=0,
+            calls=line.key not in known,
+            room=(books.MAX_AMOUNT if line.limit is None else line.limit) - line.amount,
+            is_new=line.key in new,
+        )
+        for line in lines
+    ]
+
+
+def end_changes(
+    call: Call, lines: tuple[Line, ...], booked: books.Booked, new: frozenset[LedgerKey]
+) -> list[Change]:
+    """
+    To spend *booked* on *lines*, in place of what the call holds or has spent.
+    """
+    changes = []
+    for index, (line, spent) in enumerate(zip(lines, booked, strict=True)):
+        is_known = index < len(call.lines)
+        # What was held or spent in a balance that is gone is gone with it.
+        is_new = not is_known or line.key in new
+        is_held = call.state == "pending" and not is_new
+        held = line.amount if is_held else 0
+        before = call.booked[index] if index < len(call.booked) and not is_new else 0
+        change = Change(
+            line.key,
+            used=spent - before - held,
+            spent=spent - before,
+            calls=-1 if is_held else 0,
+            is_new=is_new,
+        )
+        if change.used or change.spent or change.calls:
+            changes.append(change)
+    return changes
+
+
+def gone(changes: Sequence[Change], reasons: Sequence[Reason]) -> frozenset[LedgerKey]:
+    """
+    Balances that a change found missing: somebody deleted them, and they are made anew.
+    """
+    return frozenset(change.key for change, reason in zip(changes, reasons, strict=False) if reason.is_failed)
+
+
+def balance_actions(table: str, changes: list[Change]) -> list[Item]:
+    """
+    One action for each change, and then one for each balance that is made.
+    """
+    actions = [_balance_action(table, change) for change in changes]
+    made = [items.directory_item(change.key) for change in changes if change.is_new]
+    return actions + [{"Put": {"TableName": table, "Item": item}} for item in made]
+
+
+def open_action(table: str, place: Place, item: Item) -> Item:
+    """
+    To keep a call that nobody knows yet.
+    """
+    return {
+        "Put": {
+            "TableName": table,
+            "Item": {**items.place_item(place), **item},
+            **expressions(condition=IS_UNKNOWN),
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+    }
+
+
+def call_action(
+    table: str, call: Call, *, update: str, values: Mapping[str, Item], condition: str = ""
+) -> Item:
+    """
+    To change a call that is as *call* says.
+    """
+    if call.written_by is None:
+        fence, known = IS_AS_HELD, {"pending": _PENDING, "held": items.fingerprint(call.lines)}
+    else:
+        fence, known = IS_AS_READ, {"read": {"S": call.written_by}}
+    return update_action(
+        table,
+        items.place_of_call(call.id),
+        update=update,
+        condition=f"{fence}{condition}",
+        values={**known, **values},
+    )
+
+
+def update_action(
+    table: str, place: Place, *, update: str, condition: str, values: Mapping[str, Item]
+) -> Item:
+    """
+    To update one item.
+    """
+    return {
+        "Update": {
+            "TableName": table,
+            "Key": items.place_item(place),
+            **expressions(update=update, condition=condition, values=values),
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+    }
+
+
+def end_actions(
+    table: str, call: Call, ended: Ended, *, by: str, new: frozenset[LedgerKey] = frozenset()
+) -> list[Item]:
+    """
+    To end a call: the reservation becomes the journal's entry, and its money is booked.
+    """
+    update = (
+        "SET #st = :st, #x = :x, #b = :b, #ln = :ln, #lh = :lh, #seq = if_not_exists(#seq, :seq), #ttl = :ttl"
+    )
+    values = {
+        "st": {"S": items.CODES[ended.state]},
+        "x": {"S": by},
+        "b": items.booked_item(ended.booked),
+        "ln": items.pack_lines(ended.lines),
+        "lh": items.fingerprint(ended.lines),
+        "seq": items.new_sequence(),
+        "ttl": {"N": str(int(ended.at_s) + KEEP_S)},
+    }
+    if ended.entry is None:
+        update = f"{update} REMOVE #e"
+    else:
+        update, values["e"] = f"{update}, #e = :e", items.pack_entry(ended.entry)
+    changes = end_changes(call, ended.lines, ended.booked, new)
+    return [call_action(table, call, update=update, values=values), *balance_actions(table, changes)]
+
+
+def expressions(
+    *,
+    update: str = "",
+    condition: str = "",
+    filtered: str = "",
+    where: str = "",
+    values: Mapping[str, Item] | None = None,
+) -> Item:
+    """
+    The expressions of a request, with the names and values that they use.
+    """
+    given = {
+        "UpdateExpression": update,
+        "ConditionExpression": condition,
+        "FilterExpression": filtered,
+        "KeyConditionExpression": where,
+    }
+    found: Item = {name: text for name, text in given.items() if text}
+    found["ExpressionAttributeNames"] = {f"#{name}": name for name in _NAME.findall(" ".join(given.values()))}
+    if values:
+        found["ExpressionAttributeValues"] = {f":{name}": value for name, value in values.items()}
+    return found
+
+
+def _balance_action(table: str, change: Change) -> Item:
+    values = {
+        "used": {"N": str(change.used)},
+        "spent": {"N": str(change.spent)},
+        "n": {"N": str(int(change.calls))},
+    }
+    if change.room is not None:
+        values["room"] = {"N": str(change.room)}
+        condition = IS_NEW_OR_HAS_ROOM if change.is_new else HAS_ROOM
+    else:
+        condition = "" if change.is_new else IS_THERE
+    update = "ADD #used :used, #spent :spent, #n :n"
+    return update_action(
+        table, items.place_of_balance(change.key), update=update, condition=condition, values=values
+    )

@@ -1,0 +1,300 @@
+"""
+What the table's items hold, and where they are.
+
+    pk              sk            is
+    B#<key>         B             a balance: used (spent and pending), spent, n (calls that hold)
+    D#<0..3>        <key>         the directory: that there is such a balance
+    J#<00..07>      <time>-...    a call: pending, then the journal's entry of it
+    F               <id>          the same for ids that do not begin with their time
+    M               schema        what made the table, and its home region
+    M               sweep         how far the sweepers have come
+
+Each balance has a partition of its own, so that one budget's calls throttle no
+other's. The place of a call follows from its id alone, which is all that the
+end of a call is sure to know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import zlib
+from dataclasses import replace
+from functools import lru_cache
+from hashlib import blake2s, sha256
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import LedgerKey, Line, OnExpiry, Reservation
+from bedrock_guard.ledgers.books import Booked, State
+
+Item: TypeAlias = dict[str, Any]
+Place: TypeAlias = tuple[str, str]
+
+SHARDS: Final = 8
+DIRECTORIES: Final = 4
+FOREIGN: Final = "F"
+SCHEMA_PLACE: Final[Place] = ("M", "schema")
+SWEEP_PLACE: Final[Place] = ("M", "sweep")
+
+# DynamoDB allows 2,048 bytes for one part of a key and 1,024 for the other.
+_LONGEST_KEY: Final = 1000
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: half a surrogate is its escape
+_STATES: Final[dict[str, State]] = {
+    "P": "pending",
+    "S": "settled",
+    "L": "released",
+    "E": "expired",
+    "R": "recorded",
+}
+CODES: Final[dict[State, str]] = {state: code for code, state in _STATES.items()}
+
+# A guard's ids, and those of its refusals, begin with the time: milliseconds or seconds, in hex.
+_OWN_ID: Final = re.compile(r"([0-9a-f]{11})-[0-9a-f]+")
+_REFUSED_ID: Final = re.compile(r"refused-([0-9a-f]{1,10})-[0-9a-f]+")
+
+# Entries are alike, and small only against what they have in common. Never to be changed: what was
+# written with a dictionary is read with the same one. A better one gets the next number.
+_DICTIONARIES: Final[dict[int, bytes]] = {
+    1: b'"narrowed_usage":{"narrowed_by":"message_start","received_bytes":"anomalies":["count":"budget":"'
+    b'"has_own_prices":true,"list_cost_nanousd":"priced":"upper_bound""outcome":"refused""outcome":"lost"'
+    b'"outcome":"abandoned""outcome":"rejected""basis":"expired""family":"amazon","family":"anthropic",'
+    b'"operation":"InvokeModelWithResponseStream","operation":"InvokeModel","operation":"ConverseStream",'
+    b'"cache_write_1h_input_tokens":"cache_write_5m_input_tokens":"cache_read_input_tokens":"USD/month@UTC"'
+    b'"USD/day@UTC",[],"requests/minute@UTC""error_code":"ThrottlingException""error_code":"ReadTimeoutError"'
+    b'"team":"user":{"id":"019-","at_s":1,"operation":"Converse","model_id":"us.anthropic.claude-'
+    b'-v1:0","model":"anthropic.claude-","family":"anthropic","region":"us-east-1","service_tier":"default",'
+    b'"latency":"standard","tags":{"model":"model_id":"operation":"Converse","region":"us-east-1",'
+    b'"service_tier":"default"},"outcome":"pending","basis":"estimated","outcome":"answered","basis":"reported",'
+    b'"usage":{"input_tokens":,"output_tokens":},"reported_usage":{"input_tokens":,"output_tokens":},'
+    b'"cost_nanousd":,"estimated_cost_nanousd":,"attempts":[{"outcome":"answered","status":200,'
+    b'"error_code":null,"usage":{"input_tokens":,"output_tokens":},"cost_nanousd":,"basis":"reported"}],'
+    b'"duration_ms":}'
+}
+_NEWEST_DICTIONARY: Final = 1
+
+
+class Call(NamedTuple):
+    """
+    A call as it is stored, or as the holder of its reservation knows it.
+
+    Attributes:
+        written_by: The operation that wrote it last; None for a holder's own copy.
+    """
+
+    id: str
+    state: State
+    lines: tuple[Line, ...]
+    expires_at_s: float
+    booked: Booked = ()
+    on_expiry: OnExpiry = "charge"
+    entry: bytes | None = None
+    written_by: str | None = None
+
+    @property
+    def reservation(self) -> Reservation:
+        """
+        What the caller of `reserve` gets.
+        """
+        return Reservation(self.id, self.lines, self.expires_at_s)
+
+
+def held_call(reservation: Reservation) -> Call:
+    """
+    What the holder of *reservation* takes it for, which saves reading it.
+    """
+    return Call(reservation.id, "pending", reservation.lines, reservation.expires_at_s)
+
+
+def read_call(item: Item) -> Call:
+    """
+    A call, from its item.
+    """
+    lines = _read_lines(unpack(item["ln"]["B"])) if "ln" in item else ()
+    return Call(
+        id=item["id"]["S"],
+        state=_STATES[item["st"]["S"]],
+        lines=lines,
+        expires_at_s=float(item["exp"]["N"]) if "exp" in item else 0.0,
+        booked=tuple(json.loads(item["b"]["S"])) if "b" in item else (),
+        on_expiry=cast("OnExpiry", item["pol"]["S"]) if "pol" in item else "charge",
+        entry=item["e"]["B"] if "e" in item else None,
+        written_by=item["x"]["S"],
+    )
+
+
+def placed_ms(entry_id: str) -> int | None:
+    """
+    When a call was opened, by its id; None for an id that does not tell.
+    """
+    own = _OWN_ID.fullmatch(entry_id)
+    if own:
+        return int(own[1], 16)
+    refused = _REFUSED_ID.fullmatch(entry_id)
+    return int(refused[1], 16) * 1000 if refused else None
+
+
+def place_of_call(entry_id: str) -> Place:
+    """
+    Where a call is kept.
+    """
+    at_ms = placed_ms(entry_id)
+    if at_ms is None:
+        text = entry_id if len(entry_id.encode(errors="backslashreplace")) <= _LONGEST_KEY else None
+        return FOREIGN, text or _digest(entry_id)
+    shard = zlib.crc32(entry_id.encode()) % SHARDS
+    return journal(shard), f"{sort_key(at_ms)}-{entry_id}"
+
+
+def journal(shard: int) -> str:
+    """
+    The partition of one part of the calls.
+    """
+    return f"J#{shard:02}"
+
+
+def sort_key(at_ms: float) -> str:
+    """
+    Where the calls of a moment begin.
+    """
+    return f"{max(0, int(at_ms)):011x}"
+
+
+def read_sort_key(text: str) -> int:
+    """
+    The moment of a call, by its place.
+    """
+    return int(text[:11], 16)
+
+
+@lru_cache(maxsize=4096)
+def key_text(key: LedgerKey) -> str:
+    """
+    A ledger key as one line of ASCII.
+    """
+    return _write_lines((Line(key, None, 0),))
+
+
+@lru_cache(maxsize=4096)
+def _key_name(key: LedgerKey) -> str:
+    text = _encode([key.budget, key.rule, key.per, key.window_start])
+    return text if len(text) <= _LONGEST_KEY else _digest(text)
+
+
+def place_of_balance(key: LedgerKey) -> Place:
+    """
+    Where a balance is kept: in a partition of its own.
+    """
+    return f"B#{_key_name(key)}", "B"
+
+
+def directory_item(key: LedgerKey) -> Item:
+    """
+    That there is a balance of *key*.
+    """
+    name = _key_name(key)
+    shard = zlib.crc32(name.encode()) % DIRECTORIES
+    return {**place_item((directory(shard), name)), "key": {"S": key_text(key)}}
+
+
+def directory(shard: int) -> str:
+    """
+    One part of the directory.
+    """
+    return f"D#{shard}"
+
+
+def read_directory_item(item: Item) -> LedgerKey:
+    """
+    Back from `directory_item`.
+    """
+    return _read_lines(item["key"]["S"])[0].key
+
+
+def place_item(place: Place) -> Item:
+    """
+    The key of an item.
+    """
+    return {"pk": {"S": place[0]}, "sk": {"S": place[1]}}
+
+
+def number(value: float) -> Item:
+    """
+    A number as DynamoDB takes it: text, so that none goes through a float of somebody else's.
+    """
+    return {"N": repr(value)}
+
+
+def pack(text: str) -> Item:
+    """
+    Text that is kept, small: an item of up to 1 KB is one write unit.
+    """
+    packer = zlib.compressobj(9, zdict=_DICTIONARIES[_NEWEST_DICTIONARY])
+    return {"B": bytes([_NEWEST_DICTIONARY]) + packer.compress(text.encode()) + packer.flush()}
+
+
+def unpack(packed: bytes) -> str:
+    """
+    Back from `pack`.
+    """
+    return zlib.decompressobj(zdict=_DICTIONARIES[packed[0]]).decompress(packed[1:]).decode()
+
+
+def pack_lines(lines: tuple[Line, ...]) -> Item:
+    """
+    Lines, small.
+    """
+    return pack(_write_lines(lines))
+
+
+def booked_item(booked: Booked) -> Item:
+    """
+    What was spent on each line.
+    """
+    return {"S": _encode(booked)}
+
+
+def pack_entry(entry: Entry) -> Item:
+    """
+    An entry, small.
+    """
+    # A tag may hold half of a surrogate pair, which is no text in UTF-8; its escape is.
+    return pack(entry.to_json().encode(errors="backslashreplace").decode())
+
+
+def read_entry(packed: bytes, count: int = 1) -> Entry:
+    """
+    Back from `pack_entry`, for as many as were counted.
+    """
+    entry = Entry.from_json(unpack(packed))
+    return entry if entry.count == count else replace(entry, count=count)
+
+
+def fingerprint(lines: tuple[Line, ...]) -> Item:
+    """
+    Tells whether a holder's lines are those that are stored.
+    """
+    return {"B": blake2s(_write_lines(lines).encode(), digest_size=8).digest()}
+
+
+def new_sequence() -> Item:
+    """
+    Tells entries of the same moment apart, in the order in which they were written.
+    """
+    return {"N": str(time.time_ns())}
+
+
+def _write_lines(lines: tuple[Line, ...]) -> str:
+    return _encode([[*line.key, line.limit, line.amount] for line in lines])
+
+
+def _read_lines(text: str) -> tuple[Line, ...]:
+    return tuple(
+        Line(LedgerKey(budget, rule, tuple((tag, value) for tag, value in per), start), limit, amount)
+        for budget, rule, per, start, limit, amount in json.loads(text)
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{sha256(text.encode(errors='backslashreplace')).hexdigest()}"

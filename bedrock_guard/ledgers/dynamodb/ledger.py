@@ -1,0 +1,354 @@
+"""
+A ledger in a DynamoDB table: the same hard cap for any number of hosts.
+
+Every call is two transactions, and each of them all or nothing: to reserve, its
+balances and itself; to settle, the same, where the reservation becomes the
+journal's entry. What a request meets there decides, never who sent it or when:
+
+    the call is not there     it is held
+    it is there, ours         an answer was lost, and it had been done
+    it is there, ended        what came late is told how it ended
+
+No clock is part of it but the one that says when a process is taken for dead.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Final, Self
+
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import (
+    Balance,
+    Clock,
+    EntryFilter,
+    LedgerKey,
+    Line,
+    OnExpiry,
+    Refusal,
+    RefusedLine,
+    Reservation,
+    Settled,
+    SweepReport,
+)
+from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers.dynamodb import actions, items, reading, schema
+from bedrock_guard.ledgers.dynamodb.address import Address, read_address
+from bedrock_guard.ledgers.dynamodb.items import Call, Item
+from bedrock_guard.ledgers.dynamodb.sweeping import Sweeper
+from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Reason, Table, Turn
+
+_NOTHING: Final[frozenset[LedgerKey]] = frozenset()
+_DOUBTS: Final = 10_000
+
+
+class DynamoDBLedger:
+    """
+    Knows nothing between two calls but which of its reservations may or may not be there.
+    """
+
+    blocking = True
+
+    def __init__(self, address: Address, *, clock: Clock) -> None:
+        self._clock = clock
+        self._table = Table(address)
+        self._sweeper = Sweeper(self._table)
+        # Reservations that were asked for, and never answered: they may still arrive.
+        self._doubted: OrderedDict[str, None] = OrderedDict()
+        # What is wrong with the table shows now, and the connection is there before the first call.
+        schema.check(self._table)
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock) -> Self:
+        """
+        The ledger in the table that *url* names; `create_table` makes one.
+        """
+        return cls(read_address(url), clock=clock)
+
+    def reserve(
+        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
+    ) -> Reservation | Refusal:
+        """
+        Hold every line, or none.
+        """
+        wanted = _countable(books.merge(lines))
+        call = Call(entry.id, "pending", wanted, self._clock() + hold_s, on_expiry=on_expiry)
+        with self._table.turn() as turn:
+            try:
+                return self._open(turn, call, entry)
+            except LedgerUnavailable as error:
+                if error.outcome == "unknown":
+                    self._doubt(entry.id)
+                raise
+
+    def extend(
+        self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
+    ) -> Reservation | Refusal:
+        """
+        Hold more money, for longer, or both: all of it or none.
+        """
+        more = books.merge(lines)
+        until_s = None if hold_s is None else self._clock() + hold_s
+        with self._table.turn() as turn:
+            if more:
+                return self._hold_more(turn, items.held_call(reservation), more, until_s)
+            return self._hold_longer(turn, reservation.id, until_s or 0.0).reservation
+
+    def settle(self, reservation: Reservation, amounts: Mapping[LedgerKey, int], entry: Entry) -> Settled:
+        """
+        Turn a reservation into spend, at what the call did cost.
+        """
+        with self._table.turn() as turn:
+            return self._end(turn, items.held_call(reservation), "settled", amounts, entry)
+
+    def release(self, reservation: Reservation, entry: Entry | None = None) -> Settled:
+        """
+        Give back everything that is held; without an *entry*, the call leaves none.
+        """
+        with self._table.turn() as turn:
+            return self._end(turn, items.held_call(reservation), "released", {}, entry)
+
+    def record(self, entry: Entry) -> None:
+        """
+        Keep an entry without money, or add to the count of the one that has its id.
+        """
+        with self._table.turn() as turn:
+            action = actions.update_action(
+                self._table.name,
+                items.place_of_call(entry.id),
+                update="SET #id = :id, #st = if_not_exists(#st, :st), #e = if_not_exists(#e, :e), #x = :x, "
+                "#seq = if_not_exists(#seq, :seq), #ttl = :ttl ADD #cnt :cnt",
+                condition="attribute_not_exists(#x) OR #x <> :x",  # its answer was lost: counted already
+                values={
+                    "id": {"S": entry.id},
+                    "st": {"S": items.CODES["recorded"]},
+                    "e": items.pack_entry(entry),
+                    "x": {"S": turn.id},
+                    "seq": items.new_sequence(),
+                    "ttl": {"N": str(int(entry.at_s) + actions.KEEP_S)},
+                    "cnt": {"N": str(entry.count)},
+                },
+            )
+            try:
+                self._table.send(turn, "update_item", **action["Update"])
+            except ConditionFailed:
+                return
+
+    def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
+        """
+        One balance for each of *keys*, zeros where there is none; all that there are for None.
+        """
+        with self._table.turn():
+            return reading.balances(self._table, keys)
+
+    def entries(
+        self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
+    ) -> tuple[list[Entry], str | None]:
+        """
+        At most *limit* entries, newest first; an open call has none yet.
+        """
+        before = books.read_cursor(after)
+        with self._table.turn():
+            return reading.entries(self._table, where, before=before, limit=limit)
+
+    def sweep(self, *, now: float, limit: int = 500) -> SweepReport:
+        """
+        End the reservations whose time is over, each by its own `on_expiry`.
+
+        For half a deadline at most: the next sweep, of whatever process, goes on from there.
+        """
+        with self._table.turn(0.5) as turn:
+            return self._sweeper.sweep(turn, now=now, limit=limit)
+
+    def close(self) -> None:
+        """
+        Give connections back; the ledger cannot be used afterwards.
+        """
+        self._table.close()
+
+    def _open(self, turn: Turn, call: Call, entry: Entry) -> Reservation | Refusal:
+        put = actions.open_action(
+            self._table.name, items.place_of_call(call.id), _open_item(turn, call, entry)
+        )
+        new = _NOTHING
+        while True:
+            changes = actions.hold_changes(call.lines, new=new)
+            try:
+                self._table.transact(turn, [put, *actions.balance_actions(self._table.name, changes)])
+            except ConditionFailed as failed:
+                own, *others = failed.reasons
+                if own.is_failed and own.item:
+                    known = items.read_call(own.item)
+                    if known.state == "recorded":
+                        raise books.already(call.id, known.state) from None
+                    return known.reservation
+                answer = _why(call.lines, others)
+                if isinstance(answer, frozenset):
+                    new |= answer
+                elif turn.in_doubt and not self._bar(turn, call, None):
+                    continue  # the request that was taken for lost has come through: it is met again
+                else:
+                    return answer
+            else:
+                return call.reservation
+
+    def _hold_longer(self, turn: Turn, id_: str, until_s: float) -> Call:
+        action = actions.update_action(
+            self._table.name,
+            items.place_of_call(id_),
+            update="SET #exp = :exp, #x = :x",
+            condition="#st = :pending AND #exp < :exp",
+            values={"exp": items.number(until_s), "x": {"S": turn.id}, "pending": {"S": "P"}},
+        )
+        try:
+            done = self._table.send(turn, "update_item", **action["Update"], ReturnValues="ALL_NEW")
+            return items.read_call(done["Attributes"])
+        except ConditionFailed as failed:
+            return _still_open(id_, failed.reasons[0].item)
+
+    def _hold_more(
+        self, turn: Turn, call: Call, more: tuple[Line, ...], until_s: float | None
+    ) -> Reservation | Refusal:
+        new = _NOTHING
+        while True:
+            together = _countable(books.merge((*call.lines, *more)))
+            longer = call._replace(lines=together, expires_at_s=max(call.expires_at_s, until_s or 0.0))
+            action = actions.call_action(
+                self._table.name,
+                call,
+                update="SET #ln = :ln, #lh = :lh, #exp = :exp, #x = :x",
+                condition=" AND #exp <= :exp",  # another thread may have held it for longer
+                values={
+                    "ln": items.pack_lines(together),
+                    "lh": items.fingerprint(together),
+                    "exp": items.number(longer.expires_at_s),
+                    "x": {"S": turn.id},
+                },
+            )
+            known = frozenset(line.key for line in call.lines)
+            changes = actions.hold_changes(more, new=new, known=known)
+            try:
+                self._table.transact(turn, [action, *actions.balance_actions(self._table.name, changes)])
+            except ConditionFailed as failed:
+                own, *others = failed.reasons
+                if own.is_failed:
+                    call = _still_open(call.id, own.item)
+                    if call.written_by == turn.id:
+                        return call.reservation
+                    continue
+                answer = _why(more, others)
+                if isinstance(answer, Refusal):
+                    return answer
+                new |= answer
+            else:
+                return longer.reservation
+
+    def _end(
+        self,
+        turn: Turn,
+        call: Call,
+        end: books.State,
+        amounts: Mapping[LedgerKey, int],
+        entry: Entry | None,
+    ) -> Settled:
+        new = _NOTHING
+        ours: books.How | None = None
+        while True:
+            lines, booked, is_overrun = books.align(_countable(call.lines), amounts)
+            is_same = booked == call.booked
+            how = books.how_ends(call.id, call.state, end, is_same=is_same)
+            if how == "replayed":
+                is_ours = call.written_by == turn.id
+                return books.SETTLED[(ours if ours and is_ours else how), is_overrun]
+            ours = how
+            try:
+                ended = actions.Ended(end, lines, booked, entry, at_s=self._clock())
+                self._table.transact(
+                    turn, actions.end_actions(self._table.name, call, ended, by=turn.id, new=new)
+                )
+            except ConditionFailed as failed:
+                own, *others = failed.reasons
+                if own.is_failed and own.item:
+                    call = items.read_call(own.item)
+                elif own.is_failed:
+                    if end == "released" and call.id in self._doubted and self._bar(turn, call, entry):
+                        return books.SETTLED["released", False]
+                    raise books.unknown(call.id) from None
+                else:
+                    new |= actions.gone(actions.end_changes(call, lines, booked, new), others)
+            else:
+                self._doubted.pop(call.id, None)
+                return books.SETTLED[how, is_overrun]
+
+    def _bar(self, turn: Turn, call: Call, entry: Entry | None) -> bool:
+        """
+        Close the place of a reservation that may still be on its way; False when it has arrived.
+        """
+        closed = {**_open_item(turn, call, entry), "st": {"S": items.CODES["released"]}, "b": {"S": "[]"}}
+        closed["ttl"] = {"N": str(int(self._clock()) + actions.KEEP_S)}
+        try:
+            self._table.transact(
+                turn, [actions.open_action(self._table.name, items.place_of_call(call.id), closed)]
+            )
+        except ConditionFailed as failed:
+            item = failed.reasons[0].item
+            return item is not None and item["x"]["S"] == turn.id and item["st"]["S"] != "P"
+        return True
+
+    def _doubt(self, entry_id: str) -> None:
+        self._doubted[entry_id] = None
+        if len(self._doubted) > _DOUBTS:
+            self._doubted.popitem(last=False)
+
+
+def _open_item(turn: Turn, call: Call, entry: Entry | None) -> Item:
+    item = {
+        "id": {"S": call.id},
+        "st": {"S": items.CODES["pending"]},
+        "x": {"S": turn.id},
+        "ln": items.pack_lines(call.lines),
+        "lh": items.fingerprint(call.lines),
+        "exp": items.number(call.expires_at_s),
+        "pol": {"S": call.on_expiry},
+        "seq": items.new_sequence(),
+    }
+    return item if entry is None else {**item, "e": items.pack_entry(entry)}
+
+
+def _countable(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    if len(lines) > actions.MOST_LINES:
+        raise LedgerUnavailable(
+            f"A call counts towards {len(lines)} balances; on DynamoDB, where it is one transaction, "
+            f"{actions.MOST_LINES} are the most."
+        )
+    return lines
+
+
+def _why(lines: tuple[Line, ...], reasons: Sequence[Reason]) -> Refusal | frozenset[LedgerKey]:
+    """
+    Why *lines* were not held: they do not fit, or their balances are not there yet.
+    """
+    refused, new = [], []
+    for line, reason in zip(lines, reasons, strict=False):
+        if not reason.is_failed:
+            continue
+        spent, pending, calls = reading.read_sums(reason.item)
+        used = spent + pending + line.amount
+        if line.limit is None and used > books.MAX_AMOUNT:
+            raise books.uncountable(line.key, used)
+        if line.limit is not None and used > line.limit:
+            refused.append(RefusedLine(line, spent, pending, calls))
+        elif reason.item is None:
+            new.append(line.key)
+    return Refusal(tuple(refused)) if refused else frozenset(new)
+
+
+def _still_open(id_: str, item: Item | None) -> Call:
+    if item is None:
+        raise books.unknown(id_)
+    call = items.read_call(item)
+    if call.state != "pending":
+        raise books.already(id_, call.state)
+    return call

@@ -1,0 +1,178 @@
+"""
+What is in the table: balances by key or by the directory, entries newest first.
+
+Calls lie in several partitions, each in the order of their ids, which begin with
+the time. They are read from the newest on and merged; as an id is made a moment
+after the call was opened, and refusals of one minute share an id, each waits
+until nothing newer can come.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import Balance, EntryFilter, LedgerKey
+from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers.dynamodb import actions, items
+from bedrock_guard.ledgers.dynamodb.items import Item, Place
+from bedrock_guard.ledgers.dynamodb.table import Table, Turn
+
+# How far the time of an entry may be from that of its id.
+SLACK_S: Final = 90.0
+
+_BATCH: Final = 100
+_ROUNDS: Final = 20
+_PAGE: Final = (50, 1000)
+
+
+class _Row(NamedTuple):
+    at_s: float
+    sequence: int
+    placed_s: float
+    entry: Entry
+
+
+def balances(table: Table, keys: Sequence[LedgerKey] | None) -> list[Balance]:
+    """
+    One balance for each of *keys*, or all that there are.
+    """
+    wanted = sorted(_all_keys(table)) if keys is None else list(keys)
+    places = {key: items.place_of_balance(key) for key in wanted}
+    found = {item["pk"]["S"]: item for item in get_all(table, list(places.values()))}
+    return [Balance(key, *read_sums(found.get(places[key][0]))[:2]) for key in wanted]
+
+
+def read_sums(item: Item | None) -> tuple[int, int, int]:
+    """
+    What is spent and pending of a balance, and how many calls hold it; zeros for one that is not there.
+    """
+    if item is None:
+        return 0, 0, 0
+    spent = int(item["spent"]["N"])
+    return spent, int(item["used"]["N"]) - spent, int(item["n"]["N"])
+
+
+def entries(
+    table: Table, where: EntryFilter, *, before: tuple[float, int], limit: int
+) -> tuple[list[Entry], str | None]:
+    """
+    At most *limit* entries that come after *before*, newest first.
+    """
+    page: list[_Row] = []
+    for row in _in_order(_streams(table, where, before, limit)):
+        if (row.at_s, row.sequence) < before and where.admits(row.entry):
+            if len(page) == limit:
+                return [one.entry for one in page], books.write_cursor(page[-1].at_s, page[-1].sequence)
+            page.append(row)
+    return [row.entry for row in page], None
+
+
+def pages(table: Table, turn: Turn | None = None, **params: object) -> Iterator[Item]:
+    """
+    The answers to a query, a page at a time; in *turn*, or each page in one of its own.
+    """
+    start: Item = {}
+    while True:
+        one = turn or Turn(table.address.deadline_s)
+        answer = table.send(one, "query", TableName=table.name, **params, **start)
+        yield answer
+        if "LastEvaluatedKey" not in answer:
+            return
+        start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+
+def _all_keys(table: Table) -> Iterator[LedgerKey]:
+    for shard in range(items.DIRECTORIES):
+        pk = items.directory(shard)
+        found = actions.expressions(where="#pk = :pk", values={"pk": {"S": pk}})
+        for page in pages(table, ConsistentRead=True, **found):
+            yield from map(items.read_directory_item, page["Items"])
+
+
+def get_all(table: Table, places: Sequence[Place]) -> list[Item]:
+    """
+    The items at *places*, of which none is named twice; nothing for one that is not there.
+    """
+    found: list[Item] = []
+    for first in range(0, len(places), _BATCH):
+        rest = [items.place_item(place) for place in places[first : first + _BATCH]]
+        turn = Turn(table.address.deadline_s)
+        for _ in range(_ROUNDS):
+            wanted = {table.name: {"Keys": rest, "ConsistentRead": True}}
+            answer = table.send(turn, "batch_get_item", RequestItems=wanted)
+            found += [item for each in answer["Responses"].values() for item in each]
+            rest = [key for each in answer.get("UnprocessedKeys", {}).values() for key in each["Keys"]]
+            if not rest:
+                break
+            table.rest(turn)
+        else:
+            raise LedgerUnavailable(f"DynamoDB table {table.name} is throttled: balances could not be read.")
+    return found
+
+
+def _streams(table: Table, where: EntryFilter, before: tuple[float, int], limit: int) -> list[Iterator[_Row]]:
+    newest_s = min(before[0], float("inf") if where.until is None else where.until) + SLACK_S
+    oldest_s = (where.since or 0.0) - SLACK_S
+    between = {
+        "low": {"S": items.sort_key(1000 * max(0.0, oldest_s))},
+        # Above every digit and letter of an id: the whole of the last moment.
+        "high": {"S": "~" if newest_s == float("inf") else f"{items.sort_key(1000 * newest_s)}~"},
+    }
+    size = max(_PAGE[0], min(limit, _PAGE[1]))
+    return [_own(table, shard, between, size) for shard in range(items.SHARDS)] + [_foreign(table)]
+
+
+def _own(table: Table, shard: int, between: dict[str, Item], size: int) -> Iterator[_Row]:
+    pk = items.journal(shard)
+    found = actions.expressions(
+        where="#pk = :pk AND #sk BETWEEN :low AND :high", values={"pk": {"S": pk}, **between}
+    )
+    for page in pages(table, ConsistentRead=True, ScanIndexForward=False, Limit=size, **found):
+        for item in page["Items"]:
+            if _is_entry(item):
+                yield _row(item, placed_s=int(item["sk"]["S"][:11], 16) / 1000)
+
+
+def _foreign(table: Table) -> Iterator[_Row]:
+    """
+    Ids that do not begin with their time: nothing tells where to start, so all are read.
+    """
+    found = actions.expressions(where="#pk = :pk", values={"pk": {"S": items.FOREIGN}})
+    rows = [
+        _row(item, placed_s=None)
+        for page in pages(table, ConsistentRead=True, **found)
+        for item in page["Items"]
+        if _is_entry(item)
+    ]
+    return iter(sorted(rows, key=lambda row: row[:2], reverse=True))
+
+
+def _is_entry(item: Item) -> bool:
+    return item["st"]["S"] != "P" and "e" in item
+
+
+def _row(item: Item, *, placed_s: float | None) -> _Row:
+    entry = items.read_entry(item["e"]["B"], int(item["cnt"]["N"]) if "cnt" in item else 1)
+    at_s = entry.at_s
+    if placed_s is None:
+        placed_s = at_s
+    elif abs(at_s - placed_s) > SLACK_S:
+        at_s = placed_s
+    return _Row(at_s, int(item["seq"]["N"]), placed_s, entry)
+
+
+def _in_order(streams: Sequence[Iterator[_Row]]) -> Iterator[_Row]:
+    """
+    By the time of the call, from streams that are in the order of their ids.
+    """
+    waiting: list[tuple[float, int, _Row]] = []
+    for row in heapq.merge(*streams, key=lambda row: -row.placed_s):
+        while waiting and -waiting[0][0] > row.placed_s + SLACK_S:
+            yield heapq.heappop(waiting)[2]
+        heapq.heappush(waiting, (-row.at_s, -row.sequence, row))
+    while waiting:
+        yield heapq.heappop(waiting)[2]

@@ -1,0 +1,222 @@
+"""
+Finds what dead processes left, and ends it.
+
+No index costs every call a write; what is new is read through instead, by
+whichever process comes first. An item says how far that was, and what was
+pending there:
+
+    known   calls that were pending when they were passed: looked at when their time is over
+    new     opened since; read through every two minutes, and from ten minutes back, for
+            clocks differ, and what is written late must not be missed
+
+So a hold of less than two minutes may be ended that much late, and no other.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from bedrock_guard.domain.ledger import LedgerKey, SweepReport
+from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers.dynamodb import actions, items, reading
+from bedrock_guard.ledgers.dynamodb.items import Call, Item
+from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn
+
+EVERY_S: Final = 120.0
+BACK_MS: Final = 600_000
+# The item that remembers them must stay small.
+MOST_KNOWN: Final = 2000
+
+# Of a sweep's time: when to stop reading, and when to stop ending.
+_TO_END: Final = 0.5
+_TO_REMEMBER: Final = 0.25
+
+
+class _Progress(NamedTuple):
+    """
+    What the sweepers know.
+
+    Attributes:
+        read_at_s: When all that was new had been read.
+        due_s: When the first of the pending calls is over.
+        low_ms: How far each part of the journal has been read.
+        known: Pending calls that lie before that: until when they are held, by id.
+        by: Who wrote this; None when nobody has.
+    """
+
+    read_at_s: float = 0.0
+    due_s: float = float("inf")
+    low_ms: tuple[int, ...] = (0,) * items.SHARDS
+    known: dict[str, float] = {}  # noqa: RUF012 - nobody changes it
+    by: str | None = None
+
+
+@dataclass
+class _Round:
+    """
+    One sweep, while it lasts.
+    """
+
+    turn: Turn
+    now: float
+    seconds: float
+    pending: dict[str, Call] = field(default_factory=dict)
+    low_ms: list[int] = field(default_factory=list)
+    is_complete: bool = True
+
+    def has_left(self, share: float) -> bool:
+        return self.turn.left_s > share * self.seconds
+
+
+class Sweeper:
+    """
+    Ends what is over; several at once end each once.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def sweep(self, turn: Turn, *, now: float, limit: int) -> SweepReport:
+        """
+        End what is over, as far as the time of *turn* allows.
+        """
+        known = self._read_progress(turn)
+        is_fresh = abs(now - known.read_at_s) < EVERY_S
+        if (is_fresh and now < known.due_s) or not self._claim(turn, known, now):
+            return SweepReport()
+        this = _Round(turn, now, turn.left_s)
+        self._find(this, known)
+        due = sorted((call for call in this.pending.values() if call.expires_at_s <= now), key=_expiry)
+        count = {"charge": 0, "release": 0}
+        for call in due[:limit]:
+            if not this.has_left(_TO_REMEMBER):
+                break
+            count[call.on_expiry] += self._expire(this, call)
+        self._write_progress(this, {id_: at for id_, at in known.known.items() if at > now})
+        return SweepReport(charged=count["charge"], released=count["release"])
+
+    def _find(self, this: _Round, known: _Progress) -> None:
+        """
+        What is pending: of those that are known, if their time is over, and of those that are new.
+        """
+        over = [items.place_of_call(id_) for id_, at_s in known.known.items() if at_s <= this.now]
+        for item in reading.get_all(self._table, over):
+            if item["st"]["S"] == "P":
+                this.pending[item["id"]["S"]] = items.read_call(item)
+        for shard, low_ms in enumerate(known.low_ms):
+            begin = items.sort_key(low_ms - BACK_MS)
+            is_read, last = self._read(this, items.journal(shard), begin)
+            this.low_ms.append(max(low_ms, int(1000 * this.now) if is_read else items.read_sort_key(last)))
+        self._read(this, items.FOREIGN, " ")
+
+    def _read(self, this: _Round, pk: str, begin: str) -> tuple[bool, str]:
+        """
+        Take what is pending in a partition from *begin* on; whether that was all, and where it ended.
+        """
+        found = actions.expressions(
+            where="#pk = :pk AND #sk >= :begin",
+            filtered="#st = :pending",
+            values={"pk": {"S": pk}, "begin": {"S": begin}, "pending": {"S": "P"}},
+        )
+        for page in reading.pages(self._table, this.turn, **found):
+            this.pending.update((item["id"]["S"], items.read_call(item)) for item in page["Items"])
+            begin = page.get("LastEvaluatedKey", {}).get("sk", {}).get("S", begin)
+            if "LastEvaluatedKey" in page and not this.has_left(_TO_END):
+                this.is_complete = False
+                return False, begin
+        return True, begin
+
+    def _expire(self, this: _Round, call: Call) -> bool:
+        """
+        End *call*, unless it has ended, or is held for longer.
+        """
+        new: frozenset[LedgerKey] = frozenset()
+        entry = (
+            None if call.entry is None else books.expired_entry(items.read_entry(call.entry), call.on_expiry)
+        )
+        booked = books.expired_amounts(call.lines, call.on_expiry)
+        ended = actions.Ended("expired", call.lines, booked, entry, at_s=this.now)
+        while True:
+            try:
+                self._table.transact(
+                    this.turn, actions.end_actions(self._table.name, call, ended, by=this.turn.id, new=new)
+                )
+            except ConditionFailed as failed:
+                own, *others = failed.reasons
+                if not own.is_failed:
+                    new |= actions.gone(actions.end_changes(call, call.lines, booked, new), others)
+                    continue
+                found = items.read_call(own.item) if own.item else None
+                if found is not None and found.state == "pending":
+                    this.pending[call.id] = found
+                    return False
+                del this.pending[call.id]
+                return found is not None and found.written_by == this.turn.id
+            del this.pending[call.id]
+            return True
+
+    def _claim(self, turn: Turn, known: _Progress, now: float) -> bool:
+        """
+        Whether this sweep is ours; one that never ends is anybody's two minutes later.
+        """
+        parts = actions.expressions(
+            update="SET #read_at = :now, #x = :x REMOVE #due",
+            condition="#x = :by" if known.by else "attribute_not_exists(#x)",
+            values={
+                "now": items.number(now),
+                "x": {"S": turn.id},
+                **({"by": {"S": known.by}} if known.by else {}),
+            },
+        )
+        return self._update(turn, parts)
+
+    def _read_progress(self, turn: Turn) -> _Progress:
+        key = items.place_item(items.SWEEP_PLACE)
+        answer = self._table.send(turn, "get_item", TableName=self._table.name, Key=key, ConsistentRead=True)
+        item = answer.get("Item")
+        if item is None:
+            return _Progress()
+        return _Progress(
+            read_at_s=float(item["read_at"]["N"]),
+            due_s=float(item["due"]["N"]) if "due" in item else float("inf"),
+            low_ms=tuple(json.loads(item["low"]["S"])) if "low" in item else _Progress().low_ms,
+            known=json.loads(item["known"]["S"]) if "known" in item else {},
+            by=item["x"]["S"],
+        )
+
+    def _write_progress(self, this: _Round, known: dict[str, float]) -> None:
+        for call in this.pending.values():
+            at_ms = items.placed_ms(call.id)
+            if at_ms is not None and at_ms < min(this.low_ms) - BACK_MS:
+                known[call.id] = call.expires_at_s
+        low_ms = this.low_ms
+        for id_ in sorted(known, key=lambda id_: items.placed_ms(id_) or 0)[MOST_KNOWN:]:
+            del known[id_]  # it is found again, on the way
+            low_ms = [min(low, items.placed_ms(id_) or 0) for low in low_ms]
+        due = [*known.values(), *map(_expiry, this.pending.values())]
+        parts = actions.expressions(
+            update="SET #read_at = :now, #low = :low, #known = :known" + (", #due = :due" if due else ""),
+            condition="#x = :by",
+            values={
+                "now": items.number(this.now if this.is_complete else 0.0),
+                "low": {"S": json.dumps(low_ms)},
+                "known": {"S": json.dumps(known)},
+                "by": {"S": this.turn.id},
+                **({"due": items.number(min(due))} if due else {}),
+            },
+        )
+        self._update(this.turn, parts)
+
+    def _update(self, turn: Turn, parts: Item) -> bool:
+        key = items.place_item(items.SWEEP_PLACE)
+        try:
+            self._table.send(turn, "update_item", TableName=self._table.name, Key=key, **parts)
+        except ConditionFailed:
+            return False
+        return True
+
+
+def _expiry(call: Call) -> float:
+    return call.expires_at_s

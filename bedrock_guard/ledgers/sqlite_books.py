@@ -1,0 +1,209 @@
+"""
+What a SQLite ledger does inside a transaction: hold lines, and end reservations.
+
+Whatever can be worked out before the lock is held is (`Ending`), for every
+other process of the host waits for what is done under it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self, TypeAlias
+
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import LedgerKey, Line, Refusal, RefusedLine, Settled
+from bedrock_guard.ledgers import books, sqlite_rows, sqlite_schema
+
+HoldRow: TypeAlias = tuple[str, str, str, int, int, bool, int]
+BookRow: TypeAlias = tuple[str, str, str, int, int, int, bool]
+
+
+class Call(NamedTuple):
+    """
+    What the ledger knows of a reservation; the caller's copy may be older.
+    """
+
+    id: str
+    state: books.State
+    at: float
+    expires_at_s: float
+    lines_text: str | None
+    booked_text: str | None = None
+
+    def lines(self) -> tuple[Line, ...]:
+        """
+        What it holds, or held.
+        """
+        return sqlite_rows.read_lines(self.lines_text or "[]")
+
+
+class Ending(NamedTuple):
+    """
+    An end of a reservation, ready to be written.
+
+    Attributes:
+        held_text: What it must hold, as it is stored, for the rest to be right.
+        lines: What it holds, and keys that were never reserved.
+        rows: How the balances change, if it is open.
+    """
+
+    held_text: str
+    lines: tuple[Line, ...]
+    booked: books.Booked
+    is_overrun: bool
+    rows: list[BookRow]
+    entry_at_s: float | None
+    entry_text: str | None
+
+    @classmethod
+    def of(cls, held: tuple[Line, ...], amounts: Mapping[LedgerKey, int], entry: Entry | None) -> Self:
+        """
+        The end of a call that holds *held*, at *amounts*.
+        """
+        lines, booked, is_overrun = books.align(held, amounts)
+        rows = [
+            (*sqlite_rows.key_columns(line.key), new, line.amount, index < len(held))
+            for index, (line, new) in enumerate(zip(lines, booked, strict=True))
+        ]
+        return cls(
+            sqlite_rows.write_lines(held),
+            lines,
+            booked,
+            is_overrun,
+            rows,
+            None if entry is None else entry.at_s,
+            None if entry is None else sqlite_rows.write_entry(entry),
+        )
+
+    def for_lines(self, call: Call, amounts: Mapping[LedgerKey, int]) -> Self:
+        """
+        The same end of a call that holds other lines than its caller knew.
+        """
+        if call.lines_text == self.held_text:
+            return self
+        other = self.of(call.lines(), amounts, None)
+        return other._replace(entry_at_s=self.entry_at_s, entry_text=self.entry_text)
+
+
+def find(db: sqlite3.Connection, reservation_id: str) -> Call:
+    """
+    A reservation, open or ended.
+
+    Raises:
+        ReservationClosed: There is none.
+    """
+    row = db.execute(sqlite_schema.FIND, (reservation_id,)).fetchone()
+    if row is None:
+        raise books.unknown(reservation_id)
+    return Call(reservation_id, *row)
+
+
+def hold_rows(lines: Sequence[Line], *, known: frozenset[LedgerKey] = frozenset()) -> list[HoldRow]:
+    """
+    Parameters of `HOLD`; keys in *known* count the call already.
+    """
+    return [
+        (
+            *sqlite_rows.key_columns(line.key),
+            line.amount,
+            line.key not in known,
+            books.MAX_AMOUNT if line.limit is None else line.limit,
+        )
+        for line in lines
+    ]
+
+
+def hold(db: sqlite3.Connection, lines: Sequence[Line], rows: Sequence[HoldRow]) -> Refusal | None:
+    """
+    Add *lines* to what is pending, or roll back; some balances may not be there yet.
+    """
+    for index, row in enumerate(rows):
+        if not (
+            db.execute(sqlite_schema.HOLD, row).rowcount or db.execute(sqlite_schema.HOLD_FIRST, row).rowcount
+        ):
+            # The lines before did fit, and none of those after has been touched.
+            refusal = refuse(db, lines[index:])
+            db.execute("ROLLBACK")
+            return refusal
+    return None
+
+
+def refuse(db: sqlite3.Connection, lines: Sequence[Line]) -> Refusal:
+    """
+    Those of *lines* that do not fit.
+    """
+    refused = []
+    for line in lines:
+        spent, pending, calls = read_balance(db, line.key)
+        used = spent + pending + line.amount
+        if line.limit is None and used > books.MAX_AMOUNT:
+            raise books.uncountable(line.key, used)
+        if line.limit is not None and used > line.limit:
+            refused.append(RefusedLine(line, spent, pending, calls))
+    return Refusal(tuple(refused))
+
+
+def read_balance(db: sqlite3.Connection, key: LedgerKey) -> tuple[int, int, int]:
+    """
+    Spent, pending and pending calls of *key*.
+    """
+    row = db.execute(sqlite_schema.BALANCE, sqlite_rows.key_columns(key)).fetchone()
+    return row or (0, 0, 0)
+
+
+def end(
+    db: sqlite3.Connection,
+    reservation_id: str,
+    state: books.State,
+    ending: Ending,
+    amounts: Mapping[LedgerKey, int],
+) -> Settled:
+    """
+    Spend what *ending* says in place of what the call holds, or has spent.
+    """
+    taken = db.execute(sqlite_schema.TAKE, (reservation_id,)).fetchall()
+    if taken:
+        call = Call(reservation_id, "pending", *taken[0])
+        ending = ending.for_lines(call, amounts)
+        write_end(db, call, state, ending, ending.rows)
+        return books.SETTLED[books.ENDS["pending", state], ending.is_overrun]
+    call = find(db, reservation_id)
+    ending = ending.for_lines(call, amounts)
+    before = sqlite_rows.read_booked(call.booked_text)
+    how = books.how_ends(reservation_id, call.state, state, is_same=ending.booked == before)
+    if how != "replayed":
+        write_end(db, call, state, ending, _corrections(ending, before))
+    return books.SETTLED[how, ending.is_overrun]
+
+
+def write_end(
+    db: sqlite3.Connection, call: Call, state: books.State, ending: Ending, rows: list[BookRow]
+) -> None:
+    """
+    Change the balances by *rows*, and write the entry.
+    """
+    if rows and db.executemany(sqlite_schema.BOOK, rows).rowcount != len(rows):
+        for row in rows:  # one has no balance yet
+            db.execute(sqlite_schema.BOOK_FIRST, row[:5])
+    ended = (
+        call.id,
+        call.at if ending.entry_at_s is None else ending.entry_at_s,
+        state,
+        call.expires_at_s,
+        sqlite_rows.write_lines(ending.lines),
+        sqlite_rows.write_booked(ending.booked),
+        ending.entry_text,
+    )
+    db.execute(sqlite_schema.END, ended)
+
+
+def _corrections(ending: Ending, before: books.Booked) -> list[BookRow]:
+    """
+    How the balances change where *before* is spent already, and nothing is held.
+    """
+    spent = before + (0,) * (len(ending.booked) - len(before))
+    return [
+        (*row[:4], new - old, 0, False)
+        for row, new, old in zip(ending.rows, ending.booked, spent, strict=True)
+    ]
