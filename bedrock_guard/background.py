@@ -7,6 +7,7 @@ here knows what the work is.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -20,6 +21,7 @@ log = logging.getLogger("bedrock_guard")
 
 _MOST_S: Final = 3600.0
 _LEAST_S: Final = 0.01
+_LEAVE_S: Final = 10.0
 
 
 class Keeper(Protocol):
@@ -46,6 +48,9 @@ class Background:
 
     `wake` and `soon` may be called from a finalizer, in whatever thread the collector runs,
     even inside one of them: a `SimpleQueue` is made for that.
+
+    Attributes:
+        is_leaving: Whether the interpreter is on its way out: nothing is done later any more.
     """
 
     def __init__(self) -> None:
@@ -53,6 +58,7 @@ class Background:
         self._keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self.is_leaving = False
 
     def keep(self, keeper: Keeper) -> None:
         """
@@ -73,9 +79,32 @@ class Background:
 
     def soon(self, work: Callable[[], object]) -> None:
         """
-        Run *work* in the thread, which is there while anybody is kept.
+        Run *work* in the thread, which is there while anybody is kept; without it, when
+        somebody is, or at exit.
         """
-        self._work.put(work)
+        if self.is_leaving:
+            _attempt(work)
+        else:
+            self._work.put(work)
+
+    def leave(self) -> None:
+        """
+        Do now what is still to be done: the interpreter is on its way out.
+        """
+        done = threading.Event()
+        self._work.put(done.set)
+        try:
+            if self._thread is not None and self._thread.is_alive():
+                done.wait(_LEAVE_S)  # what it is at must be done before anybody closes a ledger
+        finally:
+            self.is_leaving = True
+        while True:
+            try:
+                work = self._work.get_nowait()
+            except Empty:
+                return
+            if work is not None:
+                _attempt(work)
 
     def forget(self) -> None:
         """
@@ -131,5 +160,9 @@ def _attempt(work: Callable[[], float | object]) -> float | None:
 BACKGROUND: Final = Background()
 """The one of this process."""
 
+# What is registered later runs earlier: this, before weakref's own handler, which comes with the first
+# finalizer, writes what is not written, and closes ledgers.
+weakref.finalize(BACKGROUND, int).detach()
+atexit.register(BACKGROUND.leave)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=BACKGROUND.forget)

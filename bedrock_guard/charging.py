@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry
-from bedrock_guard.domain.usage import ALL_INPUT_METERS, ROUTED_REQUESTS, Learned, Usage, UsageReport, add
+from bedrock_guard.domain.usage import (
+    ALL_INPUT_METERS,
+    ROUTED_REQUESTS,
+    Learned,
+    Usage,
+    UsageReport,
+    add,
+    total_input,
+)
 from bedrock_guard.estimators.plausible import Judgement, judge
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.planning import Plan, Planner
@@ -58,10 +66,12 @@ def closed_entry(
             told["service_tier"] = report.service_tier
         if report.latency is not None:
             told["latency"] = report.latency
-    elif learned is not None:
-        told |= _narrowed(plan, learned)
+    estimate: _Charged = plan.worst, plan.nanousd, "estimated"
     is_free = planner.settings.on_lost_reply == "release"
-    charged = tuple([_charge(plan, attempt, answer, is_free=is_free) for attempt in attempts])
+    charged = tuple([_charge(attempt, answer, estimate, is_free=is_free) for attempt in attempts])
+    if learned is not None and report is None and attempts:
+        estimate, told = _left(planner, plan, learned)
+        charged = (*charged[:-1], _charge(attempts[-1], answer, estimate, is_free=is_free))
     whole = charged[0] if len(charged) == 1 else _sum_up(charged)
     if plan.has_own_prices:
         told["list_cost_nanousd"] = _list_cost(planner, plan, charged, report)
@@ -98,7 +108,7 @@ def _doubted(
     return answer, {"priced": priced, "reported_usage": stated, "anomalies": verdict.anomalies}
 
 
-def _charge(plan: Plan, attempt: Attempt, answer: _Charged | None, *, is_free: bool) -> Attempt:
+def _charge(attempt: Attempt, answer: _Charged | None, estimate: _Charged, *, is_free: bool) -> Attempt:
     """
     *attempt* with what it is charged; *is_free* when lost ones are.
     """
@@ -109,7 +119,7 @@ def _charge(plan: Plan, attempt: Attempt, answer: _Charged | None, *, is_free: b
         return Attempt(outcome, status, code, *answer)
     if outcome == "lost" and is_free:
         return Attempt(outcome, status, code, basis="estimated")
-    return Attempt(outcome, status, code, plan.worst, plan.nanousd, "estimated")
+    return Attempt(outcome, status, code, *estimate)
 
 
 def _list_cost(
@@ -119,16 +129,25 @@ def _list_cost(
     return None if None in costs else sum(cost or 0 for cost in costs)
 
 
-def _narrowed(plan: Plan, learned: Learned) -> dict[str, object]:
+def _left(planner: Planner, plan: Plan, learned: Learned) -> tuple[_Charged, dict[str, Any]]:
     """
-    What a stream had said before it was left. Its input, once AWS has counted it, is no estimate any
-    more; its output stays the most it can be, for AWS may bill what nobody read.
+    What a stream that was left is charged, and what its entry says of it: the estimate, whatever it had said.
+
+    Its input, once AWS has counted it, is no estimate any more; its output stays the most it can be,
+    for AWS may bill what nobody read. Only if that is more than was held possible, so much is charged.
     """
-    told: dict[str, object] = {"received_bytes": learned.received_bytes}
-    if learned.input_usage is not None:
-        rest = {meter: most for meter, most in plan.worst.items() if meter not in ALL_INPUT_METERS}
-        told |= {"narrowed_usage": {**learned.input_usage, **rest}, "narrowed_by": learned.told_by}
-    return told
+    estimate: _Charged = plan.worst, plan.nanousd, "estimated"
+    told: dict[str, Any] = {"priced": plan.priced, "received_bytes": learned.received_bytes}
+    if learned.input_usage is None:
+        return estimate, told
+    rest = {meter: most for meter, most in plan.worst.items() if meter not in ALL_INPUT_METERS}
+    usage = {**learned.input_usage, **rest}
+    told |= {"narrowed_usage": usage, "narrowed_by": learned.told_by}
+    if total_input(usage) > total_input(plan.worst):
+        money, told["priced"] = planner.cost(plan, UsageReport(usage))
+        told["anomalies"] = ("above_bound",)
+        estimate = usage, money, "estimated"
+    return estimate, told
 
 
 def _sum_up(attempts: Sequence[Attempt]) -> Attempt:

@@ -7,9 +7,11 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Final
 
 from bedrock_guard.domain.budget import Budget
+from bedrock_guard.domain.cost import NANOUSD_PER_USD
 from bedrock_guard.domain.entry import Basis, Outcome
 from bedrock_guard.domain.ledger import EntryFilter
 from bedrock_guard.domain.usage import Usage
@@ -54,6 +56,15 @@ def check_region(region: object) -> str:
     return region
 
 
+def check_word(name: str, word: object) -> str:
+    """
+    *word*, if it is a string.
+    """
+    if not isinstance(word, str):
+        raise ConfigurationError(f"{name} is {word!r}; it is a string.")
+    return word
+
+
 def check_moment(name: str, moment: object) -> datetime | None:
     """
     *moment*, if it is None or a datetime that knows its zone.
@@ -69,12 +80,12 @@ def read_filters(filters: Mapping[str, Any]) -> EntryFilter:
     """
     The entries that *filters* ask for.
     """
-    known = EntryFilter.__dataclass_fields__
     read: dict[str, Any] = {}
     for name, value in filters.items():
-        if name not in known:
-            raise ConfigurationError(f"{name!r} is no filter of entries; known are {', '.join(known)}.")
-        read[name] = None if value is None else _FILTERS.get(name, _read_word)(name, value)
+        if name not in _FILTERS:
+            raise ConfigurationError(f"{name!r} is no filter of entries; known are {', '.join(_FILTERS)}.")
+        field = _FIELDS.get(name, name)
+        read[field] = None if value is None else _FILTERS[name](name, value)
     return EntryFilter(**read)
 
 
@@ -120,10 +131,42 @@ def _one_of(allowed: tuple[str, ...]) -> Callable[[str, object], str]:
     return read
 
 
+def _read_cost(name: str, value: object) -> int:
+    """
+    Whole nano-dollars: a least cost is rounded up and a most cost down, which keeps what is between.
+    """
+    is_number = isinstance(value, Decimal | int) and not isinstance(value, bool)
+    if not is_number or not (usd := Decimal(str(value))).is_finite() or usd < 0:
+        raise ConfigurationError(f'{name} is {value!r}; it is USD from 0 on, as a Decimal: Decimal("0.05").')
+    rounding = ROUND_CEILING if name == "cost_min" else ROUND_FLOOR
+    return int((usd * NANOUSD_PER_USD).to_integral_value(rounding))
+
+
+def _read_count(name: str, value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ConfigurationError(f"{name} is {value!r}; it is a whole number from 0 on.")
+    return value
+
+
 _FILTERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "since": _read_moment,
     "until": _read_moment,
-    "tags": check_tag_mapping,
     "outcome": _one_of(_OUTCOMES),
+    "operation": _read_word,
+    "model": _read_word,
+    "model_id": _read_word,
+    "family": _read_word,
+    "region": _read_word,
+    "service_tier": _read_word,
     "basis": _one_of(_BASES),
+    "tags": check_tag_mapping,
+    "cost_min": _read_cost,
+    "cost_max": _read_cost,
+    "tokens_min": _read_count,
+    "tokens_max": _read_count,
+    "attempts_min": _read_count,
+    "status": _read_count,
+    "error_code": _read_word,
 }
+# Where a filter is named otherwise inside: money is USD at the API, and nano-dollars in a ledger.
+_FIELDS: Final = {"cost_min": "cost_nanousd_min", "cost_max": "cost_nanousd_max"}

@@ -4,6 +4,8 @@ A call that may hold money, until it is ended, once.
 
 from __future__ import annotations
 
+import os
+
 from bedrock_guard.context import Tally
 from bedrock_guard.domain.budget import amount_of
 from bedrock_guard.domain.entry import Entry
@@ -23,7 +25,17 @@ class OpenCall:
         is_held: Whether the ledger has said that it holds it.
     """
 
-    __slots__ = ("__weakref__", "_unended", "entry", "hold_s", "is_held", "plan", "reservation", "tallies")
+    __slots__ = (
+        "__weakref__",
+        "_process",
+        "_unended",
+        "entry",
+        "hold_s",
+        "is_held",
+        "plan",
+        "reservation",
+        "tallies",
+    )
 
     def __init__(self, plan: Plan, entry: Entry, tallies: tuple[Tally, ...]) -> None:
         self.plan = plan
@@ -33,6 +45,7 @@ class OpenCall:
         self.is_held = False
         self.tallies = tallies
         self._unended = [True]
+        self._process = os.getpid()
 
     @property
     def is_ended(self) -> bool:
@@ -44,7 +57,11 @@ class OpenCall:
     def take_end(self) -> bool:
         """
         True for the first of all who want to end this call, in whatever thread.
+
+        Never in a fork: the call under way is its parent's.
         """
+        if os.getpid() != self._process:
+            return False
         try:
             return self._unended.pop()  # atomic; a stream may end in the collector's thread
         except IndexError:

@@ -54,7 +54,7 @@ class Pipeline:
         self.settings = planner.settings
         self.ledger = ledger
         self.clock = clock
-        self.upkeep = Upkeep(ledger, clock)
+        self.upkeep = Upkeep(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
         self._new_id = new_id
 
     def open(self, call: Call) -> OpenCall:
@@ -79,14 +79,10 @@ class Pipeline:
             LedgerUnavailable: The ledger cannot tell whether it fits.
         """
         plan, entry = opened.plan, opened.entry
-        try:
-            answer = self.ledger.reserve(
-                plan.lines(), entry=entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
-            )
-        except LedgerUnavailable as error:
-            if error.outcome == "not_done":
-                opened.take_end()
-            raise
+        self.upkeep.begin()
+        answer = self._reserve(opened, hold_s)
+        if isinstance(answer, Refusal) and self.upkeep.sweep_for_room(self.clock()):
+            answer = self._reserve(opened, hold_s)
         if isinstance(answer, Refusal):
             opened.take_end()
             raise self._refused(plan, entry, answer)
@@ -165,10 +161,20 @@ class Pipeline:
             tally.count(entry)
         return entry
 
+    def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
+        try:
+            return self.ledger.reserve(
+                opened.plan.lines(), entry=opened.entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
+            )
+        except LedgerUnavailable as error:
+            if error.outcome == "not_done":
+                opened.take_end()
+            raise
+
     def _write(self, opened: OpenCall, entry: Entry) -> None:
         try:
             self.upkeep.write(opened, entry)
-        except LedgerUnavailable as error:
+        except Exception as error:  # noqa: BLE001 - whatever a ledger raises, the reply has been paid for
             # Also when the collector ends a stream while this very thread is in the ledger.
             self.upkeep.put_off(opened, entry, error)
 
@@ -231,6 +237,7 @@ def _open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
         usage=plan.worst,
         basis="estimated",
         cost_nanousd=plan.nanousd,
+        priced=plan.priced,
         has_own_prices=plan.has_own_prices,
         list_cost_nanousd=plan.list_nanousd if plan.has_own_prices else None,
         estimated_cost_nanousd=plan.nanousd,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.verdict import Output
@@ -24,18 +24,26 @@ from bedrock_guard.domain.cost import PriceBasis, usd_from_nanousd
 from bedrock_guard.domain.ledger import Line
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.settings import Settings
-from bedrock_guard.domain.usage import INPUT_TOKENS, OUTPUT_TOKENS, Usage, UsageReport
+from bedrock_guard.domain.usage import (
+    ALL_INPUT_METERS,
+    CACHE_READ,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    Usage,
+    UsageReport,
+    total_input,
+)
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.estimators.bound import bound
-from bedrock_guard.operations import Operation
+from bedrock_guard.pricing import freshness
 from bedrock_guard.pricing.calculate import nanousd
 from bedrock_guard.pricing.own_prices import OwnPrices
 from bedrock_guard.pricing.price_list import PriceList, UnitPrices
 
 log = logging.getLogger("bedrock_guard")
 
-LookUp: TypeAlias = Callable[[ModelRef], Sequence[ModelRef]]
-"""What may be behind an opaque model id; nothing where it is not known."""
+# Model ids are a caller's strings: without an end the memory of warnings would have none.
+_MOST_TOLD: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +124,21 @@ class Planner:
         self.own = OwnPrices(settings.prices)
         self._aliases = {alias: parse_model_id(model) for alias, model in settings.models.items()}
         self._tags = dict(tags)
+        self._told: set[str] = set()
+        self._age_watch = freshness.Watch()
 
     def plan(self, call: Call, now: float) -> Plan:
         """
         Bound *call*, price the bound, and find its budgets; holds nothing.
+
+        Of a routed call, the dearest of its routes, and no less in any unit than each of them.
         """
+        if call.routes:
+            plans = [self.plan(route, now) for route in call.routes]
+            dearest = max(plans, key=lambda plan: sys.maxsize if plan.nanousd is None else plan.nanousd)
+            return dearest._replace(alternatives=tuple(each for plan in plans for each in plan.alternatives))
         at = datetime.fromtimestamp(now, UTC)
-        if self.settings.max_price_age_days is not None:
-            self._check_age(call, at, self.settings.max_price_age_days)
+        self._check_age(call.model, at.date())
         limits = self.prices.limits(call.model)
         alternatives = bound(call, limits)
         prices = self._find_prices(call, call.service_tier, call.latency, at)
@@ -145,20 +160,6 @@ class Planner:
             return None
         return replace(model, model=named.model, maker=named.maker, geography=named.geography)
 
-    def dearest_of(self, models: Sequence[ModelRef], *, region: str) -> ModelRef:
-        """
-        Which of *models* a token costs most of; one without a price is dearer than all others.
-        """
-
-        def price(model: ModelRef) -> int:
-            try:
-                prices = self.find_prices(model, region=region).bands[0].prices
-            except UnpricedModel:
-                return sys.maxsize
-            return prices.get(INPUT_TOKENS, 0) + prices.get(OUTPUT_TOKENS, 0)
-
-        return max(models, key=price)
-
     def cost(self, plan: Plan, report: UsageReport) -> tuple[int | None, PriceBasis]:
         """
         The cost of what AWS reported, at the tier that served. It never raises: the money is spent.
@@ -177,13 +178,20 @@ class Planner:
             money, priced = nanousd(report.usage, prices, dearest=self.prices.dearest())
         except UnpricedModel:
             money, priced = plan.nanousd, "upper_bound"
-        if priced == "upper_bound" and plan.priced != "upper_bound":
-            log.warning(
-                "%s reported a meter without a price (%s); it is charged at the dearest of the list.",
-                plan.call.model.model_id,
-                ", ".join(report.usage),
-            )
+        if priced == "upper_bound":
+            self._tell_unpriced(plan.call.model.model_id, report.usage)
         return money, priced
+
+    def _tell_unpriced(self, model_id: str, usage: Usage) -> None:
+        if model_id in self._told or len(self._told) >= _MOST_TOLD:
+            return
+        self._told.add(model_id)
+        log.warning(
+            "%s reported a meter without a price (%s): it is charged at the dearest of the list, now "
+            "and in calls that follow.",
+            model_id,
+            ", ".join(usage),
+        )
 
     def list_cost(self, plan: Plan, usage: Usage, report: UsageReport | None) -> int | None:
         """
@@ -249,18 +257,19 @@ class Planner:
                 standard = find(model, region=region, at=at)
         except UnpricedModel as error:
             refusal = error
-        found = own.apply(model, listed, standard)
+        found = own.apply(model, listed, standard, beside=self.prices.any_model(region))
         if found is None:
             raise refusal or UnpricedModel(f"No price for {model.model_id!r}.")
         return found
 
-    def _check_age(self, call: Call, at: datetime, most_days: int) -> None:
-        days = (at.date() - self.prices.as_of).days
-        if days > most_days:
+    def _check_age(self, model: ModelRef, today: date) -> None:
+        as_of, most_days = self.prices.as_of_model(model), self.settings.max_price_age_days
+        self._age_watch.look(model.model_id, as_of, today)
+        if most_days is not None and (today - as_of).days > most_days:
             raise UnpricedModel(
-                f"The price list is of {self.prices.as_of}, {days} days old, and max_price_age_days is "
-                f"{most_days}, so {call.model.model_id!r} has no price. Run `bedrock-guard prices sync`, or "
-                "install a newer bedrock-guard."
+                f"The prices of {model.model_id!r} are of {as_of}, {(today - as_of).days} days old, and "
+                f"max_price_age_days is {most_days}. Run `bedrock-guard prices sync`, or install a newer "
+                "bedrock-guard."
             )
 
     def _prices(self, call: Call, service_tier: str, latency: str, at: datetime) -> UnitPrices:
@@ -304,12 +313,25 @@ class Planner:
             dearer.append(self._find_prices(call, "default", "standard", at) or prices)
         fallback = None if self.settings.on_unpriced == "refuse" else self.prices.dearest()
         worst, worst_prices, most, priced = alternatives[0], prices, -1, _LIST
-        for usage in alternatives:
-            for each in dearer:
+        for each in dearer:
+            for usage in _with_dear_reads(alternatives, each):
                 money, basis = nanousd(usage, each, dearest=fallback)
                 if money > most:
                     worst, worst_prices, most, priced = usage, each, money, basis
         return worst, worst_prices, most, priced
+
+
+def _with_dear_reads(alternatives: Sequence[Usage], prices: UnitPrices) -> Sequence[Usage]:
+    """
+    *alternatives*, and one more where reading a prompt from a cache costs more than sending it: no
+    list price is so, but a price of one's own may be.
+    """
+    for band in prices.bands:
+        if band.prices.get(CACHE_READ, 0) > band.prices.get(INPUT_TOKENS, 0):
+            first = alternatives[0]
+            rest = {meter: most for meter, most in first.items() if meter not in ALL_INPUT_METERS}
+            return [*alternatives, {CACHE_READ: total_input(first), **rest}]
+    return alternatives
 
 
 def _served(call: Call, report: UsageReport) -> Call:
@@ -321,33 +343,6 @@ def _served(call: Call, report: UsageReport) -> Call:
         call = call._replace(service_tier=tier, latency=latency)
     if call.is_routed and report.model_id is not None:
         call = call._replace(model=replace(parse_model_id(report.model_id), kind=call.model.kind))
-    return call
-
-
-def read_call(
-    planners: Sequence[Planner],
-    operation: Operation,
-    params: Mapping[str, Any],
-    *,
-    region: str,
-    look_up: LookUp = lambda _: (),
-) -> Call:
-    """
-    What a request asks for. A model that its id does not tell is the one that a planner's settings
-    name, else, where they allow it, what *look_up* finds: the dearest, if it may be one of several.
-    """
-    call = operation.read_call(params, region=region)
-    if call.model.model is not None:
-        return call
-    for planner in planners:
-        model = planner.resolve(call.model)
-        if model is not None:
-            return operation.read_call(params, region=region, model=model)
-    for planner in planners:
-        found = look_up(call.model) if planner.settings.resolve_profiles == "lookup" else ()
-        if found:
-            model = planner.dearest_of(found, region=call.region)
-            return operation.read_call(params, region=region, model=model)
     return call
 
 

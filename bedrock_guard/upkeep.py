@@ -3,7 +3,7 @@ What a guard does beside its calls, in the background thread.
 
     renew   a hold whose call lasts: at half-time, for as long again
     write   an end that the ledger would not take: again and again, ever more rarely
-    sweep   reservations of processes that died, when a call comes by
+    sweep   reservations of processes that died, and entries that are old, when a call comes by
 
 A hold is the only thing that a crash leaves behind, so it is short; a call may be
 long. Without renewal one of the two would have to give.
@@ -19,7 +19,7 @@ from typing import Final
 
 from bedrock_guard.background import BACKGROUND
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, Ledger, Reservation, SweepReport
+from bedrock_guard.domain.ledger import Clock, DropsEntries, Ledger, Reservation, SweepReport
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.open_call import OpenCall
 
@@ -28,8 +28,16 @@ log = logging.getLogger("bedrock_guard")
 _SWEEP_EVERY_S: Final = 60.0
 # Bedrock gives up after an hour; what is still open then is held by somebody who forgot it.
 _RENEWED_S: Final = 7200.0
+# At most one refusal in so many seconds looks for the holds of dead processes first.
+_REFUSED_SWEEP_S: Final = 5.0
+# So many old entries are dropped in a sweep, a fraction of a second's work; the next comes sooner then.
+_DROPPED: Final = 1000
+_MORE_DROPS_S: Final = 5.0
+_DAY_S: Final = 86_400.0
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 30.0
+# A ledger that is slow to fail would be so for every end.
+_PATIENCE_S: Final = 1.0
 
 # Held here, for a guard may be gone before its ends are written.
 _UNSETTLED: Final[set[Upkeep]] = set()
@@ -40,19 +48,29 @@ class Upkeep:
     The open holds of one guard, and the ends it could not write yet.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, *, keep_entries_days: int | None = None) -> None:
         self._ledger = ledger
+        self._keep_entries_s = None if keep_entries_days is None else keep_entries_days * _DAY_S
         self._clock = clock
-        self._sweeps_at = clock() + _SWEEP_EVERY_S
+        # At once: a process that lives for seconds only is one who comes next, too.
+        self._sweeps_at = self._drops_at = 0.0
         self._open: dict[str, tuple[weakref.ref[OpenCall], float]] = {}
         self._shortest_s = float("inf")
         self._is_kept = False
         self._unwritten: deque[tuple[OpenCall, Entry]] = deque()
         self._wait_s = _FIRST_WAIT_S
         self._writes_at = 0.0
-        self._is_closed = False
+        self._closed: str | None = None
         # Finalizers run in reverse order at exit: after those of streams, before that of the ledger.
         weakref.finalize(self, _leave, weakref.ref(self))
+
+    def begin(self) -> None:
+        """
+        Be there in the background, from before the first hold on. Not for finalizers.
+        """
+        if not self._is_kept:
+            self._is_kept = True
+            BACKGROUND.keep(self)
 
     def watch(self, opened: OpenCall) -> None:
         """
@@ -62,11 +80,7 @@ class Upkeep:
         """
         half = opened.hold_s / 2
         self._open[opened.entry.id] = weakref.ref(opened), opened.reservation.expires_at_s - half
-        if not self._is_kept:
-            self._is_kept = True
-            self._shortest_s = half
-            BACKGROUND.keep(self)
-        elif half < self._shortest_s:
+        if half < self._shortest_s:
             self._shortest_s = half
             BACKGROUND.wake()
 
@@ -94,38 +108,42 @@ class Upkeep:
 
         May be called by a finalizer.
         """
-        if self._is_closed:
-            log.error(
-                "Call %s cannot be settled, as its guard is closed; its hold expires: %s", entry.id, error
-            )
-            return
-        if isinstance(error, LedgerUnavailable):
-            log.warning("Call %s could not be settled and is tried again: %s", entry.id, error)
+        if isinstance(error, Exception):
+            log.warning("Call %s could not be settled and is tried again: %r", entry.id, error)
         self._unwritten.append((opened, entry))
+        if self._closed is not None:
+            self._give_up(self._closed)
+            return
         _UNSETTLED.add(self)
+        self._writes_at = 0.0
         BACKGROUND.wake()
 
     def write_ends(self) -> bool:
         """
-        Write what has ended and is not in the ledger yet, until the ledger fails again.
+        Write what has ended and is not in the ledger yet; each is tried once, as long as failing is quick.
 
         Returns whether all is written.
         """
-        while self._unwritten:
+        began = time.monotonic()
+        for _ in range(len(self._unwritten)):
             try:
                 opened, entry = self._unwritten.popleft()
             except IndexError:  # another thread was quicker
                 break
             try:
                 self.write(opened, entry)
-            except LedgerUnavailable as error:
-                self._unwritten.appendleft((opened, entry))
-                log.info("Call %s is still not settled: %s", entry.id, error)
-                return False
+            except Exception as error:  # noqa: BLE001 - a ledger of somebody else's may raise anything
+                self._unwritten.append((opened, entry))  # at the back: it must not block the others
+                log.info("Call %s is still not settled: %r", entry.id, error)
+                if time.monotonic() - began > _PATIENCE_S:
+                    return False
             except BaseException:
-                self._unwritten.appendleft((opened, entry))
+                self._unwritten.append((opened, entry))
                 raise
-            log.info("Call %s is settled after all.", entry.id)
+            else:
+                log.info("Call %s is settled after all.", entry.id)
+        if self._unwritten:
+            return False
         _UNSETTLED.discard(self)
         if self._unwritten:  # put off by another thread since
             _UNSETTLED.add(self)
@@ -135,13 +153,27 @@ class Upkeep:
         """
         End the reservations of dead processes, about once a minute.
         """
-        if now < self._sweeps_at:
-            return
+        if now >= self._sweeps_at:
+            self._sweep(now)
+        if now >= self._drops_at:
+            self._drop_due(now)
+
+    def sweep_for_room(self, now: float) -> bool:
+        """
+        Whether a sweep before a refusal has ended anything; not more often than every few seconds.
+        """
+        if now < self._sweeps_at - _SWEEP_EVERY_S + _REFUSED_SWEEP_S:
+            return False
+        report = self._sweep(now)
+        return bool(report.charged or report.released)
+
+    def _sweep(self, now: float) -> SweepReport:
         self._sweeps_at = now + _SWEEP_EVERY_S
         try:
-            self._ledger.sweep(now=now)
+            return self._ledger.sweep(now=now)
         except LedgerUnavailable as error:
             log.warning("Reservations of dead processes could not be swept: %s", error)
+            return SweepReport()
 
     def sweep_all(self) -> SweepReport:
         """
@@ -153,24 +185,40 @@ class Upkeep:
             report = self._ledger.sweep(now=self._clock())
             charged, released = charged + report.charged, released + report.released
             if not (report.charged or report.released):
-                return SweepReport(charged, released)
+                break
+        while self._drop_old(self._clock()) == _DROPPED:
+            pass
+        return SweepReport(charged, released)
 
     def look(self) -> float:
         """
         Renew and write what is due; the seconds until something will be.
         """
-        return max(0.0, min(self._shortest_s, self._renew_due(), self._write_due()))
+        try:
+            renews_in = self._renew_due()
+        except Exception:  # ends must be written all the same
+            log.exception("Holds could not be renewed; it is tried again.")
+            renews_in = 1.0
+        return max(0.0, min(self._shortest_s, renews_in, self._write_due()))
 
     def leave(self) -> None:
         """
         A last try for what is not written: the interpreter is on its way out.
         """
+        self._closed = "the process ended"
         if not self.write_ends():
-            log.error(
-                "%d calls could not be settled before the process ended; their holds expire, and are then "
-                "charged at their estimates.",
-                len(self._unwritten),
-            )
+            self._give_up(self._closed)
+
+    def _give_up(self, why: str) -> None:
+        lost = len(self._unwritten)
+        self._unwritten.clear()
+        _UNSETTLED.discard(self)
+        log.error(
+            "%d calls could not be settled, as %s; their holds expire, and are then charged at their "
+            "estimates.",
+            lost,
+            why,
+        )
 
     def forget(self) -> None:
         """
@@ -185,9 +233,23 @@ class Upkeep:
         """
         A last try for what is not written: the ledger is about to be closed.
         """
-        self.leave()
+        self._closed = "its guard is closed"
+        if not self.write_ends():
+            self._give_up(self._closed)
         self.forget()
-        self._is_closed = True
+
+    def _drop_due(self, now: float) -> None:
+        self._drops_at = now + _SWEEP_EVERY_S
+        try:
+            if self._drop_old(now) == _DROPPED:
+                self._drops_at = now + _MORE_DROPS_S
+        except LedgerUnavailable as error:
+            log.warning("Old entries could not be dropped: %s", error)
+
+    def _drop_old(self, now: float) -> int:
+        if self._keep_entries_s is None or not isinstance(self._ledger, DropsEntries):
+            return 0
+        return self._ledger.drop_entries(before=now - self._keep_entries_s, limit=_DROPPED)
 
     def _write_due(self) -> float:
         now = time.monotonic()
@@ -203,8 +265,15 @@ class Upkeep:
             opened = found()
             if opened is None:
                 self._open.pop(id_, None)
+            elif now < renews_at:
+                first = min(first, renews_at)
             else:
-                first = min(first, renews_at if now < renews_at else self._renew(opened, found, now))
+                try:
+                    first = min(first, self._renew(opened, found, now))
+                except LedgerUnavailable as error:
+                    # The others would only wait for the same lock, and keep other guards waiting.
+                    log.warning("The hold of call %s could not be renewed and is tried again: %s", id_, error)
+                    return opened.hold_s / 16
         return first - now
 
     def _renew(self, opened: OpenCall, found: weakref.ref[OpenCall], now: float) -> float:
@@ -223,9 +292,6 @@ class Upkeep:
                 log.warning("The hold of call %s could not be renewed; it settles late: %s", id_, error)
             self._open.pop(id_, None)
             return float("inf")
-        except LedgerUnavailable as error:
-            log.warning("The hold of call %s could not be renewed and is tried again: %s", id_, error)
-            answer = None
         renews_at = answer.expires_at_s - next_s if isinstance(answer, Reservation) else now + next_s / 8
         if id_ in self._open:
             self._open[id_] = found, renews_at

@@ -17,7 +17,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bedrock_guard.budgets.matching import Matcher
-from bedrock_guard.checks import check_model_id, check_moment, check_region, check_usage, read_filters
+from bedrock_guard.checks import (
+    check_model_id,
+    check_moment,
+    check_region,
+    check_usage,
+    check_word,
+    read_filters,
+)
 from bedrock_guard.config.load import Resolved, is_hosted, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.budget import Budget, in_api_units
@@ -35,11 +42,11 @@ from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.operations import OPERATIONS, Free, Operation
 from bedrock_guard.operations.other_clients import read_params
 from bedrock_guard.pipeline import Pipeline
-from bedrock_guard.planning import Estimate, Planner, as_estimate, read_call
-from bedrock_guard.pricing import freshness
+from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
+from bedrock_guard.resolving import read_call
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.settings import Settings
@@ -127,7 +134,6 @@ class Guard:
         )
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
-        freshness.warn_if_old(self._prices.as_of, datetime.fromtimestamp(self._clock(), UTC).date())
         planner = Planner(
             settings=self._resolved.settings,
             matcher=matcher,
@@ -255,17 +261,20 @@ class Guard:
 
         That is the list price, where its settings have none of the account's own.
 
-        *at* is an aware datetime; None is the newest price.
+        *at* is an aware datetime; None is the newest price. An ARN's own region is stronger than *region*.
 
         Raises:
-            ConfigurationError: A meter is unknown, a quantity no whole number, *at* no aware datetime.
+            ConfigurationError: A meter is unknown, a quantity no whole number, *region* no string, *at* no
+                aware datetime.
             UnpricedModel: The model, or a meter of *usage*, has no price.
         """
+        model = parse_model_id(check_model_id(model_id))
+        named = check_region(region)
         prices = self._pipeline.planner.find_prices(
-            parse_model_id(check_model_id(model_id)),
-            region=region,
-            service_tier=service_tier,
-            latency=latency,
+            model,
+            region=model.region or named,
+            service_tier=check_word("service_tier", service_tier),
+            latency=check_word("latency", latency),
             at=check_moment("at", at),
         )
         return cost(check_usage(usage), prices)
@@ -284,8 +293,10 @@ class Guard:
         """
         The records of calls, newest first.
 
-        *filters* are `since` and `until` (aware datetimes), `outcome`, `basis`, `operation`,
-        `model`, `model_id`, `family` and `region` (equal to), and `tags` (each has this value).
+        *filters* are `since` and `until` (aware datetimes); `outcome`, `basis`, `operation`, `model`,
+        `model_id`, `family`, `region` and `service_tier` (equal to); `tags` (each has this value);
+        `cost_min` and `cost_max` (USD), `tokens_min`, `tokens_max` and `attempts_min` (included);
+        `status` and `error_code` (of any attempt).
 
         Raises:
             ConfigurationError: A filter is unknown, or its value cannot be understood.
@@ -322,9 +333,11 @@ class Guard:
 
     def _enforces_the_same(self, other: object) -> bool:
         """
-        Whether *other* has the same budgets in the same ledger: both would charge a call twice.
+        Whether *other* has the same budgets and prices in the same ledger: both would charge a call twice.
         """
         if not isinstance(other, Guard) or other is self or self._resolved != other.resolved:
+            return False
+        if self._prices.identity != other._prices.identity:  # noqa: SLF001 - a guard, as this is
             return False
         is_shared = self._owns_ledger and not (self._resolved.ledger or "").startswith("memory:")
         return is_shared or self._ledger is other.ledger

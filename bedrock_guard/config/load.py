@@ -36,6 +36,9 @@ _CONTAINERS: Final = {
     "ECS_CONTAINER_METADATA_URI": "ECS or Fargate",
     "KUBERNETES_SERVICE_HOST": "Kubernetes",
 }
+# Ledgers of a whole account, and the name of a budget that was given none.
+_SHARED: Final = frozenset(["dynamodb"])
+_UNNAMED: Final = "default"
 _HOW_TO: Final = """\
 No budget is set, so nothing would be limited. Write one of:
     guarded_client("bedrock-runtime", budget="5 USD/day")
@@ -84,6 +87,7 @@ def resolve(
     # settings= is an argument: what it says is not for the environment to overrule.
     stronger, weaker = (file.ledger, None) if settings is not None else (None, file.ledger)
     url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
+    _check_names(found, url)
     return Resolved(
         settings=merged,
         budgets=found,
@@ -172,6 +176,19 @@ def _budgets(
         except ConfigurationError as error:
             raise ConfigurationError(f"BEDROCK_GUARD_BUDGET: {error}") from None
     return in_file
+
+
+def _check_names(budgets: Iterable[Budget], url: str | None) -> None:
+    """
+    A ledger that services share needs budgets that have names: unnamed ones would be one by accident.
+    """
+    scheme = (url or "").partition("://")[0]
+    unnamed = next((each for each in budgets if each.name == _UNNAMED), None)
+    if scheme in _SHARED and unnamed is not None:
+        raise ConfigurationError(
+            f"A table of {scheme}:// may be shared by services that know nothing of each other, so a budget "
+            f"needs a name of its own: write 'search: {unnamed.limit}'."
+        )
 
 
 def is_hosted() -> bool:

@@ -64,6 +64,7 @@ class SettingsFile(_Strict):
     max_price_age_days: int | None = Field(default=None, gt=0)
     untagged: Literal["shared", "refuse"] = "shared"
     time_zone: str = "UTC"
+    keep_entries_days: int | None = Field(default=90, gt=0)
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     def to_settings(self) -> Settings:

@@ -110,6 +110,7 @@ class Call(NamedTuple):
         service_tier, latency: As asked for.
         size: How large the request is.
         request_tags: The call's own `requestMetadata`.
+        routes: For a prompt router, the call as each of its models would take it; else empty.
     """
 
     operation: str
@@ -120,6 +121,7 @@ class Call(NamedTuple):
     service_tier: str = "default"
     latency: str = "standard"
     request_tags: Mapping[str, str] = MappingProxyType({})
+    routes: tuple[Call, ...] = ()
 
     @property
     def is_routed(self) -> bool:

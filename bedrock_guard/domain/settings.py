@@ -38,6 +38,7 @@ class Settings:
         time_zone: IANA name; calendar windows are aligned in it.
         hold_s: Seconds a reservation lives without news of its process; None: (connect +
             read time-out) x attempts of the client + 60, and at least 300.
+        keep_entries_days: Entries of older calls are dropped by a sweep, balances never; None keeps all.
     """
 
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
@@ -52,3 +53,4 @@ class Settings:
     untagged: Literal["shared", "refuse"] = "shared"
     time_zone: str = "UTC"
     hold_s: float | None = None
+    keep_entries_days: int | None = 90

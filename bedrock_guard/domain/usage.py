@@ -34,10 +34,12 @@ class Meter:
     Attributes:
         name: In Bedrock's words, snake case: `"cache_read_input_tokens"`.
         unit: What one of it is: `"token"`, `"text unit"`, `"image"`.
+        per_model: Whether its price is a model's; guardrails and searches cost the same with any.
     """
 
     name: str
     unit: str
+    per_model: bool = True
 
 
 class UsageReport(NamedTuple):
@@ -50,6 +52,7 @@ class UsageReport(NamedTuple):
         latency: `"standard"` or `"optimized"`, as served, where the reply tells.
         anomalies: What in it contradicts itself; names of `estimators.plausible.ANOMALIES`.
         model_id: Which model of a prompt router's answered, where the reply tells.
+        believable: Where counts are below zero, what else is told; None where all may be true.
     """
 
     usage: Usage
@@ -57,6 +60,7 @@ class UsageReport(NamedTuple):
     latency: str | None = None
     anomalies: tuple[str, ...] = ()
     model_id: str | None = None
+    believable: Usage | None = None
 
 
 class Learned(NamedTuple):

@@ -9,20 +9,37 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from bedrock_guard.domain.usage import OUTPUT_TOKENS, Usage, UsageReport, total_input
+from bedrock_guard.domain.usage import (
+    ALL_INPUT_METERS,
+    CACHE_READ,
+    CACHE_WRITE_1H,
+    CACHE_WRITE_5M,
+    INPUT_TOKENS,
+    OUTPUT_TOKENS,
+    Usage,
+    UsageReport,
+    larger,
+    total_input,
+)
 
 ANOMALIES: Final[dict[str, str]] = {
     "above_bound": "more than 1.5 times the most we held possible; charged as reported",
-    "uncountable": "more than 10^12 of a meter, which no call uses; charged at the estimate",
-    "negative": "a count below zero; charged at the estimate",
+    "uncountable": "more than 10^9 of a meter, which no call uses; charged as a count below zero is",
+    "negative": "a count below zero; charged at the estimate, or at the other counts where those are more",
     "contradictory": "one count stated twice, and differently; the larger is charged",
     "no_output": "text, but no output tokens; the output is charged at the most it can be",
+    "no_input": "text, but no input tokens, cached or not; the input is charged at the most it can be",
 }
 """What can be wrong with a report, and the rule by which it is charged."""
 
 # Beyond what an estimate can be off by.
 _FACTOR: Final = 1.5
-_MOST_BELIEVED: Final = 10**12
+# No window is above 10^7 tokens, and no answer above 10^6, of 128 candidates at most. What a broken
+# counter says is above it: 2^31 - 1, or 2^32 - 1.
+_MOST_BELIEVED: Final = 10**9
+
+# By price, whatever the model: what is read of a cache costs least, what is written for an hour most.
+_BY_PRICE: Final = (CACHE_READ, INPUT_TOKENS, CACHE_WRITE_5M, CACHE_WRITE_1H)
 
 
 class Judgement(NamedTuple):
@@ -47,13 +64,30 @@ def judge(report: UsageReport, worst: Usage) -> Judgement | None:
     is_odd = bool(usage) and (min(quantities) < 0 or max(quantities) > _MOST_BELIEVED)
     if not (is_above or is_odd or report.anomalies):
         return None
-    anomalies = list(report.anomalies)
-    charged: Usage | None = usage
-    if is_above:
-        anomalies.append("above_bound")
+    anomalies = [*report.anomalies, *["above_bound"] * is_above]
     if is_odd:
-        anomalies.append("negative" if min(quantities) < 0 else "uncountable")
-        charged = None
-    elif "no_output" in anomalies:
-        charged = {**usage, OUTPUT_TOKENS: most_output}
-    return Judgement(tuple(anomalies), charged)
+        anomalies += ["negative"] * (min(quantities) < 0) + ["uncountable"] * (
+            max(quantities) > _MOST_BELIEVED
+        )
+        believable = usage if report.believable is None else report.believable
+        return Judgement(tuple(anomalies), _at_least(worst, believable))
+    if "no_output" in anomalies:
+        usage = {**usage, OUTPUT_TOKENS: max(output, most_output)}
+    if "no_input" in anomalies:
+        usage = {**usage, **{meter: most for meter, most in worst.items() if meter in ALL_INPUT_METERS}}
+    return Judgement(tuple(anomalies), usage)
+
+
+def _at_least(worst: Usage, stated: Usage) -> Usage | None:
+    """
+    Meter by meter the larger of *worst* and of what can be true of *stated*; None where that is *worst*.
+
+    Input that fits into the estimate's, and costs no more there, is not added to it under another name.
+    """
+    stated = {meter: quantity for meter, quantity in stated.items() if 0 < quantity <= _MOST_BELIEVED}
+    dearest = max([_BY_PRICE.index(meter) for meter in stated if meter in _BY_PRICE], default=-1)
+    held = min([_BY_PRICE.index(meter) for meter in worst if meter in _BY_PRICE], default=-1)
+    if dearest <= held and total_input(stated) <= total_input(worst):
+        stated = {meter: quantity for meter, quantity in stated.items() if meter not in _BY_PRICE}
+    charged = larger(worst, stated)
+    return None if charged == worst else charged

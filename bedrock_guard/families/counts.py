@@ -5,6 +5,8 @@ What a reply counts, in whatever words, as usage by meter.
 
 Counts carry names that are no meters: some reports do not split what meters keep
 apart (all cache writes, and a prompt with its cached part), and some contradict themselves.
+A count below zero is kept beside the others, under the name of its meter with a minus before
+it, so that no sum or comparison hides it; among the others it is zero.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ CountTable: TypeAlias = tuple[tuple[tuple[str, ...], Mapping[str, str]], ...]
 CACHE_WRITE: Final = "cache_write_input_tokens"
 PROMPT: Final = "prompt_tokens"
 CONTRADICTIONS: Final = "contradictions"
+NEGATIVES: Final = "negatives"
 
 # The last chunk of every InvokeModel stream carries these, in AWS's words.
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
@@ -45,7 +48,8 @@ METRICS_TABLE: Final[CountTable] = (
     ),
 )
 
-_NO_METERS: Final = frozenset([CACHE_WRITE, CONTRADICTIONS])
+_NO_METERS: Final = frozenset([CACHE_WRITE, CONTRADICTIONS, NEGATIVES])
+_METERS_OF: Final[dict[str, str]] = {CACHE_WRITE: CACHE_WRITE_5M, PROMPT: INPUT_TOKENS}
 _CACHE_NAMES: Final = frozenset([CACHE_READ, CACHE_WRITE, CACHE_WRITE_5M, CACHE_WRITE_1H])
 
 # Digits: beyond any count, below what `int()` refuses.
@@ -59,7 +63,7 @@ def read_counts(document: object, table: CountTable) -> dict[str, int]:
     """
     The counts that a document states; of one that it states twice, the larger.
 
-    What is not a count (a fraction, a word) is not reported; one below zero is, for it says
+    What is not a count (a fraction, a word) is not reported; one below zero is noted, for it says
     that the report cannot be believed.
     """
     counts: dict[str, int] = {}
@@ -68,13 +72,13 @@ def read_counts(document: object, table: CountTable) -> dict[str, int]:
         if structure is None:
             continue
         if isinstance(structure, list):
-            structure = _sum(structure, names)
-        if isinstance(structure, Mapping):
+            _read_sum(structure, names, counts)
+        elif isinstance(structure, Mapping):
             _read(structure, names, counts)
     prompt = counts.pop(PROMPT, None)
     if prompt is not None:
         uncached = prompt - _cached(counts)
-        if uncached < 0 <= prompt:  # it should include the cached ones
+        if uncached < 0:  # it should include the cached ones
             uncached = prompt
             counts[CONTRADICTIONS] = 1
         counts[INPUT_TOKENS] = max(uncached, counts.get(INPUT_TOKENS, uncached))
@@ -89,10 +93,17 @@ def read_lives(details: object) -> dict[str, int]:
     for detail in details if isinstance(details, list) else ():
         quantity = count(at(detail, ("inputTokens",)))
         if quantity is not None:
-            name = _LIVES.get(str(detail.get("ttl")), CACHE_WRITE_1H)
-            known = counts.get(name, 0)
-            counts[name] = min(known, quantity) if min(known, quantity) < 0 else known + quantity
+            add_count(counts, _LIVES.get(str(detail.get("ttl")), CACHE_WRITE_1H), quantity)
     return counts
+
+
+def add_count(counts: dict[str, int], name: str, quantity: int) -> None:
+    """
+    Add *quantity* to the count of that name; one below zero is noted instead.
+    """
+    if quantity < 0:
+        quantity = _note_negative(counts, name, quantity)
+    counts[name] = counts.get(name, 0) + quantity
 
 
 def merge(reports: Iterable[Counts]) -> Counts:
@@ -113,19 +124,27 @@ def usage_of(counts: Counts, *, generates: bool, marks_1h: bool) -> Usage | None
     The usage that counts amount to; None where they leave input or output untold.
 
     Cache writes whose life nobody told are charged at the dearer one if there
-    is a sign that it was used.
+    is a sign that it was used. What was below zero counts as nothing here: see `with_negatives`.
     """
     if INPUT_TOKENS not in counts or (generates and OUTPUT_TOKENS not in counts):
         return None
-    usage = {name: quantity for name, quantity in counts.items() if quantity and name not in _NO_METERS}
+    usage = {name: quantity for name, quantity in counts.items() if quantity > 0 and name not in _NO_METERS}
     writes = counts.get(CACHE_WRITE)
     if writes:
         untold = writes - counts.get(CACHE_WRITE_5M, 0) - counts.get(CACHE_WRITE_1H, 0)
-        if untold > 0 or writes < 0:
+        if untold > 0:
             has_details = CACHE_WRITE_5M in counts or CACHE_WRITE_1H in counts
             life = CACHE_WRITE_1H if marks_1h or has_details else CACHE_WRITE_5M
             usage[life] = usage.get(life, 0) + untold
     return usage
+
+
+def with_negatives(usage: Usage, counts: Counts) -> Usage:
+    """
+    *usage* as it was reported: counts below zero in the place of what else is told of their meters.
+    """
+    below = {name[1:]: quantity for name, quantity in counts.items() if quantity < 0}
+    return {**usage, **below}
 
 
 def _apart(report: Counts, other: Counts) -> Counts:
@@ -153,6 +172,8 @@ def _read(structure: Mapping[str, Any], names: Mapping[str, str], counts: dict[s
         if name is not None:
             quantity = count(value)
             if quantity is not None:
+                if quantity < 0:
+                    quantity = _note_negative(counts, name, quantity)
                 known = counts.get(name)
                 if known is None:
                     counts[name] = quantity
@@ -161,14 +182,26 @@ def _read(structure: Mapping[str, Any], names: Mapping[str, str], counts: dict[s
                     counts[CONTRADICTIONS] = 1
 
 
-def _sum(structures: list[Any], names: Mapping[str, str]) -> dict[str, int]:
+def _read_sum(structures: list[Any], names: Mapping[str, str], counts: dict[str, int]) -> None:
+    """
+    As `_read`, of a list: the sum of its structures is one count.
+    """
     sums: dict[str, int] = {}
     for structure in structures:
-        for field in names:
+        for field, name in names.items():
             quantity = count(at(structure, (field,)))
+            if quantity is not None and quantity < 0:
+                quantity = _note_negative(counts, name, quantity)
             if quantity is not None:
                 sums[field] = sums.get(field, 0) + quantity
-    return sums
+    _read(sums, names, counts)
+
+
+def _note_negative(counts: dict[str, int], name: str, quantity: int) -> int:
+    below = f"-{_METERS_OF.get(name, name)}"
+    counts[below] = min(quantity, counts.get(below, 0))
+    counts[NEGATIVES] = 1
+    return 0
 
 
 def count(value: object) -> int | None:
@@ -177,8 +210,8 @@ def count(value: object) -> int | None:
     """
     if type(value) is int:
         return value
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _LONGEST_COUNT:
-        return int(value)
+    if isinstance(value, str) and value.isascii() and len(value) <= _LONGEST_COUNT:
+        return int(value) if value.isdecimal() or (value[:1] == "-" and value[1:].isdecimal()) else None
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return None

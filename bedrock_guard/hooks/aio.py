@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from inspect import isawaitable
 from typing import Any
 
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
-from bedrock_guard.hooks.settling import end_open, settle_reply
+from bedrock_guard.hooks.settling import end_open, reads_content, settle_reply
 from bedrock_guard.hooks.threads import off_loop, run_soon
 
 
@@ -67,7 +68,14 @@ class AioClientHooks(ClientHooks):
         """
         state: CallState | None = context.get(CONTEXT_KEY)
         if state is not None and state.opened:
-            await self._run(partial(settle_reply, state, parsed, http_response.status_code, None))
+            content = None
+            if reads_content(state):
+                with suppress(
+                    Exception
+                ):  # of another tool's answer: there may be none, or it may be botocore's
+                    content = http_response.content
+                    content = await content if isawaitable(content) else content
+            await self._run(partial(settle_reply, state, parsed, http_response.status_code, content))
 
     async def async_settle_error(self, **event: Any) -> None:
         """

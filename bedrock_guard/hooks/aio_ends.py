@@ -4,7 +4,6 @@ Ends that are told without making the event loop wait.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -38,9 +37,9 @@ class Ends:
 
     async def failed(self, error: BaseException) -> None:
         """
-        Tell that reading ended by *error*; to be cancelled is the consumer's doing.
+        Tell that reading ended by *error*; to be cancelled, or interrupted, is the consumer's doing.
         """
-        is_consumers = self.is_left or isinstance(error, asyncio.CancelledError)
+        is_consumers = self.is_left or not isinstance(error, Exception)
         await self.now("dropped" if is_consumers else "error")
 
     def soon(self, how: StreamEnd) -> None:

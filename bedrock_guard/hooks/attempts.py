@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from botocore.exceptions import (
+    ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
     ProxyConnectionError,
@@ -29,6 +30,10 @@ _NOT_SENT: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectio
 class AttemptLog:
     """
     The attempts of one call, in order; the last may still be open.
+
+    Attributes:
+        started: How many have begun.
+        last_error: Why the last one was lost, where that is known.
     """
 
     __slots__ = ("_closed", "_is_open", "_is_sent", "last_error", "started")
@@ -70,11 +75,16 @@ class AttemptLog:
         """
         self._is_sent = True
 
-    def note_answer(self, status: int, parsed: Mapping[str, Any]) -> None:
+    def note_answer(self, status: int, parsed: Mapping[str, Any], operation: str = "") -> None:
         """
         An HTTP answer came, of any status.
         """
         outcome = outcome_of_status(status)
+        self.forget_errors()
+        if outcome == "lost":
+            # As botocore would raise it, which raises nothing for an attempt that it tries again.
+            response: Any = parsed
+            self.last_error = ClientError(response, operation)
         code = None if outcome == "answered" else str(parsed.get("Error", {}).get("Code", "")) or None
         self._close(Attempt(outcome, status, code))
 

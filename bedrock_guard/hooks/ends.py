@@ -12,6 +12,13 @@ StreamEnd = Literal["last_word", "end", "error", "closed", "dropped"]
 """How a stream or body ended: `closed` and `dropped` are the consumer's doing."""
 
 
+def end_by(error: BaseException) -> StreamEnd:
+    """
+    How reading ended that raised *error*; an interrupt is the consumer's doing.
+    """
+    return "error" if isinstance(error, Exception) else "dropped"
+
+
 class Once:
     """
     Tells an end the first time it is asked to, and only in the process that saw the beginning.

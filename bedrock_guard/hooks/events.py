@@ -27,10 +27,10 @@ from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError, UnmeteredOperation
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.lookup import ProfileLookup
-from bedrock_guard.hooks.settling import settle_reply
+from bedrock_guard.hooks.settling import reads_content, settle_reply
 from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation
 from bedrock_guard.pipeline import Pipeline
-from bedrock_guard.planning import read_call
+from bedrock_guard.resolving import read_call
 
 _SLACK_S: Final = 60.0
 _LEAST_HOLD_S: Final = 300.0
@@ -182,7 +182,8 @@ class ClientHooks:
         if response_dict is None or parsed_response is None:
             state.attempts.note_error(exception)
         else:
-            state.attempts.note_answer(response_dict["status_code"], parsed_response)
+            name = "" if state.operation is None else state.operation.name
+            state.attempts.note_answer(response_dict["status_code"], parsed_response, name)
 
     def settle(self, http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         """
@@ -190,7 +191,8 @@ class ClientHooks:
         """
         state: CallState | None = context.get(CONTEXT_KEY)
         if state is not None and state.opened:
-            settle_reply(state, parsed, http_response.status_code, http_response)
+            content = getattr(http_response, "content", None) if reads_content(state) else None
+            settle_reply(state, parsed, http_response.status_code, content)
 
     def settle_error(self, exception: BaseException, context: dict[str, Any], **_: Any) -> None:
         """

@@ -89,14 +89,6 @@ class ProfileLookup:
         self._known: dict[str, tuple[ModelRef, ...]] = {}
         self._failed_at: dict[str, float] = {}
 
-    def knows(self, model: ModelRef) -> bool:
-        """
-        Whether `find` would not have to ask.
-        """
-        return (
-            model.kind not in _QUESTIONS or model.model_id in self._known or self._has_failed(model.model_id)
-        )
-
     def find(self, model: ModelRef) -> Sequence[ModelRef]:
         """
         What may be behind *model*: several for a prompt router, none where it cannot be learned.
@@ -153,6 +145,8 @@ class ProfileLookup:
 def read_models(model: ModelRef, arns: Iterable[object]) -> tuple[ModelRef, ...]:
     """
     *model* with each of the models that *arns* name; the same one in several regions is one of a geography.
+
+    Nothing, if one of them names no model: it could be dearer than all others.
     """
     regions: dict[str, set[str]] = {}
     found: list[ModelRef] = []
@@ -163,8 +157,10 @@ def read_models(model: ModelRef, arns: Iterable[object]) -> tuple[ModelRef, ...]
             regions.setdefault(named["id"], set()).add(named["region"])
         elif profile is not None:
             found.append(_behind(model, profile["id"], None))
+        elif arn is not None:
+            return ()
     found += [_behind(model, id_, _geography(places)) for id_, places in regions.items()]
-    return tuple(dict.fromkeys(ref for ref in found if ref.model is not None))
+    return () if any(ref.model is None for ref in found) else tuple(dict.fromkeys(found))
 
 
 def _behind(model: ModelRef, model_id: str, geography: str | None) -> ModelRef:

@@ -20,11 +20,20 @@ from bedrock_guard.hooks.streams import guard_body, guard_event_stream
 from bedrock_guard.operations import Operation, Reply
 
 
-def settle_reply(state: CallState, parsed: dict[str, Any], status: int, http_response: Any) -> None:
+def reads_content(state: CallState) -> bool:
+    """
+    Whether the raw body of the answer is read for usage: not where the caller gets a stream of it.
+    """
+    operation = state.operation
+    return operation is not None and operation.stream_key is None and operation.body_key is None
+
+
+def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content: object) -> None:
     """
     End a call by its answer, whoever gave it, and tell the caller which reservation paid.
 
-    *http_response* is where an older botocore's raw body is, or None.
+    *content* is the raw body, of which botocore drops what it does not know; None where `reads_content`
+    says so, or it is not there.
     """
     operation, call = state.operation, state.call
     if operation is None or call is None:
@@ -42,8 +51,8 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, http_res
         return
     body = None if operation.body_key is None else parsed.get(operation.body_key)
     has_body = isinstance(body, StreamingBody)
-    content = None if has_body else _content_of(http_response)
-    report = operation.read_usage(Reply(parsed, metadata.get("HTTPHeaders", {}), content), call)
+    raw = content if isinstance(content, bytes) else None
+    report = operation.read_usage(Reply(parsed, metadata.get("HTTPHeaders", {}), raw), call)
     if report is None and has_body:
         _settle_by_body(body, state, operation, _reply_without(body, parsed))
         return
@@ -120,8 +129,3 @@ def _settle_by_body(body: Any, state: CallState, operation: Operation, reply: Re
 
 def _lose_usage(state: CallState, how: StreamEnd) -> None:
     state.attempts.replace_last("abandoned" if how in ("closed", "dropped") else "lost")
-
-
-def _content_of(http_response: Any) -> bytes | None:
-    content = getattr(http_response, "content", None)
-    return content if isinstance(content, bytes) else None

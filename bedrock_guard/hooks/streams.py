@@ -17,7 +17,7 @@ from typing import Any
 from botocore.eventstream import EventStreamBuffer
 
 from bedrock_guard.hooks.drains import Drain, RawEvents, ThreadReading
-from bedrock_guard.hooks.ends import Once, StreamEnd
+from bedrock_guard.hooks.ends import Once, StreamEnd, end_by
 from bedrock_guard.operations import StreamReader
 
 _MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -38,11 +38,11 @@ class StreamWatch:
         self.end = Once(tell)
         self.is_left = False
 
-    def fail(self) -> None:
+    def fail(self, error: BaseException) -> None:
         """
-        Tell that reading it raised.
+        Tell that reading it raised *error*.
         """
-        self.end("closed" if self.is_left else "error")
+        self.end("closed" if self.is_left else end_by(error))
 
 
 class BodyWatch:
@@ -123,8 +123,8 @@ def _pump(raw: Any, watch: StreamWatch) -> Iterator[Any]:
             yield from buffer
     except GeneratorExit:
         raise
-    except BaseException:
-        watch.fail()
+    except BaseException as error:
+        watch.fail(error)
         raise
     watch.end("end")
 
@@ -138,8 +138,8 @@ def _pump_until_taken(events: RawEvents, watch: StreamWatch) -> Iterator[Any]:
     while not events.is_taken:
         try:
             event = next(events, None)
-        except BaseException:
-            watch.fail()
+        except BaseException as error:
+            watch.fail(error)
             raise
         if event is None:
             watch.end("end")
@@ -156,8 +156,8 @@ def _guarded_class(base: Any) -> Any:
             watch: StreamWatch = self._bedrock_guard_watch
             try:
                 parsed = super()._parse_event(event)
-            except BaseException:
-                watch.fail()
+            except BaseException as error:
+                watch.fail(error)
                 raise
             if parsed:
                 watch.reader.feed(parsed, event.payload)
@@ -212,6 +212,8 @@ class BodyTee:
         self._raw = raw
         self._expected_bytes = expected_bytes
         self._watch = BodyWatch(tell)
+        # At exit it runs before ledgers are closed, which `__del__` would not.
+        weakref.finalize(self, self._watch.end, "dropped")
 
     def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
         """
@@ -219,8 +221,8 @@ class BodyTee:
         """
         try:
             data: bytes = self._raw.read(amt, *args, **kwargs)
-        except BaseException:
-            self._end("error")
+        except BaseException as error:
+            self._end(end_by(error))
             raise
         self._note(data, at_end=amt is None or (amt > 0 and not data))
         return data
@@ -231,8 +233,8 @@ class BodyTee:
         """
         try:
             count: int = self._raw.readinto(target)
-        except BaseException:
-            self._end("error")
+        except BaseException as error:
+            self._end(end_by(error))
             raise
         self._note(bytes(memoryview(target)[:count]), at_end=not count and len(target) > 0)
         return count
@@ -247,7 +249,11 @@ class BodyTee:
         """
         As the raw response's own.
         """
-        line: bytes = self._raw.readline(size)
+        try:
+            line: bytes = self._raw.readline(size)
+        except BaseException as error:
+            self._end(end_by(error))
+            raise
         self._note(line, at_end=not line and size != 0)
         return line
 
@@ -255,9 +261,15 @@ class BodyTee:
         """
         As the raw response's own.
         """
-        for chunk in self._raw.stream(amt, decode_content):
-            self._note(chunk, at_end=False)
-            yield chunk
+        try:
+            for chunk in self._raw.stream(amt, decode_content):
+                self._note(chunk, at_end=False)
+                yield chunk
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._end(end_by(error))
+            raise
         self._note(b"", at_end=True)
 
     def readlines(self) -> list[bytes]:
@@ -281,9 +293,6 @@ class BodyTee:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
-
-    def __del__(self) -> None:
-        self._end("dropped")
 
     def _note(self, data: bytes, *, at_end: bool) -> None:
         is_reply = self._watch.note(data)

@@ -5,11 +5,14 @@ Work that may wait, kept off the event loop.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache, partial
 from typing import Final, TypeVar
+
+from bedrock_guard.background import BACKGROUND
 
 T = TypeVar("T")
 
@@ -42,13 +45,30 @@ async def off_loop(work: Callable[[], T]) -> T:
 def run_soon(work: Callable[[], object]) -> None:
     """
     Run *work* in a thread, later; at once where the interpreter is on its way out.
+
+    May be called by a finalizer: even inside of the pool, whose lock it does not ask for.
     """
+    BACKGROUND.soon(partial(_hand_on, work))
+
+
+def _hand_on(work: Callable[[], object]) -> None:
+    """
+    Give *work* to the pool: a ledger that keeps one end waiting must not keep the others, nor renewals.
+    """
+    if BACKGROUND.is_leaving:
+        work()
+        return
     try:
         _threads().submit(work)
-    except RuntimeError:
+    except RuntimeError:  # the pool has been closed since
         work()
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="bedrock_guard")
+
+
+if hasattr(os, "register_at_fork"):
+    # A fork has none of the pool's threads.
+    os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -12,7 +12,10 @@ from typing import Any, Final
 
 from bedrock_guard.families.limits import at
 
-_INTERVENED: Final = b"INTERVENED"
+_ACTION: Final = b'"amazon-bedrock-guardrailAction"'
+_INTERVENED: Final = re.compile(_ACTION + rb'\s*:\s*"INTERVENED"')
+# What botocore calls a member that it is too old to know.
+_UNKNOWN: Final = "SDK_UNKNOWN_MEMBER"
 # Whatever a maker calls what its model wrote, with at least a character in it.
 _WRITTEN: Final = re.compile(
     rb'"(?:text|outputText|generation|completion|content|thinking|reasoning|partial_json|arguments)"'
@@ -27,8 +30,20 @@ def says_something(reply: Mapping[str, Any]) -> bool:
     content = at(reply, ("output", "message", "content"))
     if reply.get("stopReason") == "guardrail_intervened" or not isinstance(content, list):
         return False
-    return any(
-        isinstance(block, dict) and bool(block.get("text") or block.get("toolUse")) for block in content
+    return any(_is_written(block) for block in content)
+
+
+def _is_written(block: object) -> bool:
+    if not isinstance(block, dict):
+        return False
+    reasoning = block.get("reasoningContent")
+    return bool(
+        block.get("text")
+        or block.get("toolUse")
+        or at(reasoning, ("reasoningText", "text"))
+        or at(reasoning, ("redactedContent",))
+        or at(block, ("citationsContent", "content"))
+        or block.get(_UNKNOWN)
     )
 
 
@@ -37,11 +52,27 @@ def delta_says_something(event: Mapping[str, Any]) -> bool:
     Whether an event of ConverseStream holds what a model wrote.
     """
     delta = at(event, ("contentBlockDelta", "delta"))
-    return isinstance(delta, dict) and bool(delta.get("text") or at(delta, ("toolUse", "input")))
+    if not isinstance(delta, dict):
+        return False
+    reasoning = delta.get("reasoningContent")
+    return bool(
+        delta.get("text")
+        or at(delta, ("toolUse", "input"))
+        or at(reasoning, ("text",))
+        or at(reasoning, ("redactedContent",))
+        or delta.get(_UNKNOWN)
+    )
 
 
 def document_says_something(document: bytes) -> bool:
     """
     Whether a JSON document of any maker's, or one chunk, holds what a model wrote.
     """
-    return _INTERVENED not in document and _WRITTEN.search(document) is not None
+    return _WRITTEN.search(document) is not None and not is_intervened(document)
+
+
+def is_intervened(document: bytes) -> bool:
+    """
+    Whether a JSON document says that a guardrail answered; text that only quotes it has escapes.
+    """
+    return _ACTION in document and _INTERVENED.search(document) is not None

@@ -18,7 +18,6 @@ from bedrock_guard.domain.usage import (
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
     INPUT_TOKENS,
-    OUTPUT_TOKENS,
     Learned,
     UsageReport,
 )
@@ -26,16 +25,18 @@ from bedrock_guard.families import Family, family_of, limits, nova
 from bedrock_guard.families.converse_blocks import read_content, read_messages, read_tool_config
 from bedrock_guard.families.counts import (
     CACHE_WRITE,
-    CONTRADICTIONS,
+    NEGATIVES,
     Counts,
     CountTable,
     merge,
     read_counts,
     read_lives,
     usage_of,
+    with_negatives,
 )
 from bedrock_guard.families.limits import at
 from bedrock_guard.families.measure import Measure, Reader
+from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import delta_says_something, says_something
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import read_guardrail_units
@@ -218,18 +219,21 @@ def _read_report(
     counts = _read_usage(parsed.get("usage"))
     if content and _may_lack(counts, content):
         counts = merge((counts, _read_usage(_raw_usage(content))))
-    tokens = usage_of(counts, generates=True, marks_1h=call.size.writes_cache == "1h")
-    if tokens is None:
+    if "trace" in parsed:
+        counts = {**counts, **read_guardrail_units(parsed["trace"])}
+    usage = usage_of(counts, generates=True, marks_1h=call.size.writes_cache == "1h")
+    if usage is None:
         return None
-    anomalies: tuple[str, ...] = ("contradictory",) if CONTRADICTIONS in counts else ()
-    if OUTPUT_TOKENS not in tokens and (says_something(parsed) if has_text is None else has_text):
-        anomalies += ("no_output",)
+    is_odd = NEGATIVES in counts
     return UsageReport(
-        {**tokens, **read_guardrail_units(parsed["trace"])} if "trace" in parsed else tokens,
+        with_negatives(usage, counts) if is_odd else usage,
         choice(parsed["serviceTier"], "type", None) if "serviceTier" in parsed else None,
         choice(parsed["performanceConfig"], "latency", None) if "performanceConfig" in parsed else None,
-        anomalies,
+        read_anomalies(
+            counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
+        ),
         _invoked(parsed["trace"]) if "trace" in parsed else None,
+        usage if is_odd else None,
     )
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from bedrock_guard.domain.usage import Usage
-from bedrock_guard.families.counts import count
+from bedrock_guard.families.counts import Counts, add_count, count
 from bedrock_guard.meters.guardrail_units import BY_FIELD
 
 
-def read_guardrail_units(trace: Any) -> Usage:
+def read_guardrail_units(trace: Any) -> Counts:
     """
-    The units of every assessment in a trace, summed; empty without one.
+    The units of every assessment in a trace, summed, by meter; empty without one.
     """
     units: dict[str, int] = {}
     waiting = [trace.get("guardrail")] if isinstance(trace, dict) else []
@@ -36,4 +35,4 @@ def _add(units: dict[str, int], metrics: Any) -> None:
     for field, quantity in usage.items() if isinstance(usage, dict) else ():
         meter, read = BY_FIELD.get(field), count(quantity)
         if meter and read:
-            units[meter.name] = units.get(meter.name, 0) + read
+            add_count(units, meter.name, read)

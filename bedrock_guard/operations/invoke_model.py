@@ -26,15 +26,17 @@ from bedrock_guard.domain.usage import (
 from bedrock_guard.families import Family, family_of
 from bedrock_guard.families.counts import (
     CACHE_WRITE,
-    CONTRADICTIONS,
     INVOCATION_METRICS,
+    NEGATIVES,
     Counts,
     CountTable,
     merge,
     read_counts,
     usage_of,
+    with_negatives,
 )
-from bedrock_guard.operations.answer_text import document_says_something
+from bedrock_guard.operations.anomalies import read_anomalies
+from bedrock_guard.operations.answer_text import document_says_something, is_intervened
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import read_guardrail_units
 from bedrock_guard.operations.parameters import choice, string_pairs
@@ -143,6 +145,7 @@ class ChunkReader:
         "_family",
         "_has_text",
         "_input",
+        "_last_output",
         "_marks",
         "_received_bytes",
         "_reply",
@@ -158,6 +161,7 @@ class ChunkReader:
         self._counts: Counts = {}
         self._has_text = not call.size.generates  # then there is nothing to look for
         self._input: tuple[str, Usage] | None = None
+        self._last_output: int | None = None
         self._received_bytes = 0
         self.report: UsageReport | None = None
         self.is_last_word = False
@@ -192,12 +196,21 @@ class ChunkReader:
         chunk = _parse(data)
         if chunk is None:
             return
-        self._counts = merge((self._counts, self._family.read_counts(chunk)))
+        counts = self._family.read_counts(chunk)
+        self._counts = merge((self._counts, counts))
         self._learn_input(chunk)
         is_last = isinstance(chunk.get(INVOCATION_METRICS), dict)
         if is_last or self._family.is_final(chunk):
-            has_text = self._has_text and b"INTERVENED" not in data
-            self.report = _report(self._counts, chunk, self._reply, self._call, lambda: has_text)
+            if OUTPUT_TOKENS in counts:  # of the whole: what is told when a message begins is not
+                self._last_output = max(self._last_output or 0, counts[OUTPUT_TOKENS])
+            self.report = _report(
+                self._counts,
+                chunk,
+                self._reply,
+                self._call,
+                lambda: self._has_text and not is_intervened(data),
+                output=self._last_output,
+            )
             self.is_last_word = is_last and self.report is not None
 
     def _learn_input(self, chunk: Mapping[str, Any]) -> None:
@@ -222,6 +235,12 @@ def _unreadable(family: Family) -> RequestSize:
 def _suffices(counts: Counts, call: Call) -> bool:
     if call.size.has_guardrail:
         return False
+    if call.size.generates and not (
+        counts.get(OUTPUT_TOKENS)
+        and (counts.get(INPUT_TOKENS) or counts.get(CACHE_READ) or counts.get(CACHE_WRITE))
+    ):
+        # Whether that can be right is for the body to say.
+        return False
     if call.size.writes_cache == "1h" and counts.get(CACHE_WRITE):
         # Headers do not split cache writes by how long they live.
         return False
@@ -235,19 +254,23 @@ def _report(
     reply: Reply,
     call: Call,
     has_text: Callable[[], bool] = lambda: False,
+    *,
+    output: int | None = None,
 ) -> UsageReport | None:
     size = call.size
-    tokens = usage_of(counts, generates=size.generates, marks_1h=size.writes_cache == "1h")
-    if tokens is None:
+    if _TRACE in document:
+        counts = {**counts, **read_guardrail_units(document[_TRACE])}
+    usage = usage_of(counts, generates=size.generates, marks_1h=size.writes_cache == "1h")
+    if usage is None:
         return None
-    anomalies: tuple[str, ...] = ("contradictory",) if CONTRADICTIONS in counts else ()
-    if size.generates and OUTPUT_TOKENS not in tokens and has_text():
-        anomalies += ("no_output",)
+    is_odd = NEGATIVES in counts
     return UsageReport(
-        {**tokens, **read_guardrail_units(document.get(_TRACE))},
+        with_negatives(usage, counts) if is_odd else usage,
         choice(reply.parsed, "serviceTier", choice(reply.headers, _TIER, None)),
         choice(reply.parsed, "performanceConfigLatency", choice(reply.headers, _LATENCY, None)),
-        anomalies,
+        read_anomalies(counts, usage, size, has_text, output=output),
+        None,
+        usage if is_odd else None,
     )
 
 

@@ -182,3 +182,23 @@ def test_a_stream_of_converse_tells_how_much_had_come(make_guarded: Callable[...
 
     assert guarded.entry.narrowed_usage is None
     assert guarded.entry.received_bytes > 0
+
+
+def test_input_that_aws_counted_above_the_bound_is_charged_though_the_stream_was_left(
+    make_guarded: Callable[..., Guarded],
+) -> None:
+    """
+    An estimate that is known to be too low is no estimate.
+    """
+    guarded = make_guarded("50 USD")
+    guarded.server.always(converse_reply(input_tokens=100_000, output_tokens=40, text="Good day. " * 50))
+    stream = guarded.client.invoke_model_with_response_stream(**INVOKE)["body"]
+    next(iter(stream))
+    stream.close()
+
+    entry = guarded.entry
+    assert entry.outcome == "abandoned"
+    assert entry.anomalies == ("above_bound",)
+    assert entry.usage == entry.narrowed_usage == {"input_tokens": 100_000, "output_tokens": 100}
+    assert guarded.spent_nanousd == 100_000 * 3_300 + MOST_OUTPUT_NANOUSD
+    assert guarded.spent_nanousd >= guarded.server.bill.nanousd

@@ -8,6 +8,8 @@ cannot say how long a cache write lives.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,16 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard.testing.bedrock_server import Answer, missing_usage_headers, truncated_body
+from bedrock_guard import Guard
+from bedrock_guard.testing.bedrock_server import (
+    Answer,
+    BedrockServer,
+    missing_usage_headers,
+    raw,
+    truncated_body,
+)
 
-from .conftest import SONNET
+from .conftest import RATES, SONNET
 from .fault_cells import INVOKE, LEDGERS, Cell, check_cell, open_cell
 
 on_ledgers = pytest.mark.parametrize("ledger", LEDGERS)
@@ -66,6 +75,13 @@ TO_THE_END: dict[str, Callable[[Any], bytes]] = {
     "by next": by_next,
 }
 
+
+# As pandas and the like do, which want a file.
+BY_THE_RAW: dict[str, Callable[[Any], bytes]] = {
+    "stream": lambda body: b"".join(body._raw_stream.stream(7)),
+    "readline": lambda body: b"".join(iter(body._raw_stream.readline, b"")),
+    "readlines": lambda body: b"".join(body._raw_stream.readlines()),
+}
 
 # botocore does not count the bytes of these, so that a cut is not noticed.
 UNCHECKED = ("whole, by its size",)
@@ -143,6 +159,73 @@ def test_a_body_read_to_its_end_costs_the_bill(tmp_path: Path, name: str, ledger
 
         check_cell(cell, ["answered"])
         assert json.loads(said)["usage"]["output_tokens"] == 100
+
+
+@pytest.mark.parametrize("counts", [{"output": "0"}, {"output": "-5"}, {"input": "0"}])
+def test_headers_that_cannot_be_right_do_not_settle(tmp_path: Path, counts: dict[str, str]) -> None:
+    """
+    A reply full of text for which they say nothing was used would be free.
+    """
+    told = {"input": "10", "output": "50", "cache-read-input": "0", "cache-write-input": "0", **counts}
+    headers = {f"x-amzn-bedrock-{name}-token-count": value for name, value in told.items()}
+    document = {
+        "content": [{"type": "text", "text": "Good day."}],
+        "usage": {"input_tokens": 10, "output_tokens": 50},
+    }
+    with open_cell("memory", tmp_path) as cell:
+        answer = raw(200, {"content-type": "application/json", **headers}, json.dumps(document).encode())
+        cell.server.always(answer)
+
+        body = invoke(cell)
+        assert cell.pending_nanousd > 0
+        body.read()
+
+        entry = next(cell.guard.entries())
+        assert cell.spent_nanousd == entry.cost_nanousd >= 10 * 3_300 + 50 * 16_500
+        assert entry.anomalies == (("negative",) if "-5" in counts.values() else ())
+
+
+PROGRAM = """
+import sys
+import boto3
+from bedrock_guard import Guard
+
+way, url, ledger, request = sys.argv[1:]
+guard = Guard(budget="5 USD", ledger=ledger)
+client = guard.attach(boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url=url))
+body = client.invoke_model(**eval(request))["body"]
+if way == "half read":
+    body.read(5)
+if way == "in a cycle":
+    kept = [body]
+    kept.append(kept)
+if way == "held by a module":
+    sys.held = body
+"""
+
+
+@pytest.mark.parametrize("way", ["never read", "half read", "in a cycle", "held by a module"])
+def test_a_body_that_is_open_at_exit_costs_the_estimate(tmp_path: Path, way: str) -> None:
+    """
+    It ends before the ledger is closed, and leaves nothing that only an expiry would end.
+    """
+    ledger = f"sqlite:///{(tmp_path / 'ledger.db').as_posix()}"
+    with BedrockServer(rates=RATES) as server:
+        server.always(missing_usage_headers())
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, way, server.url, ledger, repr(INVOKE)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    with Guard(budget="5 USD", ledger=ledger) as guard:
+        (entry,) = guard.entries()
+        (row,) = guard.status()
+    assert (entry.outcome, entry.basis) == ("abandoned", "estimated")
+    assert (row.pending, row.spent) == (0, entry.estimated_cost)
 
 
 @on_ledgers
@@ -226,6 +309,21 @@ def test_a_body_that_breaks_while_it_is_read_is_lost(
 
         assert "Timeout" in raised if stalls else raised
         # One, unless this machine is so slow that the headers were late as well.
+        check_cell(cell, ["lost"] * len(cell.server.requests))
+
+
+@pytest.mark.parametrize("name", BY_THE_RAW)
+def test_a_body_that_breaks_below_is_lost_at_once(tmp_path: Path, name: str) -> None:
+    """
+    Not left by its reader: what is charged for the one may be free for the other.
+    """
+    with open_cell("memory", tmp_path, read_timeout=0.3) as cell:
+        cell.server.always(stalled(missing_usage_headers()))
+        body = invoke(cell)
+
+        with pytest.raises(Exception, match=r"(?i)timeout|timed out"):
+            BY_THE_RAW[name](body)
+
         check_cell(cell, ["lost"] * len(cell.server.requests))
 
 

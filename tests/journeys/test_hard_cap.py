@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from bedrock_guard import BudgetExceeded, Guard
-from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, delay
+from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, delay, error
 
 from .conftest import HELLO, NOVA, SONNET, Guarded
 
@@ -160,6 +161,26 @@ def test_lost_answers_hold_and_charge_each_attempt(
     entry = next(guarded.guard.entries(outcome="lost"))
     assert [attempt.outcome for attempt in entry.attempts] == ["lost", "lost"]
     assert guarded.spent_nanousd == int(cost * 2 * 10**9) >= server.bill.nanousd
+    assert guarded.pending == [0]
+
+
+@pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
+def test_a_retry_that_is_refused_says_what_the_answer_before_was(
+    make_guarded: Callable[..., Guarded], server: BedrockServer, mode: str
+) -> None:
+    """
+    Botocore raises nothing for an answer that it tries again: without a cause nobody would learn of it.
+    """
+    cost = make_guarded().guard.estimate("Converse", **HELLO).cost
+    guarded = make_guarded(f"{cost * 3 / 2:.9f} USD", config={"retries": {"mode": mode}})
+    server.always(error(500))
+
+    with pytest.raises(BudgetExceeded) as caught:
+        guarded.client.converse(**HELLO)
+
+    assert isinstance(caught.value.__cause__, ClientError)
+    assert "(InternalServerException) when calling the Converse operation" in str(caught.value.__cause__)
+    assert len(server.requests) == 1
     assert guarded.pending == [0]
 
 

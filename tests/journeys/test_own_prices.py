@@ -316,3 +316,82 @@ print(reply["ResponseMetadata"]["BedrockGuard"]["CostUSD"])
 
     assert Decimal(done.stdout.strip()) == Decimal(server.bill.nanousd).scaleb(-9)
     assert control_plane.asked == [PROFILE]
+
+
+@has_routers
+def test_a_router_is_held_for_the_model_that_may_write_most(
+    make_guarded: Callable[..., Guarded], control_plane: ControlPlane
+) -> None:
+    """
+    A token of one may be dearer, and a whole answer of the other.
+    """
+    nova_pro, nova_2 = "amazon.nova-pro-v1:0", "amazon.nova-2-lite-v1:0"
+    control_plane.answers["prompt-routers"] = {
+        "models": [
+            {"modelArn": f"arn:aws:bedrock:us-east-1::foundation-model/{each}"} for each in (nova_pro, nova_2)
+        ]
+    }
+    guarded = make_guarded(settings={"resolve_profiles": "lookup"})
+    plain = Guard(budgets=[], ledger="memory://")
+    unset = {key: value for key, value in HELLO.items() if key != "inferenceConfig"}
+    guarded.client.converse(**{**unset, "modelId": ROUTER})
+
+    estimates = [plain.estimate("Converse", **{**unset, "modelId": each}).cost for each in (nova_pro, nova_2)]
+    fee = Decimal(ROUTER_FEE_NANOUSD).scaleb(-9)
+    assert guarded.entry.estimated_cost == max(each for each in estimates if each is not None) + fee
+
+
+@has_routers
+def test_a_router_with_a_model_that_cannot_be_named_is_not_priced(
+    make_guarded: Callable[..., Guarded], control_plane: ControlPlane
+) -> None:
+    """
+    It could be the dearest of them.
+    """
+    control_plane.answers["prompt-routers"] = {
+        "models": [
+            {"modelArn": "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0"},
+            {"modelArn": PROVISIONED},
+        ]
+    }
+    guarded = make_guarded(settings={"resolve_profiles": "lookup"})
+
+    with pytest.raises(UnpricedModel):
+        guarded.client.converse(**{**HELLO, "modelId": ROUTER})
+
+
+def test_a_prompt_may_mark_what_it_says_for_caching(make_guarded: Callable[..., Guarded]) -> None:
+    """
+    Nobody sees its text here: writes for an hour are held for.
+    """
+    prompt = "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ:1"
+    guard = make_guarded(settings={"models": {prompt: SONNET}}).guard
+
+    estimate = guard.estimate("Converse", modelId=prompt, promptVariables={})
+
+    assert list(estimate.usage) == ["cache_write_1h_input_tokens", "output_tokens"]
+
+
+@pytest.mark.parametrize(
+    "prices",
+    [
+        {"input_tokens": "0.10 USD/1M"},
+        {"input_tokens": "free"},
+        {"cache_read_input_tokens": "50 USD/1M"},
+        {"cache_write_5m_input_tokens": "0.25 USD/1M", "input_tokens": "0.20 USD/1M"},
+    ],
+)
+def test_a_bound_holds_for_any_prices_of_ones_own(
+    make_guarded: Callable[..., Guarded], prices: dict[str, str]
+) -> None:
+    """
+    Where reading from a cache is dearer than sending, reading is what may be held for.
+    """
+    guarded = make_guarded(settings={"prices": {"*": prices}})
+    usage = guarded.guard.estimate("Converse", **HELLO).usage
+    tokens = sum(quantity for meter, quantity in usage.items() if meter != "output_tokens")
+    for meter in ("input_tokens", "cache_read_input_tokens"):
+        cost = guarded.guard.price(SONNET, {meter: tokens, "output_tokens": usage["output_tokens"]})
+        estimate = guarded.guard.estimate("Converse", **HELLO).cost
+        assert estimate is not None
+        assert cost.usd <= estimate

@@ -19,7 +19,7 @@ import pytest
 
 from bedrock_guard import Guard
 from bedrock_guard.domain.ledger import Reservation
-from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.testing.bedrock_server import BedrockServer
 
@@ -38,6 +38,19 @@ class CountingLedger:
         self._ledger = ledger
         self.renewed = 0
         self.failing: set[str] = set()
+        self.refused_ids: set[str] = set()
+        self.error: Exception = LedgerUnavailable("The disk is away.")
+        self.loses_reserve = False
+
+    def reserve(self, *args: Any, **kwargs: Any) -> Any:
+        answer = self._ledger.reserve(*args, **kwargs)
+        if self.loses_reserve:
+            raise LedgerUnavailable("The answer was lost.", outcome="unknown")
+        return answer
+
+    def release(self, *args: Any, **kwargs: Any) -> Any:
+        self._check("release")
+        return self._ledger.release(*args, **kwargs)
 
     def extend(self, *args: Any, **kwargs: Any) -> Any:
         self._check("extend")
@@ -47,11 +60,13 @@ class CountingLedger:
 
     def settle(self, *args: Any, **kwargs: Any) -> Any:
         self._check("settle")
+        if args[0].id in self.refused_ids:
+            raise LedgerUnavailable("This cannot be counted.")
         return self._ledger.settle(*args, **kwargs)
 
     def _check(self, method: str) -> None:
         if method in self.failing:
-            raise LedgerUnavailable("The disk is away.")
+            raise self.error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
@@ -310,3 +325,85 @@ def test_an_end_that_was_put_off_is_written_when_the_process_ends(
         assert row.pending == 0
         assert int(row.spent * 10**9) == server.bill.nanousd > 0
         assert [entry.basis for entry in guard.entries()] == ["reported"]
+
+
+def test_an_end_that_can_never_be_written_does_not_keep_others_waiting(
+    held: Guarded, ledger: CountingLedger
+) -> None:
+    """
+    One amount that a backend cannot count must not leave every later call unsettled.
+    """
+    ledger.failing = {"settle"}
+    held.client.converse(**HELLO)
+    poisoned = {opened.entry.id for opened, _ in held.guard._pipeline.upkeep._unwritten}
+    held.client.converse(**HELLO)
+    ledger.failing = set()
+    ledger.refused_ids = poisoned
+
+    assert eventually(lambda: len(list(held.guard.entries())) == 1)
+    assert len(held.guard._pipeline.upkeep._unwritten) == 1
+    ledger.refused_ids = set()
+    assert eventually(lambda: held.pending == [0])
+    assert held.spent_nanousd == held.server.bill.nanousd
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone"), MemoryError()])
+def test_whatever_a_ledger_raises_the_caller_gets_the_reply(
+    held: Guarded, ledger: CountingLedger, error: Exception
+) -> None:
+    """
+    A backend of somebody else's may not keep to the protocol; the reply has been paid for.
+    """
+    ledger.error = error
+    ledger.failing = {"settle"}
+
+    assert held.client.converse(**HELLO)["output"]
+    assert len(list(held.client.converse_stream(**HELLO)["stream"])) > 5
+
+    ledger.failing = set()
+    assert eventually(lambda: held.pending == [0])
+    assert held.spent_nanousd == held.server.bill.nanousd
+
+
+def test_a_hold_whose_answer_was_lost_is_given_back_beside_the_calls(
+    make_guarded: Callable[..., Guarded], ledger: CountingLedger, now: list[float]
+) -> None:
+    """
+    The very first call of a process: nothing had been watched yet.
+    """
+    guarded = make_guarded(ledger=ledger, clock=lambda: now[0], hold_s=60)
+    ledger.loses_reserve = True
+    ledger.failing = {"release"}
+    with pytest.raises(LedgerUnavailable):
+        guarded.client.converse(**HELLO)
+    assert guarded.pending[0] > 0
+    ledger.failing = set()
+
+    assert eventually(lambda: guarded.pending == [0])
+    assert guarded.spent_nanousd == 0
+
+
+def test_a_process_of_seconds_sweeps_what_a_dead_one_held(
+    make_guarded: Callable[..., Guarded], tmp_path: Path
+) -> None:
+    """
+    A cron job that lives no minute is one who comes next, too; and a refusal looks again.
+    """
+    now = [NOON]
+    ledger = f"sqlite:///{tmp_path / 'ledger.db'}"
+    same: dict[str, Any] = {"ledger": ledger, "hold_s": 60, "on_expiry": "release", "clock": lambda: now[0]}
+    dead = make_guarded("0.002 USD", **same)
+    stream = dead.client.converse_stream(**HELLO)["stream"]
+    assert dead.pending[0] > 0
+    other = make_guarded("0.002 USD", **same)
+    with pytest.raises(BudgetExceeded):
+        other.client.converse(**HELLO)
+
+    dead.guard._pipeline.upkeep._open.clear()  # nobody renews for the dead
+    now[0] += 61
+    other.client.converse(**HELLO)  # refused at first, then swept for room
+    newcomer = make_guarded("0.004 USD", **same)
+    newcomer.client.converse(**HELLO)
+
+    assert newcomer.pending == [0]
+    stream.close()

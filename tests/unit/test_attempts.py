@@ -9,6 +9,7 @@ import ssl
 import pytest
 import urllib3.exceptions
 from botocore.exceptions import (
+    ClientError,
     ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
@@ -83,3 +84,25 @@ def test_nothing_left_before_it_was_sent() -> None:
     log.begin()
 
     assert [attempt.outcome for attempt in log.close(ReadTimeoutError(endpoint_url=URL))] == ["not_sent"]
+
+
+@pytest.mark.parametrize("status", [408, 424, 500])
+def test_the_last_error_is_that_of_the_attempt_that_was_lost(status: int) -> None:
+    """
+    It is told as the cause of a refusal: none that is over, and none of an attempt that was free.
+    """
+    answer = {"Error": {"Code": "Odd", "Message": "went wrong"}, "ResponseMetadata": {}}
+    log = AttemptLog()
+    log.note_error(ReadTimeoutError(endpoint_url=URL))
+    log.note_answer(status, answer, "Converse")
+
+    assert isinstance(log.last_error, ClientError)
+    assert str(log.last_error) == "An error occurred (Odd) when calling the Converse operation: went wrong"
+    for other in (429, 200):
+        log.note_answer(status, answer, "Converse")
+        log.note_answer(other, answer if other == 429 else {}, "Converse")
+        assert log.last_error is None
+
+    log.note_answer(status, answer, "Converse")
+    log.forget_errors()
+    assert log.last_error is None

@@ -128,3 +128,40 @@ def test_a_fork_reaches_every_keeper(background: Background) -> None:
     assert kept.has_forgotten
     assert other.has_forgotten
     assert not background._keepers
+
+
+def test_what_nobody_was_there_to_do_is_done_at_exit(background: Background) -> None:
+    """
+    A finalizer may come when there is no thread, and cannot start one.
+    """
+    done: list[str] = []
+    background.soon(lambda: 1 / 0)
+    background.soon(lambda: done.append("before"))
+    assert not done
+
+    background.leave()
+    background.soon(lambda: done.append("after"))
+
+    assert done == ["before", "after"]
+
+
+def test_at_exit_what_the_thread_is_at_is_waited_for(background: Background) -> None:
+    """
+    Ledgers are closed next.
+    """
+    began, may_end = threading.Event(), threading.Event()
+    done: list[str] = []
+    kept = Kept()
+    background.keep(kept)
+
+    def work() -> None:
+        began.set()
+        may_end.wait(30)
+        done.append(threading.current_thread().name)
+
+    background.soon(work)
+    assert began.wait(30)
+    threading.Timer(0.05, may_end.set).start()
+    background.leave()
+
+    assert done == ["bedrock_guard"]

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from bedrock_guard import Budget, Guard, guarded_client, guarded_session
+from bedrock_guard.checks import read_filters
 from bedrock_guard.domain.budget import parse_budget
+from bedrock_guard.domain.ledger import EntryFilter
 from bedrock_guard.errors import ConfigurationError, UnpricedModel
 
 NOVA = "amazon.nova-lite-v1:0"
@@ -91,6 +93,17 @@ def test_a_moment_knows_its_zone(my_guard: Guard, at: Any) -> None:
         {"tags": "x"},
         {"tags": {"a": 1}},
         {"model": 5},
+        {"cost_min": 0.1},
+        {"cost_min": True},
+        {"cost_max": Decimal(-1)},
+        {"cost_max": Decimal("nan")},
+        {"cost_max": "1"},
+        {"tokens_min": 1.0},
+        {"tokens_max": -1},
+        {"attempts_min": True},
+        {"status": "200"},
+        {"error_code": 429},
+        {"cost_nanousd_min": 5},
     ],
 )
 def test_a_filter_that_matches_nothing_by_mistake_is_refused(
@@ -101,6 +114,16 @@ def test_a_filter_that_matches_nothing_by_mistake_is_refused(
     """
     with pytest.raises(ConfigurationError):
         my_guard.entries(**filters)
+
+
+def test_a_cost_is_asked_for_in_usd() -> None:
+    """
+    A bound between two nano-dollars admits what is inside it, and nothing else.
+    """
+    read = read_filters({"cost_min": Decimal("0.0000000011"), "cost_max": 2, "status": None})
+
+    assert read == EntryFilter(cost_nanousd_min=2, cost_nanousd_max=2_000_000_000)
+    assert read_filters({"cost_max": Decimal("0.0000000019")}).cost_nanousd_max == 1
 
 
 def test_filters_are_aware_datetimes(my_guard: Guard) -> None:

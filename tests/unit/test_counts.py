@@ -10,7 +10,15 @@ import pytest
 
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.families import Family, family_of
-from bedrock_guard.families.counts import CACHE_WRITE, merge, read_counts, read_lives, usage_of
+from bedrock_guard.families.counts import (
+    CACHE_WRITE,
+    Counts,
+    merge,
+    read_counts,
+    read_lives,
+    usage_of,
+    with_negatives,
+)
 
 CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA = "amazon.nova-lite-v1:0"
@@ -27,7 +35,7 @@ def family(model_id: str) -> Family:
 # --- counts ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [1.5, "x", "", "-3", True, None, [], "9" * 5_000])
+@pytest.mark.parametrize("value", [1.5, "x", "", "-", "--3", "-x", True, None, [], "9" * 5_000])
 def test_what_is_no_count_is_not_reported(value: object) -> None:
     """
     Half a token is nothing that AWS bills.
@@ -37,14 +45,44 @@ def test_what_is_no_count_is_not_reported(value: object) -> None:
     assert counts == {"output_tokens": 1}
 
 
-@pytest.mark.parametrize("other", [{}, {"amazon-bedrock-invocationMetrics": {"outputTokenCount": 1}}])
-def test_a_count_below_zero_is_reported_as_it_is(other: dict[str, object]) -> None:
+def told(counts: Counts) -> tuple[Any, Any]:
+    """
+    What counts amount to, and what was reported.
+    """
+    usage = usage_of(counts, generates=True, marks_1h=False)
+    assert usage is not None
+    return usage, with_negatives(usage, counts)
+
+
+@pytest.mark.parametrize("value", [-1, -1.0, "-1"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"amazon-bedrock-invocationMetrics": {"outputTokenCount": 1}},
+        {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 0}},
+    ],
+)
+def test_a_count_below_zero_is_reported_as_it_is(value: object, other: dict[str, object]) -> None:
     """
     It says that the report cannot be believed, and must not be lost when two reports are merged.
     """
-    counts = family(CLAUDE).read_counts({"usage": {"input_tokens": -1, "output_tokens": 1}, **other})
+    counts = family(CLAUDE).read_counts({"usage": {"input_tokens": value, "output_tokens": 1}, **other})
 
-    assert counts == {"input_tokens": -1, "output_tokens": 1}
+    assert told(counts) == ({"output_tokens": 1}, {"input_tokens": -1, "output_tokens": 1})
+
+
+def test_a_count_below_zero_does_not_hide_what_else_is_told_of_its_meter() -> None:
+    """
+    Nor the other way round: the largest of both would be the one that looks right.
+    """
+    reports = [{"usage": {"input_tokens": 7, "output_tokens": n}} for n in (1, -5, -3, 0)]
+
+    counts = merge(family(CLAUDE).read_counts(report) for report in reports)
+
+    usage, reported = told(counts)
+    assert usage == {"input_tokens": 7, "output_tokens": 1}
+    assert reported["output_tokens"] < 0
 
 
 def test_one_life_below_zero_is_not_evened_out_by_another() -> None:
@@ -53,7 +91,42 @@ def test_one_life_below_zero_is_not_evened_out_by_another() -> None:
     """
     details = [{"ttl": "1h", "inputTokens": 9}, {"ttl": "1h", "inputTokens": -2}]
 
-    assert read_lives(details) == {"cache_write_1h_input_tokens": -2}
+    usage, reported = told({"input_tokens": 1, "output_tokens": 1, CACHE_WRITE: 10, **read_lives(details)})
+
+    assert usage["cache_write_1h_input_tokens"] == 10
+    assert reported["cache_write_1h_input_tokens"] == -2
+
+
+@pytest.mark.parametrize("usage", [{CACHE_WRITE: -4}, {"cache_creation_input_tokens": "-4"}])
+def test_cache_writes_below_zero_are_told_as_those_of_five_minutes(usage: dict[str, Any]) -> None:
+    """
+    The count of all writes is no meter.
+    """
+    table = ((("usage",), {CACHE_WRITE: CACHE_WRITE, "cache_creation_input_tokens": CACHE_WRITE}),)
+    counts = {**read_counts({"usage": usage}, table), "input_tokens": 1, "output_tokens": 1}
+
+    assert told(counts)[1]["cache_write_5m_input_tokens"] == -4
+
+
+def test_a_prompt_below_zero_is_told_as_input() -> None:
+    """
+    As a prompt it is no meter either.
+    """
+    counts = family(GPT).read_counts({"usage": {"prompt_tokens": -100, "completion_tokens": 9}})
+
+    assert told(counts)[1] == {"input_tokens": -100, "output_tokens": 9}
+
+
+def test_one_result_below_zero_is_not_evened_out_by_another() -> None:
+    """
+    Titan counts each of its results.
+    """
+    body = {"inputTextTokenCount": 3, "results": [{"tokenCount": 4}, {"tokenCount": -5}]}
+
+    usage, reported = told(family("amazon.titan-text-lite-v1").read_counts(body))
+
+    assert usage == {"input_tokens": 3, "output_tokens": 4}
+    assert reported["output_tokens"] == -5
 
 
 def test_prompt_tokens_are_told_without_what_was_cached() -> None:

@@ -35,7 +35,7 @@ from bedrock_guard.testing.ledger_calls import SetClock, books, hold
         ("sqlite:///:memory:", "a ledger in memory is memory://."),
         ("sqlite:///x.db?sync=off", "sync cannot be 'off'. Allowed: normal, full."),
         ("sqlite:///x.db?sync=full&sync=normal", "gives 'sync' twice."),
-        ("sqlite:///x.db?snyc=full", "'snyc' is no parameter of sqlite://. Known: sync."),
+        ("sqlite:///x.db?snyc=full", "'snyc' is no parameter of sqlite://. Known: sync, access."),
     ],
 )
 def test_a_url_that_cannot_be_understood_says_what_is_allowed(
