@@ -20,6 +20,7 @@ import os
 import random
 import sys
 import time
+from contextlib import suppress
 from typing import Final
 
 if sys.platform == "win32":
@@ -93,8 +94,9 @@ class FileLock:
         """
         Let the next one in; nothing happens if it is not ours.
         """
-        if self._is_held:
-            self._is_held = False
+        # Also where an interrupt came between taking it and noting that.
+        self._is_held = False
+        with suppress(OSError):
             _give(self._descriptor)
 
     def close(self) -> None:
