@@ -26,7 +26,11 @@ async def off_loop(work: Callable[[], T]) -> T:
     It runs to its end even if the task is cancelled meanwhile, so that whoever
     is told of the cancellation finds its effects complete.
     """
-    future = asyncio.get_running_loop().run_in_executor(_threads(), partial(copy_context().run, work))
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # a fork from inside of the loop: there is none in the child
+        return work()
+    future = loop.run_in_executor(_threads(), partial(copy_context().run, work))
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

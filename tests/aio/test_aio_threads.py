@@ -94,6 +94,26 @@ if not child:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
+FORK_INSIDE = """
+def fork(**_):
+    child = os.fork()
+    if not child:
+        raise SystemExit(7)
+    kept.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+async def main():
+    async with open_client() as client:
+        guard.attach(client)
+        client.meta.events.register(f"{way}.bedrock-runtime.Converse", fork)
+        try:
+            await client.converse(**request)
+        except SystemExit as error:
+            os._exit(error.code)
+
+asyncio.run(main())
+assert kept == [7], kept
+"""
+
 LEAVE = """
 async def main():
     async with open_client() as client:
@@ -147,6 +167,17 @@ def test_a_fork_has_threads_of_its_own(tmp_path: Path) -> None:
     entries = run("import warnings\nwarnings.simplefilter('ignore')\n" + FORK, tmp_path, HELLO)
 
     assert [entry.outcome for entry in entries] == ["answered", "answered"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("event", ["before-sign", "response-received"])
+def test_a_child_that_leaves_from_inside_a_call_does_not_end_it(tmp_path: Path, event: str) -> None:
+    """
+    It has no loop any more to wait in; it gets its own error, and the call is its parent's.
+    """
+    (entry,) = run("import warnings\nwarnings.simplefilter('ignore')\n" + FORK_INSIDE, tmp_path, HELLO, event)
+
+    assert (entry.outcome, entry.basis) == ("answered", "reported")
 
 
 @pytest.mark.parametrize("way", ["never read", "half read", "dropped"])
