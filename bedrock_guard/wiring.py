@@ -67,6 +67,7 @@ class BudgetStatus:
         limit, spent, pending, remaining: USD as `Decimal`, counts as `int`.
         window_start: Aware UTC.
         resets_at: Aware UTC; None for a lifetime budget.
+        prices_as_of: The day that the price list is of, by which it was spent.
     """
 
     budget: str
@@ -78,6 +79,7 @@ class BudgetStatus:
     remaining: Decimal | int
     window_start: datetime
     resets_at: datetime | None
+    prices_as_of: date
 
 
 class Guard:
@@ -363,6 +365,7 @@ class Guard:
                 remaining=in_api_units(max(0, limit - spent - pending), unit),
                 window_start=datetime.fromtimestamp(window.start, UTC),
                 resets_at=None if window.end is None else datetime.fromtimestamp(window.end, UTC),
+                prices_as_of=self.prices_as_of,
             )
             for per, spent, pending in sorted(
                 (balance.key.per, balance.spent, balance.pending) for balance in own

@@ -35,8 +35,8 @@ def test_a_guard_tells_how_old_its_prices_are(caplog: pytest.LogCaptureFixture) 
     """
     With the first call of a day, by its own clock.
     """
-    with Guard(budgets=[], ledger="memory://", clock=lambda: 86_400.0 * 365 * 100) as guard:
-        assert guard.prices_as_of == PriceList.packaged().as_of
+    with Guard(budget="5 USD", ledger="memory://", clock=lambda: 86_400.0 * 365 * 100) as guard:
+        assert guard.prices_as_of == guard.status()[0].prices_as_of == PriceList.packaged().as_of
         assert "very old" not in caplog.text
         for _ in range(3):
             guard.estimate("Converse", modelId="us.anthropic.claude-opus-4-6-v1", messages=[])
