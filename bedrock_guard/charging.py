@@ -53,7 +53,7 @@ def closed_entry(
     answer: _Charged | None = None
     if report is not None:
         stated = report.usage
-        if plan.call.is_routed:  # for a fee that no reply states
+        if ROUTED_REQUESTS in plan.worst:  # for a fee that no reply states
             report = report._replace(usage={**stated, ROUTED_REQUESTS: 1})
         verdict = judge(report, plan.worst)
         if verdict is None:  # as good as always
@@ -68,7 +68,10 @@ def closed_entry(
             told["latency"] = report.latency
     estimate: _Charged = plan.worst, plan.nanousd, "estimated"
     is_free = planner.settings.on_lost_reply == "release"
-    charged = tuple([_charge(attempt, answer, estimate, is_free=is_free) for attempt in attempts])
+    if len(attempts) == 1:
+        charged: tuple[Attempt, ...] = (_charge(attempts[0], answer, estimate, is_free=is_free),)
+    else:
+        charged = tuple([_charge(attempt, answer, estimate, is_free=is_free) for attempt in attempts])
     if learned is not None and report is None and attempts:
         estimate, told = _left(planner, plan, learned)
         charged = (*charged[:-1], _charge(attempts[-1], answer, estimate, is_free=is_free))

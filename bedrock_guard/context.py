@@ -100,11 +100,8 @@ _NOWHERE = Scope()
 _SCOPE: ContextVar[Scope] = ContextVar("bedrock_guard.scope", default=_NOWHERE)
 
 
-def current_scope() -> Scope:
-    """
-    The innermost scope, with the tags of those around it.
-    """
-    return _SCOPE.get()
+current_scope: Final = _SCOPE.get
+"""The innermost scope, with the tags of those around it."""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from bedrock_guard.context import Tally
-from bedrock_guard.domain.budget import amount_of
+from bedrock_guard.domain.budget import USD, amount_of
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Reservation
 from bedrock_guard.planning import Plan
@@ -77,7 +77,9 @@ class OpenCall:
         """
         What *entry*, with which this call ends, comes to in each balance.
         """
-        return {
-            match.key: amount_of(match.unit, nanousd=entry.cost_nanousd or 0, usage=entry.usage)
-            for match in self.plan.matches
-        }
+        amounts: dict[LedgerKey, int] = {}
+        money, usage = entry.cost_nanousd or 0, entry.usage
+        for match in self.plan.matches:
+            unit = match.unit
+            amounts[match.key] = money if unit == USD else amount_of(unit, nanousd=money, usage=usage)
+        return amounts

@@ -66,7 +66,8 @@ class Pipeline:
             UnpricedModel: It cannot be priced.
         """
         now = self.clock()
-        self.upkeep.sweep_if_due(now)
+        if now >= self.upkeep.due_at:
+            self.upkeep.sweep_if_due(now)
         plan = self.planner.plan(call, now)
         return OpenCall(plan, _open_entry(self._new_id(), now, plan), current_scope().tallies)
 
@@ -79,7 +80,8 @@ class Pipeline:
             LedgerUnavailable: The ledger cannot tell whether it fits.
         """
         plan, entry = opened.plan, opened.entry
-        self.upkeep.begin()
+        if not self.upkeep.is_kept:
+            self.upkeep.begin()
         answer = self._reserve(opened, hold_s)
         if isinstance(answer, Refusal) and self.upkeep.sweep_for_room(self.clock()):
             answer = self._reserve(opened, hold_s)
@@ -224,21 +226,23 @@ def _as_whole_call(refusal: Refusal, held: Mapping[LedgerKey, int]) -> Refusal:
 def _open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
     call = plan.call
     return Entry.opened(
-        id=entry_id,
-        at_s=now,
-        operation=call.operation,
-        model_id=call.model.model_id,
-        model=call.model.model,
-        family=call.family,
-        region=call.region,
-        service_tier=call.service_tier,
-        latency=call.latency,
-        tags=plan.tags,
-        usage=plan.worst,
-        basis="estimated",
-        cost_nanousd=plan.nanousd,
-        priced=plan.priced,
-        has_own_prices=plan.has_own_prices,
-        list_cost_nanousd=plan.list_nanousd if plan.has_own_prices else None,
-        estimated_cost_nanousd=plan.nanousd,
+        {
+            "id": entry_id,
+            "at_s": now,
+            "operation": call.operation,
+            "model_id": call.model.model_id,
+            "model": call.model.model,
+            "family": call.family,
+            "region": call.region,
+            "service_tier": call.service_tier,
+            "latency": call.latency,
+            "tags": plan.tags,
+            "usage": plan.worst,
+            "basis": "estimated",
+            "cost_nanousd": plan.nanousd,
+            "priced": plan.priced,
+            "has_own_prices": plan.has_own_prices,
+            "list_cost_nanousd": plan.list_nanousd if plan.has_own_prices else None,
+            "estimated_cost_nanousd": plan.nanousd,
+        }
     )

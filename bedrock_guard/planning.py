@@ -11,7 +11,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -44,6 +44,8 @@ log = logging.getLogger("bedrock_guard")
 
 # Model ids are a caller's strings: without an end the memory of warnings would have none.
 _MOST_TOLD: Final = 1000
+# Prices age by the day: once a minute a model's are looked at, as a call of it comes by.
+_LOOK_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +100,15 @@ class Plan(NamedTuple):
         What to hold, balance by balance.
         """
         money = self.nanousd or 0
-        return [
-            Line(
-                match.key,
-                match.limit,
-                money
-                if match.unit == USD
-                else max([amount_of(match.unit, nanousd=money, usage=usage) for usage in self.alternatives]),
-            )
-            for match in self.matches
-        ]
+        lines: list[Line] = []
+        for match in self.matches:
+            amount, unit = money, match.unit
+            if unit != USD:
+                amount = 0
+                for usage in self.alternatives:
+                    amount = max(amount, amount_of(unit, nanousd=money, usage=usage))
+            lines.append(Line(match.key, match.limit, amount))
+        return lines
 
 
 class Planner:
@@ -126,6 +127,9 @@ class Planner:
         self._tags = dict(tags)
         self._told: set[str] = set()
         self._age_watch = freshness.Watch()
+        # Of each model, until when its prices need no other look.
+        self._looked_until: dict[str, float] = {}
+        self._has_own = not self.own.is_empty
 
     def plan(self, call: Call, now: float) -> Plan:
         """
@@ -138,14 +142,14 @@ class Planner:
             dearest = max(plans, key=lambda plan: sys.maxsize if plan.nanousd is None else plan.nanousd)
             return dearest._replace(alternatives=tuple(each for plan in plans for each in plan.alternatives))
         at = datetime.fromtimestamp(now, UTC)
-        self._check_age(call.model, at.date())
-        limits = self.prices.limits(call.model)
-        alternatives = bound(call, limits)
+        if now >= self._looked_until.get(call.model.model_id, 0.0):
+            self._check_age(call.model, at)
+        alternatives = bound(call, self.prices.limits(call.model))
         prices = self._find_prices(call, call.service_tier, call.latency, at)
         worst, worst_prices, money, priced = self._worst(call, alternatives, prices, at)
         tags = self._all_tags(call)
         matches = self.matcher.match(tags, now)
-        has_own = not self.own.is_empty
+        has_own = self._has_own
         listed = self._list_cost(call, worst, at) if has_own else money
         return Plan(
             call, at, tags, prices, alternatives, worst, worst_prices, money, has_own, listed, priced, matches
@@ -172,9 +176,10 @@ class Planner:
         if prices is None:
             return None, "list"
         try:
-            served = _served(plan.call, report)
-            if served is not plan.call:
-                prices = self._served_prices(served, plan.at)
+            if report.service_tier is not None or report.latency is not None or report.model_id is not None:
+                served = _served(plan.call, report)
+                if served is not plan.call:
+                    prices = self._served_prices(served, plan.at)
             money, priced = nanousd(report.usage, prices, dearest=self.prices.dearest())
         except UnpricedModel:
             money, priced = plan.nanousd, "upper_bound"
@@ -246,9 +251,10 @@ class Planner:
         Raises:
             UnpricedModel: Neither knows one.
         """
-        model = self.resolve(model) or model
+        if model.model is None:
+            model = self.resolve(model) or model
         own, find = self.own, self.prices.find
-        if own.is_empty:
+        if not self._has_own:
             return find(model, region=region, service_tier=service_tier, latency=latency, at=at)
         listed = standard = refusal = None
         try:
@@ -262,7 +268,8 @@ class Planner:
             raise refusal or UnpricedModel(f"No price for {model.model_id!r}.")
         return found
 
-    def _check_age(self, model: ModelRef, today: date) -> None:
+    def _check_age(self, model: ModelRef, at: datetime) -> None:
+        today = at.date()
         as_of, most_days = self.prices.as_of_model(model), self.settings.max_price_age_days
         self._age_watch.look(model.model_id, as_of, today)
         if most_days is not None and (today - as_of).days > most_days:
@@ -271,21 +278,26 @@ class Planner:
                 f"max_price_age_days is {most_days}. Run `bedrock-guard prices sync`, or install a newer "
                 "bedrock-guard."
             )
-
-    def _prices(self, call: Call, service_tier: str, latency: str, at: datetime) -> UnitPrices:
-        return self.find_prices(
-            call.model, region=call.region, service_tier=service_tier, latency=latency, at=at
-        )
+        if len(self._looked_until) >= _MOST_TOLD:
+            self._looked_until.clear()
+        self._looked_until[model.model_id] = at.timestamp() + _LOOK_EVERY_S
 
     def _served_prices(self, served: Call, at: datetime) -> UnitPrices:
         try:
-            return self._prices(served, served.service_tier, served.latency, at)
+            return self.find_prices(
+                served.model,
+                region=served.region,
+                service_tier=served.service_tier,
+                latency=served.latency,
+                at=at,
+            )
         except UnpricedModel:
             return self.prices.dearest()
 
     def _find_prices(self, call: Call, service_tier: str, latency: str, at: datetime) -> UnitPrices | None:
         try:
-            return self._prices(call, service_tier, latency, at)
+            find = self.find_prices if self._has_own or call.model.model is None else self.prices.find
+            return find(call.model, region=call.region, service_tier=service_tier, latency=latency, at=at)
         except UnpricedModel:
             if self.settings.on_unpriced == "allow":
                 return None
@@ -314,7 +326,8 @@ class Planner:
         fallback = None if self.settings.on_unpriced == "refuse" else self.prices.dearest()
         worst, worst_prices, most, priced = alternatives[0], prices, -1, _LIST
         for each in dearer:
-            for usage in _with_dear_reads(alternatives, each):
+            # No list price is so that a read costs more; one of the account's own may be.
+            for usage in _with_dear_reads(alternatives, each) if self._has_own else alternatives:
                 money, basis = nanousd(usage, each, dearest=fallback)
                 if money > most:
                     worst, worst_prices, most, priced = usage, each, money, basis
@@ -323,8 +336,7 @@ class Planner:
 
 def _with_dear_reads(alternatives: Sequence[Usage], prices: UnitPrices) -> Sequence[Usage]:
     """
-    *alternatives*, and one more where reading a prompt from a cache costs more than sending it: no
-    list price is so, but a price of one's own may be.
+    *alternatives*, and one more where reading a prompt from a cache costs more than sending it.
     """
     for band in prices.bands:
         if band.prices.get(CACHE_READ, 0) > band.prices.get(INPUT_TOKENS, 0):
@@ -341,7 +353,7 @@ def _served(call: Call, report: UsageReport) -> Call:
     tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
     if tier != call.service_tier or latency != call.latency:
         call = call._replace(service_tier=tier, latency=latency)
-    if call.is_routed and report.model_id is not None:
+    if report.model_id is not None and call.is_routed:
         call = call._replace(model=replace(parse_model_id(report.model_id), kind=call.model.kind))
     return call
 

@@ -46,6 +46,10 @@ _UNSETTLED: Final[set[Upkeep]] = set()
 class Upkeep:
     """
     The open holds of one guard, and the ends it could not write yet.
+
+    Attributes:
+        is_kept: Whether the background thread looks after it.
+        due_at: When `sweep_if_due` has something to do.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, *, keep_entries_days: int | None = None) -> None:
@@ -53,10 +57,10 @@ class Upkeep:
         self._keep_entries_s = None if keep_entries_days is None else keep_entries_days * _DAY_S
         self._clock = clock
         # At once: a process that lives for seconds only is one who comes next, too.
-        self._sweeps_at = self._drops_at = 0.0
+        self.due_at = self._sweeps_at = self._drops_at = 0.0
         self._open: dict[str, tuple[weakref.ref[OpenCall], float]] = {}
         self._shortest_s = float("inf")
-        self._is_kept = False
+        self.is_kept = False
         self._unwritten: deque[tuple[OpenCall, Entry]] = deque()
         self._wait_s = _FIRST_WAIT_S
         self._writes_at = 0.0
@@ -68,9 +72,8 @@ class Upkeep:
         """
         Be there in the background, from before the first hold on. Not for finalizers.
         """
-        if not self._is_kept:
-            self._is_kept = True
-            BACKGROUND.keep(self)
+        self.is_kept = True
+        BACKGROUND.keep(self)
 
     def watch(self, opened: OpenCall) -> None:
         """
@@ -157,6 +160,7 @@ class Upkeep:
             self._sweep(now)
         if now >= self._drops_at:
             self._drop_due(now)
+        self.due_at = min(self._sweeps_at, self._drops_at)
 
     def sweep_for_room(self, now: float) -> bool:
         """
@@ -226,7 +230,7 @@ class Upkeep:
         """
         self._open.clear()
         self._unwritten.clear()
-        self._is_kept = False
+        self.is_kept = False
         _UNSETTLED.discard(self)
 
     def close(self) -> None:

@@ -222,7 +222,10 @@ def amount_of(unit: str, *, nanousd: int, usage: Usage) -> int:
         return nanousd
     if unit == REQUESTS:
         return 1
-    return sum(usage.get(meter, 0) for meter in UNITS[unit])
+    amount = 0
+    for meter in UNITS[unit]:  # every call comes by: a generator would take twice as long
+        amount += usage.get(meter, 0)
+    return amount
 
 
 def _unit(text: str, found: re.Match[str]) -> str:

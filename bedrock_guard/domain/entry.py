@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 from bedrock_guard.domain.cost import usd_from_nanousd
 
@@ -20,8 +20,7 @@ Outcome: TypeAlias = Literal["pending", "answered", "rejected", "lost", "abandon
 Basis: TypeAlias = Literal["reported", "estimated", "expired"]
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """
     One HTTP request of a call; botocore may make several.
 
@@ -38,7 +37,7 @@ class Attempt:
     outcome: AttemptOutcome
     status: int | None = None
     error_code: str | None = None
-    usage: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, int] = {}
     cost_nanousd: int | None = 0
     basis: Basis = "reported"
 
@@ -138,12 +137,12 @@ class Entry:
         return usd_from_nanousd(self.estimated_cost_nanousd)
 
     @classmethod
-    def opened(cls, **values: Any) -> Self:
+    def opened(cls, values: dict[str, Any]) -> Self:
         """
-        As the constructor, and several times as quick: every call needs one.
+        As the constructor with the fields *values*, and several times as quick: every call needs one.
         """
         entry = object.__new__(cls)
-        entry.__dict__.update(_OPEN, **values)
+        object.__setattr__(entry, "__dict__", _OPEN | values)
         return entry
 
     def changed(self, **changes: Any) -> Self:
@@ -171,7 +170,7 @@ class Entry:
         }
         if self.attempts:
             values["attempts"] = [
-                {name: getattr(attempt, name) for name in _ATTEMPT_FIELDS} for attempt in self.attempts
+                dict(zip(Attempt._fields, attempt, strict=True)) for attempt in self.attempts
             ]
         return _ENCODE(values)
 
@@ -183,7 +182,7 @@ class Entry:
         values: dict[str, Any] = json.loads(text)
         known = {name: values[name] for name in _ENTRY_FIELDS if name in values}
         known["attempts"] = tuple(
-            Attempt(**{name: attempt[name] for name in _ATTEMPT_FIELDS if name in attempt})
+            Attempt(**{name: attempt[name] for name in Attempt._fields if name in attempt})
             for attempt in values.get("attempts", ())
         )
         known["anomalies"] = tuple(values.get("anomalies", ()))
@@ -200,4 +199,3 @@ _OPEN: dict[str, Any] = {
 _ALWAYS_WRITTEN = frozenset(["outcome", "basis"])
 _ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=dict).encode
 _ENTRY_FIELDS = tuple(Entry.__dataclass_fields__)
-_ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)

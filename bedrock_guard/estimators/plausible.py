@@ -59,8 +59,18 @@ def judge(report: UsageReport, worst: Usage) -> Judgement | None:
     """
     usage = report.usage
     output, most_output = usage.get(OUTPUT_TOKENS, 0), worst.get(OUTPUT_TOKENS, 0)
-    is_above = output > _FACTOR * most_output or total_input(usage) > _FACTOR * total_input(worst)
     quantities = usage.values()
+    # As good as always: within what was held, whatever the meters, and nothing below zero.
+    rest = sum(quantities) - output
+    if (
+        0 <= output <= most_output
+        and rest <= sum(worst.values()) - most_output
+        and most_output + rest <= _MOST_BELIEVED
+        and min(quantities, default=0) >= 0
+        and not report.anomalies
+    ):
+        return None
+    is_above = output > _FACTOR * most_output or total_input(usage) > _FACTOR * total_input(worst)
     is_odd = bool(usage) and (min(quantities) < 0 or max(quantities) > _MOST_BELIEVED)
     if not (is_above or is_odd or report.anomalies):
         return None

@@ -71,9 +71,11 @@ def read_counts(document: object, table: CountTable) -> dict[str, int]:
         structure = at(document, path) if path else document
         if structure is None:
             continue
-        if isinstance(structure, list):
+        if isinstance(structure, dict):
+            _read(structure, names, counts)
+        elif isinstance(structure, list):
             _read_sum(structure, names, counts)
-        elif isinstance(structure, Mapping):
+        elif isinstance(structure, Mapping):  # headers
             _read(structure, names, counts)
     prompt = counts.pop(PROMPT, None)
     if prompt is not None:
@@ -170,7 +172,7 @@ def _read(structure: Mapping[str, Any], names: Mapping[str, str], counts: dict[s
     for field, value in structure.items():
         name = names.get(field)
         if name is not None:
-            quantity = count(value)
+            quantity = value if type(value) is int else count(value)  # every reply comes by
             if quantity is not None:
                 if quantity < 0:
                     quantity = _note_negative(counts, name, quantity)

@@ -102,7 +102,7 @@ def _netted_class(base: Any) -> Any:
             token = CURRENT.set(state)
             try:
                 reply = super()._make_api_call(operation_name, api_params)
-                if state.is_open:  # the handlers were taken off under way, or kept from running
+                if state.opened and state.is_open:  # the handlers were taken off under way, or kept from running
                     settle_reply(state, reply, 200, None)
             except BaseException as error:
                 end_open(state, error)
@@ -111,7 +111,9 @@ def _netted_class(base: Any) -> Any:
                 return reply
             finally:
                 CURRENT.reset(token)
-                end_open(state, None)
+                state.is_over = True
+                if state.opened:
+                    end_open(state, None)
 
         def _convert_to_request_dict(self, *args: Any, **kwargs: Any) -> Any:
             request = super()._convert_to_request_dict(*args, **kwargs)

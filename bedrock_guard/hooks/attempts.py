@@ -80,7 +80,8 @@ class AttemptLog:
         An HTTP answer came, of any status.
         """
         outcome = outcome_of_status(status)
-        self.forget_errors()
+        if self.last_error is not None:
+            self.forget_errors()
         if outcome == "lost":
             # As botocore would raise it, which raises nothing for an attempt that it tries again.
             response: Any = parsed

@@ -103,9 +103,13 @@ class CallState:
         attempts = self.attempts.close(error)
         if report is None:
             attempts = _without_usage(attempts)
-        entries = [pipeline.end(opened, attempts, report, learned) for pipeline, opened in self.opened]
+        entries: list[Entry] = []
+        for pipeline, opened in self.opened:
+            entry = pipeline.end(opened, attempts, report, learned)
+            if entry is not None:
+                entries.append(entry)
         self.opened = []
-        return [entry for entry in entries if entry is not None]
+        return entries
 
 
 class Wire:
@@ -113,22 +117,31 @@ class Wire:
     The request that was bounded, to tell whether it is the one that leaves.
     """
 
-    __slots__ = ("body", "headers", "url")
+    __slots__ = ("_given", "_headers", "body", "url")
 
     def __init__(self, url: str, headers: Mapping[str, str], body: Any) -> None:
         self.url = url
         self.body = body
-        self.headers = bedrock_headers(headers)
+        self._given = dict(headers)
+        self._headers: dict[str, str] | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """
+        Those of its headers that Bedrock reads.
+        """
+        if self._headers is None:
+            self._headers = bedrock_headers(self._given)
+        return self._headers
 
     def is_same(self, url: str, headers: Mapping[str, str], body: Any) -> bool:
         """
         Whether nothing that decides the price has changed.
         """
-        return (
-            (body is self.body or body == self.body)
-            and url == self.url
-            and bedrock_headers(headers) == self.headers
-        )
+        if url != self.url or not (body is self.body or body == self.body):
+            return False
+        # Before botocore makes a request of them, headers are a plain dictionary, which is quick to compare.
+        return (type(headers) is dict and headers == self._given) or bedrock_headers(headers) == self.headers
 
     def read(self, operation: Operation) -> Mapping[str, Any]:
         """
@@ -142,9 +155,13 @@ def bedrock_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """
     The headers that Bedrock reads, names in lower case: tier, latency, guardrail.
     """
+    found: dict[str, str] = {}
     # By names first: botocore's headers parse each value that is asked for.
-    names = [name for name in headers.keys() if name.lower().startswith(_BEDROCK_HEADERS)]  # noqa: SIM118
-    return {name.lower(): _text(headers[name]) for name in names}
+    for name in headers.keys():  # noqa: SIM118
+        lower = name.lower()
+        if lower.startswith(_BEDROCK_HEADERS):
+            found[lower] = _text(headers[name])
+    return found
 
 
 def _text(value: object) -> str:

@@ -23,13 +23,13 @@ from typing import Any, Final
 
 from botocore.client import BaseClient
 
-from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError, UnmeteredOperation
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.lookup import ProfileLookup
 from bedrock_guard.hooks.settling import reads_content, settle_reply
 from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation
 from bedrock_guard.pipeline import Pipeline
+from bedrock_guard.planning import Planner
 from bedrock_guard.resolving import read_call
 
 _SLACK_S: Final = 60.0
@@ -64,24 +64,28 @@ class ClientHooks:
             )
         self.owners: dict[Pipeline, object] = {}
         self.pipelines: tuple[Pipeline, ...] = ()
+        self._planners: tuple[Planner, ...] = ()
         self._service = service
         self._region = client.meta.region_name
         self._client_hold_s = _hold_s(client.meta.config)
-        self._lookup = ProfileLookup(client)
+        self._look_up = ProfileLookup(client).find
 
     def add(self, pipeline: Pipeline, owner: object) -> None:
         """
         Let *pipeline* see every later call.
         """
-        self.owners = {**self.owners, pipeline: owner}
-        self.pipelines = tuple(self.owners)
+        self._own({**self.owners, pipeline: owner})
 
     def remove(self, pipeline: Pipeline) -> None:
         """
         Keep *pipeline* out of every later call.
         """
-        self.owners = {each: owner for each, owner in self.owners.items() if each is not pipeline}
-        self.pipelines = tuple(self.owners)
+        self._own({each: owner for each, owner in self.owners.items() if each is not pipeline})
+
+    def _own(self, owners: dict[Pipeline, object]) -> None:
+        self.owners = owners
+        self.pipelines = tuple(owners)
+        self._planners = tuple([pipeline.planner for pipeline in owners])
 
     def register(self, events: Any) -> None:
         """
@@ -129,7 +133,8 @@ class ClientHooks:
         if state.opened:
             return
         state.operation = operation
-        state.call = self._read_call(operation, _read_params(state, operation, params))
+        asked = _read_params(state, operation, params)
+        state.call = read_call(self._planners, operation, asked, region=self._region, look_up=self._look_up)
         state.params = None
         for pipeline in self.pipelines:
             opened = pipeline.open(state.call)
@@ -211,10 +216,6 @@ class ClientHooks:
             )
         return None if operation is None or isinstance(operation, Free) else operation
 
-    def _read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
-        planners = [pipeline.planner for pipeline in self.pipelines]
-        return read_call(planners, operation, params, region=self._region, look_up=self._lookup.find)
-
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
         """
         Bound again what another handler changed; *attribute* holds the body of this kind of request.
@@ -226,7 +227,8 @@ class ClientHooks:
         if content is not body and body is not None:  # it was a file, and is read now
             setattr(request, attribute, content)
         state.wire = Wire(request.url, request.headers, content)
-        state.call = self._read_call(operation, state.wire.read(operation))
+        changed = state.wire.read(operation)
+        state.call = read_call(self._planners, operation, changed, region=self._region, look_up=self._look_up)
         for pipeline, opened in state.opened:
             pipeline.rebound(opened, state.call)
 

@@ -11,8 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Final, NamedTuple, Self, TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import (
@@ -35,15 +34,13 @@ from bedrock_guard.ledgers.url import read_url
 KEEP_ENTRIES: Final = 10_000
 
 
-@dataclass(slots=True, eq=False)
-class _Balance:
-    spent: int = 0
-    pending: int = 0
-    calls: int = 0
+_Sums: TypeAlias = tuple[int, int, int]
+"""What a balance has spent, what is pending, and how many calls hold that."""
+
+_NOTHING: Final[_Sums] = (0, 0, 0)
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
+class _Call(NamedTuple):
     """
     One reservation, or one recorded entry, which has no lines.
     """
@@ -52,7 +49,6 @@ class _Call:
     state: books.State
     entry: Entry | None
     lines: tuple[Line, ...] = ()
-    balances: list[_Balance] = field(default_factory=list)
     booked: books.Booked = ()
     expires_at_s: float = 0.0
     on_expiry: OnExpiry = "charge"
@@ -61,6 +57,10 @@ class _Call:
 class MemoryLedger:
     """
     One lock around dictionaries of integers.
+
+    What a step changes is worked out first, noted in one assignment, and then written. Where an
+    interrupt (Ctrl-C is raised between any two instructions) strikes after the note, who comes next
+    writes it again: whole sums, not differences, so that twice is as good as once.
     """
 
     blocking = False
@@ -69,9 +69,10 @@ class MemoryLedger:
         self._clock = clock
         self._keep_entries = keep_entries
         self._lock = threading.RLock()
-        self._balances: dict[LedgerKey, _Balance] = {}
+        self._balances: dict[LedgerKey, _Sums] = {}
         self._open: dict[str, _Call] = {}
         self._ended: OrderedDict[str, _Call] = OrderedDict()
+        self._noted: tuple[Mapping[LedgerKey, _Sums], str, _Call] | None = None
         self._sequence = 0
         self._is_closed = False
 
@@ -93,18 +94,20 @@ class MemoryLedger:
         """
         wanted = books.merge(lines)
         expires_at_s = self._clock() + hold_s
+        id_ = entry.id
         with self._turn():
-            known = self._known(entry.id)
+            if self._noted is not None:
+                self._write(*self._noted)
+            known = self._open.get(id_) or self._ended.get(id_)
             if known is not None:
-                return _reservation(entry.id, known)
-            balances = self._hold(wanted)
-            if isinstance(balances, Refusal):
-                return balances
+                return _reservation(id_, known)
+            sums = self._held(wanted)
+            if isinstance(sums, Refusal):
+                return sums
             self._sequence += 1
-            self._open[entry.id] = _Call(
-                self._sequence, "pending", entry, wanted, balances, (), expires_at_s, on_expiry
-            )
-        return Reservation(entry.id, wanted, expires_at_s)
+            call = _Call(self._sequence, "pending", entry, wanted, (), expires_at_s, on_expiry)
+            self._write(sums, id_, call)
+        return Reservation(id_, wanted, expires_at_s)
 
     def extend(
         self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
@@ -112,55 +115,61 @@ class MemoryLedger:
         """
         Hold more money, for longer, or both: all of it or none.
         """
-        more = books.merge(lines)
+        id_, more = reservation.id, books.merge(lines)
         with self._turn():
-            call = self._open.get(reservation.id)
+            if self._noted is not None:
+                self._write(*self._noted)
+            call = self._open.get(id_)
             if call is None:
-                ended = self._known(reservation.id)
-                raise books.already(reservation.id, ended.state) if ended else books.unknown(reservation.id)
+                ended = self._ended.get(id_)
+                raise books.already(id_, ended.state) if ended else books.unknown(id_)
             together = books.merge((*call.lines, *more))
             expires_at_s = call.expires_at_s if hold_s is None else self._clock() + hold_s
-            balances = self._hold(more)
-            if isinstance(balances, Refusal):
-                return balances
-            for balance in balances:
-                balance.calls -= balance in call.balances  # the call is counted there already
-            call.lines, call.balances = together, [self._balances[line.key] for line in together]
-            call.expires_at_s = max(call.expires_at_s, expires_at_s)
-            return _reservation(reservation.id, call)
+            sums = self._held(more, by=call)
+            if isinstance(sums, Refusal):
+                return sums
+            call = call._replace(lines=together, expires_at_s=max(call.expires_at_s, expires_at_s))
+            self._write(sums, id_, call)
+            return _reservation(id_, call)
 
     def settle(self, reservation: Reservation, amounts: Mapping[LedgerKey, int], entry: Entry) -> Settled:
         """
         Turn a reservation into spend, at what the call did cost.
         """
-        return self._end(reservation.id, "settled", amounts, entry)
+        return self._close(reservation.id, "settled", amounts, entry)
 
     def release(self, reservation: Reservation, entry: Entry | None = None) -> Settled:
         """
         Give back everything that is held; without an *entry*, the call leaves none.
         """
-        return self._end(reservation.id, "released", {}, entry)
+        return self._close(reservation.id, "released", {}, entry)
 
     def record(self, entry: Entry) -> None:
         """
         Keep an entry without money, or add to the count of the one that has its id.
         """
+        id_ = entry.id
         with self._turn():
-            known = self._known(entry.id)
+            if self._noted is not None:
+                self._write(*self._noted)
+            known = self._open.get(id_) or self._ended.get(id_)
             if known is None:
                 self._sequence += 1
-                self._keep(entry.id, _Call(self._sequence, "recorded", entry))
+                self._write({}, id_, _Call(self._sequence, "recorded", entry))
             elif known.entry is not None:
-                known.entry = replace(known.entry, count=known.entry.count + entry.count)
+                counted = known.entry.changed(count=known.entry.count + entry.count)
+                self._write({}, id_, known._replace(entry=counted))
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """
         One balance for each of *keys*, zeros where there is none; all that there are for None.
         """
         with self._turn():
-            balances = self._balances
-            found = [(key, balances.get(key)) for key in (sorted(balances) if keys is None else keys)]
-            return [Balance(key, one.spent, one.pending) if one else Balance(key) for key, one in found]
+            if self._noted is not None:
+                self._write(*self._noted)
+            found = self._balances
+            asked = sorted(found) if keys is None else keys
+            return [Balance(key, *found.get(key, _NOTHING)[:2]) for key in asked]
 
     def entries(
         self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
@@ -170,6 +179,8 @@ class MemoryLedger:
         """
         before = books.read_cursor(after)
         with self._turn():
+            if self._noted is not None:
+                self._write(*self._noted)
             calls = self._ended.values()
             rows = [(call.entry.at_s, call.sequence, call.entry) for call in calls if call.entry is not None]
         # Newest first by the time of the call; `sequence` tells calls of the same moment apart.
@@ -184,14 +195,16 @@ class MemoryLedger:
         """
         count = {"charge": 0, "release": 0}
         with self._turn():
+            if self._noted is not None:
+                self._write(*self._noted)
             due = sorted(
                 (call.expires_at_s, id_) for id_, call in self._open.items() if call.expires_at_s <= now
             )
             for _, id_ in due[:limit]:
                 call = self._open[id_]
                 entry = books.expired_entry(call.entry, call.on_expiry) if call.entry else None
-                self._book(call, call.lines, books.expired_amounts(call.lines, call.on_expiry))
-                self._finish(id_, call, "expired", entry)
+                booked = books.expired_amounts(call.lines, call.on_expiry)
+                self._end(id_, call, call._replace(state="expired", entry=entry, booked=booked))
                 count[call.on_expiry] += 1
         return SweepReport(charged=count["charge"], released=count["release"])
 
@@ -200,6 +213,8 @@ class MemoryLedger:
         Forget old entries, at most *limit*.
         """
         with self._turn():
+            if self._noted is not None:
+                self._write(*self._noted)
             old = [
                 id_
                 for id_, call in self._ended.items()
@@ -225,82 +240,86 @@ class MemoryLedger:
             raise LedgerUnavailable("The ledger in memory is closed.")
         return self._lock
 
-    def _known(self, reservation_id: str) -> _Call | None:
-        return self._open.get(reservation_id) or self._ended.get(reservation_id)
+    def _write(self, sums: Mapping[LedgerKey, _Sums], id_: str, call: _Call) -> None:
+        """
+        Put *sums* into the balances, and *call* where it belongs, both or in the end neither.
+        """
+        self._noted = sums, id_, call
+        self._balances.update(sums)
+        if call.state == "pending":
+            self._open[id_] = call
+        else:
+            self._open.pop(id_, None)
+            self._ended[id_] = call
+            if len(self._ended) > self._keep_entries:
+                self._ended.popitem(last=False)
+        self._noted = None
 
-    def _hold(self, lines: tuple[Line, ...]) -> list[_Balance] | Refusal:
+    def _held(self, lines: tuple[Line, ...], *, by: _Call | None = None) -> dict[LedgerKey, _Sums] | Refusal:
         """
-        Add *lines* to what is pending, unless one does not fit.
+        The balances with *lines* held, unless one does not fit; *by* a call that holds others already.
         """
-        balances = []
+        balances = self._balances
+        sums: dict[LedgerKey, _Sums] = {}
         for line in lines:
-            balance = self._balances.get(line.key) or _Balance()
-            limit = books.MAX_AMOUNT if line.limit is None else line.limit
-            if balance.spent + balance.pending + line.amount > limit:
+            key = line.key
+            spent, pending, calls = balances.get(key, _NOTHING)
+            pending += line.amount
+            limit = line.limit
+            if spent + pending > (books.MAX_AMOUNT if limit is None else limit):
                 return self._refusal(lines)
-            balances.append(balance)
-        for line, balance in zip(lines, balances, strict=True):
-            if not balance.calls:  # perhaps new; a refused line must leave no balance behind
-                self._balances[line.key] = balance
-            balance.pending += line.amount
-            balance.calls += 1
-        return balances
+            if by is None or all(key != held.key for held in by.lines):
+                calls += 1
+            sums[key] = spent, pending, calls
+        return sums
 
     def _refusal(self, lines: tuple[Line, ...]) -> Refusal:
         refused = []
         for line in lines:
-            balance = self._balances.get(line.key) or _Balance()
-            used = balance.spent + balance.pending + line.amount
+            spent, pending, calls = self._balances.get(line.key, _NOTHING)
+            used = spent + pending + line.amount
             if line.limit is None and used > books.MAX_AMOUNT:
                 raise books.uncountable(line.key, used)
             if line.limit is not None and used > line.limit:
-                refused.append(RefusedLine(line, balance.spent, balance.pending, balance.calls))
+                refused.append(RefusedLine(line, spent, pending, calls))
         return Refusal(tuple(refused))
 
-    def _end(
+    def _close(
         self,
-        reservation_id: str,
-        end: books.State,
+        id_: str,
+        state: books.State,
         amounts: Mapping[LedgerKey, int],
         entry: Entry | None,
     ) -> Settled:
         with self._turn():
-            call = self._known(reservation_id)
+            if self._noted is not None:
+                self._write(*self._noted)
+            call = self._open.get(id_) or self._ended.get(id_)
             if call is None:
-                raise books.unknown(reservation_id)
+                raise books.unknown(id_)
             lines, booked, is_overrun = books.align(call.lines, amounts)
-            how = books.how_ends(reservation_id, call.state, end, is_same=booked == call.booked)
+            how = books.how_ends(id_, call.state, state, is_same=booked == call.booked)
             if how != "replayed":
-                self._book(call, lines, booked)
-                self._finish(reservation_id, call, end, entry)
+                ended = _Call(call.sequence, state, entry, lines, booked, call.expires_at_s, call.on_expiry)
+                self._end(id_, call, ended)
         return books.SETTLED[how, is_overrun]
 
-    def _book(self, call: _Call, lines: tuple[Line, ...], booked: books.Booked) -> None:
+    def _end(self, id_: str, call: _Call, ended: _Call) -> None:
         """
-        Spend *booked* on *lines*, in place of what the call holds or has spent.
+        Spend what *ended* has booked, in place of what *call* holds or has spent.
         """
-        is_open = call.state == "pending"
-        for line in lines[len(call.balances) :]:  # keys that were never reserved
-            balance = self._balances.setdefault(line.key, _Balance())
-            balance.calls += is_open
-            call.balances.append(balance)
-        before = call.booked + (0,) * (len(lines) - len(call.booked))
-        for line, balance, new, old in zip(lines, call.balances, booked, before, strict=True):
-            balance.spent += new - old
-            if is_open:
-                balance.pending -= line.amount
-                balance.calls -= 1
-        call.lines, call.booked = lines, booked
-
-    def _finish(self, reservation_id: str, call: _Call, state: books.State, entry: Entry | None) -> None:
-        call.state, call.entry = state, entry
-        if self._open.pop(reservation_id, None) is not None:
-            self._keep(reservation_id, call)
-
-    def _keep(self, entry_id: str, call: _Call) -> None:
-        self._ended[entry_id] = call
-        if len(self._ended) > self._keep_entries:
-            self._ended.popitem(last=False)
+        held = len(call.lines) if call.state == "pending" else 0
+        before = call.booked + (0,) * (len(ended.lines) - len(call.booked))
+        balances = self._balances
+        sums: dict[LedgerKey, _Sums] = {}
+        for line, new, old in zip(ended.lines, ended.booked, before, strict=True):
+            key = line.key
+            spent, pending, calls = balances.get(key, _NOTHING)
+            if len(sums) < held:  # what follows are keys that were never reserved
+                pending -= line.amount
+                calls -= 1
+            sums[key] = spent + new - old, pending, calls
+        self._write(sums, id_, ended)
 
 
 def _reservation(reservation_id: str, call: _Call) -> Reservation:

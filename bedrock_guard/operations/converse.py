@@ -18,6 +18,7 @@ from bedrock_guard.domain.usage import (
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
     INPUT_TOKENS,
+    OUTPUT_TOKENS,
     Learned,
     UsageReport,
 )
@@ -25,6 +26,7 @@ from bedrock_guard.families import Family, family_of, limits, nova
 from bedrock_guard.families.converse_blocks import read_content, read_messages, read_tool_config
 from bedrock_guard.families.counts import (
     CACHE_WRITE,
+    CONTRADICTIONS,
     NEGATIVES,
     Counts,
     CountTable,
@@ -46,6 +48,15 @@ _USAGE: Final[CountTable] = (((), nova.FIELDS),)
 _CACHE_MARK: Final = b'"cache'
 # The second spelling of cached tokens, which botocore drops: it is read where it may differ.
 _SECOND_MARK: Final = b'InputTokenCount"'
+# As AWS writes both, where they agree.
+_NONE_CACHED: Final = (
+    b'"cacheReadInputTokenCount":0,"cacheReadInputTokens":0,'
+    b'"cacheWriteInputTokenCount":0,"cacheWriteInputTokens":0,'
+)
+_AGREED: Final = (
+    b'"cacheReadInputTokenCount":%d,"cacheReadInputTokens":%d,'
+    b'"cacheWriteInputTokenCount":%d,"cacheWriteInputTokens":%d,'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +235,17 @@ def _read_report(
     usage = usage_of(counts, generates=True, marks_1h=call.size.writes_cache == "1h")
     if usage is None:
         return None
+    anomalies: tuple[str, ...] = ()
+    if OUTPUT_TOKENS not in usage or INPUT_TOKENS not in usage or CONTRADICTIONS in counts:
+        anomalies = read_anomalies(
+            counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
+        )
     is_odd = NEGATIVES in counts
     return UsageReport(
         with_negatives(usage, counts) if is_odd else usage,
         choice(parsed["serviceTier"], "type", None) if "serviceTier" in parsed else None,
         choice(parsed["performanceConfig"], "latency", None) if "performanceConfig" in parsed else None,
-        read_anomalies(
-            counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
-        ),
+        anomalies,
         _invoked(parsed["trace"]) if "trace" in parsed else None,
         usage if is_odd else None,
     )
@@ -253,16 +267,11 @@ def _may_lack(counts: Counts, content: bytes) -> bool:
     # Older botocore drops what it does not know: cached tokens, and how long cache writes live.
     if CACHE_READ not in counts or CACHE_WRITE not in counts:
         return INPUT_TOKENS not in counts or _CACHE_MARK in content
-    if _SECOND_MARK in content and not (
-        _states(content, b"Read", counts[CACHE_READ]) and _states(content, b"Write", counts[CACHE_WRITE])
-    ):
+    read, write = counts[CACHE_READ], counts[CACHE_WRITE]
+    agreed = _AGREED % (read, read, write, write) if read or write else _NONE_CACHED
+    if agreed not in content and _SECOND_MARK in content:
         return True
-    return bool(counts[CACHE_WRITE]) and CACHE_WRITE_5M not in counts and CACHE_WRITE_1H not in counts
-
-
-def _states(content: bytes, what: bytes, quantity: int) -> bool:
-    field = b'"cache%bInputTokenCount":%d' % (what, quantity)
-    return field + b"," in content or field + b"}" in content
+    return bool(write) and CACHE_WRITE_5M not in counts and CACHE_WRITE_1H not in counts
 
 
 def _raw_usage(content: bytes) -> object:

@@ -23,7 +23,8 @@ def nanousd(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = No
     Raises:
         UnpricedModel: As `cost`.
     """
-    rates = _rates(usage, prices)
+    bands = prices.bands
+    rates = bands[0].prices if len(bands) == 1 else _rates(usage, prices)
     steps = 0
     try:
         for meter, quantity in usage.items():

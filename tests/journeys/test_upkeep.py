@@ -277,7 +277,7 @@ def test_a_fork_leaves_the_calls_of_its_parent_alone(held: Guarded, now: list[fl
     if not child:  # pragma: no cover - seen by its exit code only
         is_forgotten = not upkeep._open
         held.client.converse(**HELLO)  # and its own are looked after by a thread of its own
-        os._exit(0 if is_forgotten and upkeep._is_kept else 1)
+        os._exit(0 if is_forgotten and upkeep.is_kept else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert len(upkeep._open) == 1
     list(stream)
