@@ -18,10 +18,12 @@ from collections import deque
 from typing import Final
 
 from bedrock_guard.background import BACKGROUND
+from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, DropsEntries, Ledger, Reservation, SweepReport
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.outage import book
 
 log = logging.getLogger("bedrock_guard")
 
@@ -64,6 +66,23 @@ class Upkeep:
         # Finalizers run in reverse order at exit: after those of streams, before that of the ledger.
         weakref.finalize(self, _leave, weakref.ref(self))
 
+    @property
+    def is_closed(self) -> bool:
+        """
+        Whether nothing is done later any more.
+        """
+        return self._closed is not None
+
+    def has_held_since(self, at_s: float) -> bool:
+        """
+        Whether the ledger has taken or renewed a hold since then that is still open.
+        """
+        for found, renews_at in list(self._open.values()):
+            opened = found()
+            if opened is not None and renews_at - opened.hold_s / 2 >= at_s:
+                return True
+        return False
+
     def begin(self) -> None:
         """
         Be there in the background, from before the first hold on. Not for finalizers.
@@ -97,10 +116,40 @@ class Upkeep:
             else:
                 self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
         except ReservationClosed as error:
-            # One that was interrupted may never have been held.
-            if opened.is_held:
-                log.warning("Call %s ended twice, which must not happen: %s", entry.id, error)
+            self._write_anew(opened, entry, error)
         self._open.pop(entry.id, None)
+
+    def _write_anew(self, opened: OpenCall, entry: Entry, error: ReservationClosed) -> None:
+        if entry.allowed_by is not None:
+            try:
+                book(self._ledger, opened, entry)
+            except ReservationClosed as again:
+                error = again
+            else:
+                return
+        # One that was interrupted may never have been held.
+        if opened.is_held or entry.allowed_by is not None:
+            log.warning("Call %s ended twice, which must not happen: %s", entry.id, error)
+
+    def write_soon(self, opened: OpenCall, entry: Entry) -> None:
+        """
+        Write the end of *opened* in the background; now, where that is over.
+
+        May be called by a finalizer.
+        """
+        self._unwritten.append((opened, entry))
+        if self._closed is None:
+            _UNSETTLED.add(self)
+            self.hurry()
+        elif not self.write_ends():
+            self._give_up(self._closed)
+
+    def hurry(self) -> None:
+        """
+        Write now what could not be written; the ledger may have come back.
+        """
+        self._writes_at = 0.0
+        BACKGROUND.wake()
 
     def put_off(self, opened: OpenCall, entry: Entry, error: BaseException) -> None:
         """
@@ -115,8 +164,7 @@ class Upkeep:
             self._give_up(self._closed)
             return
         _UNSETTLED.add(self)
-        self._writes_at = 0.0
-        BACKGROUND.wake()
+        self.hurry()
 
     def write_ends(self) -> bool:
         """
@@ -210,15 +258,25 @@ class Upkeep:
             self._give_up(self._closed)
 
     def _give_up(self, why: str) -> None:
-        lost = len(self._unwritten)
+        lost = [entry for _, entry in self._unwritten]
         self._unwritten.clear()
         _UNSETTLED.discard(self)
-        log.error(
-            "%d calls could not be settled, as %s; their holds expire, and are then charged at their "
-            "estimates.",
-            lost,
-            why,
-        )
+        allowed = [entry.cost_nanousd or 0 for entry in lost if entry.allowed_by is not None]
+        if allowed:
+            log.error(
+                "%d calls that were let through while the ledger was gone could not be booked, as %s: "
+                "%s USD are missing in its balances.",
+                len(allowed),
+                why,
+                usd_from_nanousd(sum(allowed)),
+            )
+        if len(lost) > len(allowed):
+            log.error(
+                "%d calls could not be settled, as %s; their holds expire, and are then charged at their "
+                "estimates.",
+                len(lost) - len(allowed),
+                why,
+            )
 
     def forget(self) -> None:
         """
