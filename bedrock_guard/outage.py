@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 from typing import Final, NamedTuple
 
 from bedrock_guard.budgets.matching import Match, Matcher
@@ -64,7 +64,7 @@ class Outage:
         Raises:
             LedgerUnavailable: It was asked a moment ago, and kept somebody waiting in vain.
         """
-        now = time.monotonic()
+        now = monotonic()
         if now < self._asked_at:
             raise LedgerUnavailable(
                 f"{self._why} That was a moment ago; it is asked again within {_TURNED_AWAY_S:g} s."
@@ -77,7 +77,7 @@ class Outage:
         The ledger was asked, and failed; *is_slow* when others should not wait for the same.
         """
         self._why = str(error)
-        self._asked_at = time.monotonic() + _TURNED_AWAY_S if is_slow else 0.0
+        self._asked_at = monotonic() + _TURNED_AWAY_S if is_slow else 0.0
         if not self.is_on:
             self.is_on = True
             log.warning("The ledger could not take a call: %s", error)
