@@ -12,6 +12,7 @@ long. Without renewal one of the two would have to give.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import weakref
 from collections import deque
@@ -38,6 +39,8 @@ _MORE_DROPS_S: Final = 5.0
 _DAY_S: Final = 86_400.0
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 30.0
+# For a round of writing to end: a request or two.
+_LEAVE_S: Final = 10.0
 # A ledger that is slow to fail would be so for every end.
 _PATIENCE_S: Final = 1.0
 
@@ -63,6 +66,8 @@ class Upkeep:
         self._wait_s = _FIRST_WAIT_S
         self._writes_at = 0.0
         self._closed: str | None = None
+        # A round of writing under way: who closes waits for what it has in its hands.
+        self._writing = threading.Lock()
         # Finalizers run in reverse order at exit: after those of streams, before that of the ledger.
         weakref.finalize(self, _leave, weakref.ref(self))
 
@@ -253,9 +258,18 @@ class Upkeep:
         """
         A last try for what is not written: the interpreter is on its way out.
         """
-        self._closed = "the process ended"
-        if not self.write_ends():
-            self._give_up(self._closed)
+        self._write_last("the process ended")
+
+    def _write_last(self, why: str) -> None:
+        self._closed = why
+        # What the background has in its hands comes back, or is written.
+        is_ours = self._writing.acquire(timeout=_LEAVE_S)
+        try:
+            if not self.write_ends():
+                self._give_up(why)
+        finally:
+            if is_ours:
+                self._writing.release()
 
     def _give_up(self, why: str) -> None:
         lost = [entry for _, entry in self._unwritten]
@@ -284,6 +298,7 @@ class Upkeep:
         """
         self._open.clear()
         self._unwritten.clear()
+        self._writing = threading.Lock()
         self._is_kept = False
         _UNSETTLED.discard(self)
 
@@ -291,9 +306,7 @@ class Upkeep:
         """
         A last try for what is not written: the ledger is about to be closed.
         """
-        self._closed = "its guard is closed"
-        if not self.write_ends():
-            self._give_up(self._closed)
+        self._write_last("its guard is closed")
         self.forget()
 
     def _drop_due(self, now: float) -> None:
@@ -312,8 +325,11 @@ class Upkeep:
     def _write_due(self) -> float:
         now = time.monotonic()
         if self._unwritten and now >= self._writes_at:
-            self._wait_s = _FIRST_WAIT_S if self.write_ends() else min(2 * self._wait_s, _LONGEST_WAIT_S)
-            self._writes_at = now + self._wait_s
+            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+            self._writes_at = now + self._wait_s  # now, so that who hurries meanwhile is heard
+            with self._writing:
+                if self.write_ends():
+                    self._wait_s = _FIRST_WAIT_S
         return self._writes_at - now if self._unwritten else float("inf")
 
     def _renew_due(self) -> float:
