@@ -327,9 +327,12 @@ class Upkeep:
         if self._unwritten and now >= self._writes_at:
             self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
             self._writes_at = now + self._wait_s  # now, so that who hurries meanwhile is heard
+            before = len(self._unwritten)
             with self._writing:
-                if self.write_ends():
-                    self._wait_s = _FIRST_WAIT_S
+                is_back = self.write_ends() or len(self._unwritten) < before
+            if is_back:
+                self._wait_s = _FIRST_WAIT_S
+                self._writes_at = min(self._writes_at, now + _FIRST_WAIT_S)
         return self._writes_at - now if self._unwritten else float("inf")
 
     def _renew_due(self) -> float:

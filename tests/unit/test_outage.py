@@ -153,7 +153,7 @@ def test_a_call_is_booked_once_whatever_answers_are_lost(
     The request of the beginning may have arrived, and so may each of those that book.
     """
     guard = make_guard()
-    cases = list(itertools.product(FIRST, LATER, LATER, LATER))
+    cases = list(itertools.product(FIRST, LATER, LATER, LATER if ends == "answered" else ["none"]))
     for number, faults in enumerate(cases):
         now_faults = deque(faults)
         ledger.faults = deque([now_faults.popleft()])
@@ -176,6 +176,30 @@ def test_a_call_is_booked_once_whatever_answers_are_lost(
     assert len(kept) == len({entry.id for entry in kept}) == len(cases)
     assert {(entry.outcome, entry.allowed_by) for entry in kept} == {(ends, "on_ledger_error")}
     assert sum(entry.cost or 0 for entry in kept) == figures(guard)["all"][0]
+
+
+def test_a_process_that_dies_while_it_books_leaves_what_the_call_did_cost(
+    make_guard: Callable[..., Guard], ledger: Shaky, now: list[float]
+) -> None:
+    """
+    Whoever sweeps after it must not take the call for one that may have cost its estimate.
+    """
+    guard = make_guard(on_expiry="release", hold_s=60)
+    ledger.is_gone = True
+    with hold(guard) as held:
+        held.settle(REPLY)
+    ledger.is_gone = False
+    ledger.faults = deque(["none", "none", *["gone"] * 1000])  # not known, held; and there it ends
+    assert eventually(lambda: ledger.asked.count("settle") > 2)
+
+    now[0] += 61
+    assert ledger._ledger.sweep(now=now[0]).charged == 1
+
+    assert figures(guard) == {"all": (COST, 0), "calls": (1, 0)}
+    assert [(entry.cost, entry.basis) for entry in guard.entries()] == [(COST, "expired")]
+    ledger.faults.clear()
+    assert eventually(lambda: [entry.basis for entry in guard.entries()] == ["reported"])
+    assert figures(guard) == {"all": (COST, 0), "calls": (1, 0)}
 
 
 # How far calls are let through
