@@ -39,7 +39,7 @@ def check_usage(usage: object) -> Usage:
 
 def check_allow_up_to(text: object) -> None:
     """
-    Refuse an allowance that is no limit in USD.
+    Refuse an `allow_up_to` that is no limit in USD.
     """
     if text is None:
         return

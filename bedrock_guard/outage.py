@@ -2,7 +2,7 @@
 What becomes of calls while the ledger is gone.
 
     Outage      for a second after it was asked in vain, nobody else waits for it
-    Allowance   `on_ledger_error = "allow"`: calls are held in a book of this process instead, up to
+    StandIn     `on_ledger_error = "allow"`: calls are held in a book of this process instead, up to
                 `allow_up_to`, and settled there at what they cost
     book        the ledger is back: each of these calls is written into it, once
 
@@ -93,7 +93,7 @@ class Outage:
 
 class _Held(NamedTuple):
     """
-    What the allowance holds of a call.
+    What is held here of a call.
 
     Attributes:
         covered_nanousd: What the ledger holds of the same call.
@@ -104,7 +104,7 @@ class _Held(NamedTuple):
     covered_nanousd: int
 
 
-class Allowance:
+class StandIn:
     """
     What one guard may spend, in this process, while nobody can say whether there is room.
     """
@@ -181,7 +181,7 @@ class Allowance:
         hold_s: float,
         is_retry: bool,
     ) -> None:
-        if self._process != os.getpid():  # a fork spends an allowance of its own
+        if self._process != os.getpid():  # a fork has `allow_up_to` to itself
             self._begin()
         self._settle_ended()
         now = self._clock()

@@ -35,7 +35,7 @@ from bedrock_guard.domain.ledger import (
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.outage import SLOW_S, Allowance, Outage
+from bedrock_guard.outage import SLOW_S, Outage, StandIn
 from bedrock_guard.planning import Plan, Planner
 from bedrock_guard.upkeep import Upkeep
 
@@ -59,7 +59,7 @@ class Pipeline:
         self.clock = clock
         self.upkeep = Upkeep(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
         self.outage = Outage()
-        self.allowance = Allowance(planner.settings, clock)
+        self.stand_in = StandIn(planner.settings, clock)
         self._new_id = new_id
 
     def open(self, call: Call) -> OpenCall:
@@ -200,7 +200,7 @@ class Pipeline:
         try:
             if self.upkeep.is_closed:
                 raise error
-            opened.reservation = self.allowance.hold(opened, error, hold_s=hold_s)
+            opened.reservation = self.stand_in.hold(opened, error, hold_s=hold_s)
         except LedgerUnavailable:
             opened.take_end()
             if error.outcome == "unknown":
@@ -210,7 +210,7 @@ class Pipeline:
 
     def _write(self, opened: OpenCall, entry: Entry) -> None:
         if entry.allowed_by is not None:
-            self.allowance.settle(entry)
+            self.stand_in.settle(entry)
             self.upkeep.write_soon(opened, entry)
             return
         try:
@@ -223,7 +223,7 @@ class Pipeline:
         self, opened: OpenCall, lines: Sequence[Line], nanousd: int | None, *, is_retry: bool = False
     ) -> Reservation | Refusal:
         gone: LedgerUnavailable | None = None
-        if not self.allowance.holds(opened):
+        if not self.stand_in.holds(opened):
             try:
                 return self.ledger.extend(opened.reservation, lines)
             except ReservationClosed as error:
@@ -235,7 +235,7 @@ class Pipeline:
                 if self.upkeep.is_closed:
                     raise
                 gone = error
-        return self.allowance.extend(opened, lines, nanousd, gone, is_retry=is_retry)
+        return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False

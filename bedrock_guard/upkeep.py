@@ -80,13 +80,10 @@ class Upkeep:
 
     def has_held_since(self, at_s: float) -> bool:
         """
-        Whether the ledger has taken or renewed a hold since then that is still open.
+        Whether the ledger holds a call that was opened since then, and is still open.
         """
-        for found, renews_at in list(self._open.values()):
-            opened = found()
-            if opened is not None and renews_at - opened.hold_s / 2 >= at_s:
-                return True
-        return False
+        calls = [found() for found, _ in list(self._open.values())]
+        return any(call is not None and call.is_held and call.entry.at_s >= at_s for call in calls)
 
     def begin(self) -> None:
         """
@@ -142,6 +139,7 @@ class Upkeep:
 
         May be called by a finalizer.
         """
+        self._open.setdefault(entry.id, (weakref.ref(opened), float("inf")))  # until it is written
         self._unwritten.append((opened, entry))
         if self._closed is None:
             _UNSETTLED.add(self)

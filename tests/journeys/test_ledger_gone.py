@@ -215,7 +215,7 @@ def test_refuse_answers_in_time_and_resumes_by_itself(
     assert_books_are_right(guarded)
 
 
-def test_allow_goes_on_up_to_its_allowance_and_books_it_later(
+def test_allow_goes_on_up_to_its_limit_and_books_it_later(
     trouble: Trouble, make_guarded: Callable[..., Guarded]
 ) -> None:
     """
@@ -227,7 +227,7 @@ def test_allow_goes_on_up_to_its_allowance_and_books_it_later(
     with Program(guarded) as program:
         assert program.waits_for(8, "answered")
         trouble.begin()
-        assert program.waits_for(12, "refused")  # the allowance is used up
+        assert program.waits_for(12, "refused")  # `allow_up_to` is used up
         trouble.end()
         assert program.waits_for(8, "answered")
 
@@ -307,7 +307,7 @@ def test_an_attempt_after_a_lost_answer(
     on_ledger_error: str, make_guarded: Callable[..., Guarded], tmp_path: Path
 ) -> None:
     """
-    Both may be billed: the second is sent if the allowance has room for it.
+    Both may be billed: the second is sent if `allow_up_to` has room for it.
     """
     path = tmp_path / "ledger.db"
     settings = {} if on_ledger_error == "refuse" else {"allow_up_to": "1 USD"}

@@ -198,7 +198,7 @@ def test_a_mistake_in_an_argument_is_refused(arguments: dict[str, object], says:
         resolve(ledger="memory://", **arguments)  # type: ignore[arg-type]
 
 
-def test_an_allowance_is_set_and_unset_by_name(tmp_path: Path) -> None:
+def test_allow_up_to_is_set_and_unset_by_name(tmp_path: Path) -> None:
     """
     A file lets calls through for a fleet, and one program may be stricter.
     """

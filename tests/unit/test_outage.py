@@ -208,7 +208,7 @@ def test_a_process_that_dies_while_it_books_leaves_what_the_call_did_cost(
 # How far calls are let through
 
 
-def test_what_is_let_through_stays_within_the_allowance_and_says_when_it_is_used_up(
+def test_what_is_let_through_stays_within_allow_up_to_and_says_when_that_is_used_up(
     make_guard: Callable[..., Guard], ledger: Shaky, now: list[float]
 ) -> None:
     """
@@ -253,7 +253,7 @@ def test_what_is_let_through_stays_within_the_allowance_and_says_when_it_is_used
     )
 
 
-def test_threads_share_the_allowance(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
+def test_threads_share_allow_up_to(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
     """
     However many come at once, it is spent to its end and not beyond.
     """
@@ -287,7 +287,7 @@ def test_threads_share_the_allowance(make_guard: Callable[..., Guard], ledger: S
 
 def test_no_room_in_a_budget_is_no_trouble_of_the_ledger(make_guard: Callable[..., Guard]) -> None:
     """
-    The allowance is for a ledger that cannot tell, not for one that says no.
+    `allow_up_to` is for a ledger that cannot tell, not for one that says no.
     """
     with pytest.raises(BudgetExceeded):
         hold(make_guard(budgets=["0.000001 USD"])).__enter__()
@@ -314,7 +314,7 @@ def test_refuse_lets_nothing_through_and_keeps_no_hold(
 
 def test_a_call_without_a_price_is_not_let_through(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
     """
-    Nobody could say what it spends of the allowance.
+    Nobody could say what it spends of `allow_up_to`.
     """
     guard = make_guard(on_unpriced="allow")
     ledger.is_gone = True
@@ -338,7 +338,7 @@ def test_a_closed_guard_lets_nothing_through(make_guard: Callable[..., Guard], t
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_fork_has_an_allowance_of_its_own(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
+def test_a_fork_has_allow_up_to_to_itself(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
     """
     It cannot know what its parent goes on to spend.
     """
@@ -361,11 +361,11 @@ def test_a_fork_has_an_allowance_of_its_own(make_guard: Callable[..., Guard], le
 
 
 @pytest.mark.parametrize("is_let_through", [True, False], ids=["let through", "held by the ledger"])
-def test_another_attempt_is_held_in_the_allowance(
+def test_another_attempt_is_held_within_allow_up_to(
     make_guard: Callable[..., Guard], ledger: Shaky, is_let_through: bool
 ) -> None:
     """
-    What the ledger holds of a call is no business of the allowance.
+    What the ledger holds of a call is none of its business.
     """
     estimate = Guard(budget="1 USD", ledger="memory://").estimate("Converse", **HELLO).cost
     assert estimate is not None
@@ -385,11 +385,11 @@ def test_another_attempt_is_held_in_the_allowance(
 
     assert entry.allowed_by == "on_ledger_error"
     assert eventually(lambda: figures(guard) == {"all": (COST, 0), "calls": (1, 0)})
-    spent = sum(balance.spent for balance in guard._pipeline.allowance._book.balances())
+    spent = sum(balance.spent for balance in guard._pipeline.stand_in._book.balances())
     assert spent == (COST * 10**9 if is_let_through else 0)
 
 
-def test_a_larger_request_is_held_in_the_allowance(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
+def test_a_larger_request_is_held_within_allow_up_to(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
     """
     Another tool may change what is sent while the ledger is gone.
     """
@@ -402,7 +402,7 @@ def test_a_larger_request_is_held_in_the_allowance(make_guard: Callable[..., Gua
         call = guard.hold("Converse", larger, region="us-east-1")._call
         ledger.is_gone = True
         guard._pipeline.rebound(opened, call)
-        (balance,) = guard._pipeline.allowance._book.balances()
+        (balance,) = guard._pipeline.stand_in._book.balances()
         assert balance.pending == planner.plan(call, NOON).nanousd - small  # type: ignore[operator]
         ledger.is_gone = False
         held.settle(REPLY)
