@@ -4,6 +4,7 @@ A ledger that goes away under a program at work, and comes back: nobody hangs, n
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import dynamodb_engine
+import dynamodb_faults
 import pytest
 import tcp_proxy
 
@@ -26,6 +28,7 @@ from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
 from bedrock_guard.testing.bedrock_server import BedrockServer, lost_answer
 
@@ -300,6 +303,37 @@ def test_a_call_that_is_open_when_the_ledger_comes_back_is_booked_at_its_end(
     assert eventually(lambda: len(list(guarded.guard.entries())) == 2)
     assert_books_are_right(guarded)
     assert len(allowed(guarded)) == 1
+
+
+@pytest.mark.parametrize("arrives", ["while it is open", "when it is booked"])
+def test_a_request_that_was_taken_for_lost_changes_nothing(arrives: str) -> None:
+    """
+    A call that was let through has one id, and a table keeps one reservation for it.
+    """
+    ledger = open_ledger(dynamodb_engine.table_url(deadline_ms=1000), clock=time.time)
+    assert isinstance(ledger, DynamoDBLedger)
+    watched = dynamodb_faults.Watched(ledger)
+    late = dynamodb_faults.Delay()
+    guard = Guard(budget="all: 5 USD", ledger=ledger, on_ledger_error="allow", allow_up_to="1 USD")
+    reply = {"usage": {"inputTokens": 10, "outputTokens": 20, "totalTokens": 30}}
+
+    with guard.hold("Converse", HELLO, region="us-east-1") as held:
+        held.settle(reply)  # the balance is there from now on
+    watched.faults = itertools.repeat(late)
+    with guard.hold("Converse", HELLO, region="us-east-1") as held:
+        watched.faults = None
+        if arrives == "while it is open":
+            late.arrive()
+            assert guard.status()[0].pending > 0
+        entry = held.settle(reply)
+    assert eventually(lambda: next(guard.entries()).id == entry.id)
+    late.arrive()
+
+    (row,) = guard.status()
+    assert (row.spent, row.pending) == (2 * (entry.cost or 0), 0)
+    assert [each.allowed_by for each in guard.entries()] == ["on_ledger_error", None]
+    guard.close()
+    ledger.close()
 
 
 @pytest.mark.parametrize("on_ledger_error", ["refuse", "allow"])

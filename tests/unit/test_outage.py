@@ -48,6 +48,7 @@ class Shaky:
         self.is_gone = False
         self.wait_s = 0.0
         self.asked: list[str] = []
+        self.askers: list[threading.Thread] = []
         self.lock = threading.Lock()
 
     def reserve(self, *args: Any, **kwargs: Any) -> Any:
@@ -69,6 +70,7 @@ class Shaky:
         with self.lock:
             fault: Fault = self.faults.popleft() if self.faults else "gone" if self.is_gone else "none"
             self.asked.append(method)
+            self.askers.append(threading.current_thread())
         if fault != "none":
             time.sleep(self.wait_s)
         if fault == "gone":
@@ -300,16 +302,32 @@ def test_refuse_lets_nothing_through_and_keeps_no_hold(
     A request that arrived after all is released, and not by the caller, who has waited already.
     """
     guard = make_guard(allow_up_to=None)
-    releasing: list[str] = []
-    release = ledger.release
-    ledger.release = lambda *args: (releasing.append(threading.current_thread().name), release(*args))[1]  # type: ignore[method-assign]
     ledger.faults = deque(["after", "gone", "before"])
 
     with pytest.raises(LedgerUnavailable, match=r"^The answer is lost\.$"):
         hold(guard).__enter__()
 
-    assert eventually(lambda: figures(guard) == {"all": (0, 0), "calls": (0, 0)} and len(releasing) >= 3)
-    assert threading.current_thread().name not in releasing
+    assert eventually(lambda: figures(guard) == {"all": (0, 0), "calls": (0, 0)})
+    assert ledger.asked == ["reserve", "release", "release", "release"]
+    assert threading.current_thread() not in ledger.askers[1:]
+
+
+def test_nobody_waits_for_the_end_of_a_call_that_was_let_through(
+    make_guard: Callable[..., Guard], ledger: Shaky
+) -> None:
+    """
+    The ledger was gone a moment ago, and the reply is there.
+    """
+    guard = make_guard()
+    ledger.is_gone = True
+    with hold(guard) as held:
+        held.settle(REPLY)
+    ledger.is_gone = False
+
+    assert eventually(lambda: figures(guard) == {"all": (COST, 0), "calls": (1, 0)})
+    assert not guard._pipeline.stand_in.holds(held._entered())
+    assert ledger.asked[0] == "reserve"
+    assert threading.current_thread() not in ledger.askers[1:]
 
 
 def test_a_call_without_a_price_is_not_let_through(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
@@ -389,6 +407,25 @@ def test_another_attempt_is_held_within_allow_up_to(
     assert spent == (COST * 10**9 if is_let_through else 0)
 
 
+def test_another_attempt_counts_in_the_window_of_its_call(
+    make_guard: Callable[..., Guard], ledger: Shaky, now: list[float]
+) -> None:
+    """
+    A call settles where it was held, here as in any ledger.
+    """
+    guard = make_guard("1 USD/hour")
+    ledger.is_gone = True
+    with hold(guard) as held:
+        now[0] += 3600
+        guard._pipeline.retry(held._entered())
+        held.settle(REPLY)
+
+    assert [
+        (balance.key.window_start, balance.spent, balance.pending)
+        for balance in guard._pipeline.stand_in._book.balances()
+    ] == [(NOON, COST * 10**9, 0)]
+
+
 def test_a_larger_request_is_held_within_allow_up_to(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
     """
     Another tool may change what is sent while the ledger is gone.
@@ -404,6 +441,7 @@ def test_a_larger_request_is_held_within_allow_up_to(make_guard: Callable[..., G
         guard._pipeline.rebound(opened, call)
         (balance,) = guard._pipeline.stand_in._book.balances()
         assert balance.pending == planner.plan(call, NOON).nanousd - small  # type: ignore[operator]
+        assert list(opened.reservation.lines) == planner.plan(call, NOON).lines()
         ledger.is_gone = False
         held.settle(REPLY)
 
@@ -498,6 +536,9 @@ def test_while_one_asks_the_others_do_not_wait_with_it(monkeypatch: pytest.Monke
             outage.check()
     now[0] += 1.0
     outage.check()
+    outage.begin(LedgerUnavailable("at once"), is_slow=False)
+    outage.check()
+    outage.begin(LedgerUnavailable("gone"), is_slow=True)
     outage.end()
     outage.check()
     outage.check()
