@@ -183,6 +183,44 @@ def test_a_call_is_booked_once_whatever_answers_are_lost(
     assert sum(entry.cost or 0 for entry in kept) == figures(guard)["all"][0]
 
 
+def test_a_call_that_ends_after_the_background_has_is_booked_at_once(
+    make_guard: Callable[..., Guard], ledger: Shaky, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The interpreter is on its way out: there is no later, and what cannot be written is told.
+    """
+    guard = make_guard()
+    ledger.is_gone = True
+    with hold(guard) as first, hold(guard) as second:
+        guard._pipeline.upkeep.leave()
+        second.settle(REPLY)
+        ledger.is_gone = False
+        first.settle(REPLY)
+
+    assert figures(guard) == {"all": (COST, 0), "calls": (1, 0)}
+    assert f"could not be booked, as the process ended: {COST} USD are missing" in caplog.text
+
+
+def test_an_end_that_is_written_hurries_the_others(make_guard: Callable[..., Guard], ledger: Shaky) -> None:
+    """
+    They have waited ever longer; one that gets through says that the ledger is back.
+    """
+    guard = make_guard()
+    upkeep = guard._pipeline.upkeep
+    upkeep._is_kept = True  # nobody else looks after it
+    ledger.is_gone = True
+    for _ in range(2):
+        with hold(guard) as held:
+            held.settle(REPLY)
+    upkeep._wait_s = 30.0
+    ledger.is_gone = False
+    ledger.faults = deque(["gone"])
+
+    assert upkeep.look() <= 0.1
+    assert eventually(lambda: upkeep.look() > 0.1)
+    assert figures(guard) == {"all": (2 * COST, 0), "calls": (2, 0)}
+
+
 def test_a_process_that_dies_while_it_books_leaves_what_the_call_did_cost(
     make_guard: Callable[..., Guard], ledger: Shaky, now: list[float]
 ) -> None:
