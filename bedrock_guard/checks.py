@@ -10,10 +10,11 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Final
 
-from bedrock_guard.domain.budget import Budget
+from bedrock_guard.domain.budget import USD, Budget, parse_limit
 from bedrock_guard.domain.cost import NANOUSD_PER_USD
 from bedrock_guard.domain.entry import Basis, Outcome
 from bedrock_guard.domain.ledger import EntryFilter
+from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.meters import METERS
@@ -34,6 +35,44 @@ def check_usage(usage: object) -> Usage:
         if type(quantity) is not int or quantity < 0:
             raise ConfigurationError(f"{meter} is {quantity!r}; quantities are whole numbers from 0 on.")
     return usage
+
+
+def check_allow_up_to(text: object) -> None:
+    """
+    Refuse an `allow_up_to` that is no limit in USD.
+    """
+    if text is None:
+        return
+    example = "it is an amount of USD, for each window or for all time: '5 USD/hour', '20 USD'."
+    if not isinstance(text, str):
+        raise ConfigurationError(f"allow_up_to is {text!r}; {example}")
+    try:
+        limit = parse_limit(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"allow_up_to: {error}") from None
+    if limit.unit != USD:
+        raise ConfigurationError(f"allow_up_to is {text!r}; {example}")
+
+
+def check_ledger_error(settings: Settings) -> None:
+    """
+    Refuse `on_ledger_error` and `allow_up_to` where one lacks the other.
+    """
+    if settings.on_ledger_error not in ("refuse", "allow"):
+        raise ConfigurationError(
+            f"on_ledger_error is {settings.on_ledger_error!r}; it is 'refuse' or 'allow'."
+        )
+    check_allow_up_to(settings.allow_up_to)
+    if settings.on_ledger_error == "allow" and settings.allow_up_to is None:
+        raise ConfigurationError(
+            'on_ledger_error = "allow" lets calls through that no budget has room for, so it needs to know '
+            'how much each process may spend so: write allow_up_to = "5 USD/hour" beside it.'
+        )
+    if settings.on_ledger_error == "refuse" and settings.allow_up_to is not None:
+        raise ConfigurationError(
+            f"allow_up_to is {settings.allow_up_to!r}, and has a meaning only with "
+            'on_ledger_error = "allow"; with "refuse" nothing is let through. Leave one of them out.'
+        )
 
 
 def check_model_id(model_id: object) -> str:

@@ -8,6 +8,8 @@ The story of one call: open, reserve, settle or release. Every `if` of it is her
     end       charge what AWS reported, the estimate where it reported nothing, or
               release what never left
 
+Where the ledger is gone, `outage` says who is refused and who is let through.
+
 It knows neither botocore's events nor which ledger it talks to.
 """
 
@@ -33,6 +35,7 @@ from bedrock_guard.domain.ledger import (
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.outage import SLOW_S, Outage, StandIn
 from bedrock_guard.planning import Plan, Planner
 from bedrock_guard.upkeep import Upkeep
 
@@ -55,6 +58,8 @@ class Pipeline:
         self.ledger = ledger
         self.clock = clock
         self.upkeep = Upkeep(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
+        self.outage = Outage()
+        self.stand_in = StandIn(planner.settings, clock)
         self._new_id = new_id
 
     def open(self, call: Call) -> OpenCall:
@@ -66,8 +71,6 @@ class Pipeline:
             UnpricedModel: It cannot be priced.
         """
         now = self.clock()
-        if now >= self.upkeep.due_at:
-            self.upkeep.sweep_if_due(now)
         plan = self.planner.plan(call, now)
         return OpenCall(plan, _open_entry(self._new_id(), now, plan), current_scope().tallies)
 
@@ -77,23 +80,31 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: It does not fit; nothing is held.
-            LedgerUnavailable: The ledger cannot tell whether it fits.
+            LedgerUnavailable: The ledger cannot tell whether it fits, and `on_ledger_error` does not let
+                it through.
         """
         plan, entry = opened.plan, opened.entry
         if not self.upkeep.is_kept:
             self.upkeep.begin()
-        answer = self._reserve(opened, hold_s)
-        if isinstance(answer, Refusal) and self.upkeep.sweep_for_room(self.clock()):
+        try:
             answer = self._reserve(opened, hold_s)
-        if isinstance(answer, Refusal):
-            opened.take_end()
-            raise self._refused(plan, entry, answer)
-        opened.reservation = answer
-        opened.hold_s = hold_s
-        opened.is_held = True
-        self.upkeep.watch(opened)
+            if isinstance(answer, Refusal) and self.upkeep.sweep_for_room(self.clock()):
+                answer = self._reserve(opened, hold_s)
+        except LedgerUnavailable as error:
+            self._go_without(opened, error, hold_s)
+        else:
+            if isinstance(answer, Refusal):
+                opened.take_end()
+                raise self._refused(plan, entry, answer)
+            opened.reservation = answer
+            opened.hold_s = hold_s
+            opened.is_held = True
+            self.upkeep.watch(opened)
+            # After the hold: where the ledger is gone, a call must not wait for it twice.
+            if entry.at_s >= self.upkeep.due_at:
+                self.upkeep.sweep_if_due(entry.at_s)
         if opened.is_ended:  # its task was dropped while a thread reserved for it
-            self._write(opened, opened.entry.changed(outcome="not_sent", cost_nanousd=0, usage={}))
+            self._write(opened, _not_sent(opened))
 
     def rebound(self, opened: OpenCall, call: Call) -> None:
         """
@@ -107,9 +118,11 @@ class Pipeline:
         entry = _open_entry(opened.entry.id, opened.entry.at_s, plan)
         held = {line.key: line.amount for line in opened.reservation.lines}
         more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in plan.lines()]
-        answer = self._extend(opened, more)
+        money = None if plan.nanousd is None else max(0, plan.nanousd - (opened.plan.nanousd or 0))
+        answer = self._extend(opened, more, money)
         if isinstance(answer, Refusal):
             raise self._refused(plan, entry, _as_whole_call(answer, held))
+        entry = entry.changed(allowed_by=opened.entry.allowed_by)
         opened.reservation, opened.plan, opened.entry = answer, plan, entry
 
     def retry(self, opened: OpenCall) -> None:
@@ -125,7 +138,7 @@ class Pipeline:
         plan = opened.plan
         units = {match.key: match.unit for match in plan.matches}
         lines = [line for line in plan.lines() if units[line.key] != REQUESTS]
-        answer = self._extend(opened, lines)
+        answer = self._extend(opened, lines, plan.nanousd, is_retry=True)
         if isinstance(answer, Refusal):
             raise self._refused(plan, opened.entry, answer, is_retry=True)
         opened.reservation = answer
@@ -164,30 +177,67 @@ class Pipeline:
         return entry
 
     def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
+        is_gone = self.outage.is_on
+        if is_gone:
+            self.outage.check()
         try:
-            return self.ledger.reserve(
+            answer = self.ledger.reserve(
                 opened.plan.lines(), entry=opened.entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
             )
         except LedgerUnavailable as error:
-            if error.outcome == "not_done":
-                opened.take_end()
+            opened_at_s = opened.entry.at_s
+            is_slow = self.clock() - opened_at_s > SLOW_S and not self.upkeep.has_held_since(opened_at_s)
+            self.outage.begin(error, is_slow=is_slow)
             raise
+        if is_gone:
+            self.outage.end()
+            self.upkeep.hurry()
+        return answer
+
+    def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
+        """
+        Let *opened* through without the ledger, if settings do; what that may hold of it all the same
+        is released behind the caller's back, who has waited long enough.
+        """
+        try:
+            if self.upkeep.is_closed:
+                raise error
+            opened.reservation = self.stand_in.hold(opened, error, hold_s=hold_s)
+        except LedgerUnavailable:
+            opened.take_end()
+            if error.outcome == "unknown":
+                self.upkeep.put_off(opened, _not_sent(opened), error)
+            raise
+        opened.hold_s = hold_s
 
     def _write(self, opened: OpenCall, entry: Entry) -> None:
+        if entry.allowed_by is not None:
+            self.stand_in.settle(entry)
+            self.upkeep.write_soon(opened, entry)
+            return
         try:
             self.upkeep.write(opened, entry)
         except Exception as error:  # noqa: BLE001 - whatever a ledger raises, the reply has been paid for
             # Also when the collector ends a stream while this very thread is in the ledger.
             self.upkeep.put_off(opened, entry, error)
 
-    def _extend(self, opened: OpenCall, lines: Sequence[Line]) -> Reservation | Refusal:
-        try:
-            return self.ledger.extend(opened.reservation, lines)
-        except ReservationClosed as error:
-            raise LedgerUnavailable(
-                f"The hold of call {opened.entry.id} expired while it was under way (was this process "
-                f"suspended?), and nothing more can be held for it. {error}"
-            ) from error
+    def _extend(
+        self, opened: OpenCall, lines: Sequence[Line], nanousd: int | None, *, is_retry: bool = False
+    ) -> Reservation | Refusal:
+        gone: LedgerUnavailable | None = None
+        if not self.stand_in.holds(opened):
+            try:
+                return self.ledger.extend(opened.reservation, lines)
+            except ReservationClosed as error:
+                raise LedgerUnavailable(
+                    f"The hold of call {opened.entry.id} expired while it was under way (was this process "
+                    f"suspended?), and nothing more can be held for it. {error}"
+                ) from error
+            except LedgerUnavailable as error:
+                if self.upkeep.is_closed:
+                    raise
+                gone = error
+        return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False
@@ -202,6 +252,10 @@ class Pipeline:
             now=self.clock(),
             is_retry=is_retry,
         )
+
+
+def _not_sent(opened: OpenCall) -> Entry:
+    return opened.entry.changed(outcome="not_sent", cost_nanousd=0, usage={})
 
 
 def _as_whole_call(refusal: Refusal, held: Mapping[LedgerKey, int]) -> Refusal:

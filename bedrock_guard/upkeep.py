@@ -12,16 +12,19 @@ long. Without renewal one of the two would have to give.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import weakref
 from collections import deque
 from typing import Final
 
 from bedrock_guard.background import BACKGROUND
+from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, DropsEntries, Ledger, Reservation, SweepReport
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.outage import book
 
 log = logging.getLogger("bedrock_guard")
 
@@ -36,6 +39,8 @@ _MORE_DROPS_S: Final = 5.0
 _DAY_S: Final = 86_400.0
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 30.0
+# For a round of writing to end: a request or two.
+_LEAVE_S: Final = 10.0
 # A ledger that is slow to fail would be so for every end.
 _PATIENCE_S: Final = 1.0
 
@@ -65,8 +70,24 @@ class Upkeep:
         self._wait_s = _FIRST_WAIT_S
         self._writes_at = 0.0
         self._closed: str | None = None
+        # A round of writing under way: who closes waits for what it has in its hands.
+        self._writing = threading.Lock()
         # Finalizers run in reverse order at exit: after those of streams, before that of the ledger.
         weakref.finalize(self, _leave, weakref.ref(self))
+
+    @property
+    def is_closed(self) -> bool:
+        """
+        Whether nothing is done later any more.
+        """
+        return self._closed is not None
+
+    def has_held_since(self, at_s: float) -> bool:
+        """
+        Whether the ledger holds a call that was opened since then, and is still open.
+        """
+        calls = [found() for found, _ in list(self._open.values())]
+        return any(call is not None and call.is_held and call.entry.at_s >= at_s for call in calls)
 
     def begin(self) -> None:
         """
@@ -100,10 +121,41 @@ class Upkeep:
             else:
                 self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
         except ReservationClosed as error:
-            # One that was interrupted may never have been held.
-            if opened.is_held:
-                log.warning("Call %s ended twice, which must not happen: %s", entry.id, error)
+            self._write_anew(opened, entry, error)
         self._open.pop(entry.id, None)
+
+    def _write_anew(self, opened: OpenCall, entry: Entry, error: ReservationClosed) -> None:
+        if entry.allowed_by is not None:
+            try:
+                book(self._ledger, opened, entry)
+            except ReservationClosed as again:
+                error = again
+            else:
+                return
+        # One that was interrupted may never have been held.
+        if opened.is_held or entry.allowed_by is not None:
+            log.warning("Call %s ended twice, which must not happen: %s", entry.id, error)
+
+    def write_soon(self, opened: OpenCall, entry: Entry) -> None:
+        """
+        Write the end of *opened* in the background; now, where that is over.
+
+        May be called by a finalizer.
+        """
+        self._open.setdefault(entry.id, (weakref.ref(opened), float("inf")))  # until it is written
+        self._unwritten.append((opened, entry))
+        if self._closed is None:
+            _UNSETTLED.add(self)
+            self.hurry()
+        elif not self.write_ends():
+            self._give_up(self._closed)
+
+    def hurry(self) -> None:
+        """
+        Write now what could not be written; the ledger may have come back.
+        """
+        self._writes_at = 0.0
+        BACKGROUND.wake()
 
     def put_off(self, opened: OpenCall, entry: Entry, error: BaseException) -> None:
         """
@@ -118,8 +170,7 @@ class Upkeep:
             self._give_up(self._closed)
             return
         _UNSETTLED.add(self)
-        self._writes_at = 0.0
-        BACKGROUND.wake()
+        self.hurry()
 
     def write_ends(self) -> bool:
         """
@@ -209,20 +260,39 @@ class Upkeep:
         """
         A last try for what is not written: the interpreter is on its way out.
         """
-        self._closed = "the process ended"
-        if not self.write_ends():
-            self._give_up(self._closed)
+        self._write_last("the process ended")
+
+    def _write_last(self, why: str) -> None:
+        self._closed = why
+        # What the background has in its hands comes back, or is written.
+        is_ours = self._writing.acquire(timeout=_LEAVE_S)
+        try:
+            if not self.write_ends():
+                self._give_up(why)
+        finally:
+            if is_ours:
+                self._writing.release()
 
     def _give_up(self, why: str) -> None:
-        lost = len(self._unwritten)
+        lost = [entry for _, entry in self._unwritten]
         self._unwritten.clear()
         _UNSETTLED.discard(self)
-        log.error(
-            "%d calls could not be settled, as %s; their holds expire, and are then charged at their "
-            "estimates.",
-            lost,
-            why,
-        )
+        allowed = [entry.cost_nanousd or 0 for entry in lost if entry.allowed_by is not None]
+        if allowed:
+            log.error(
+                "%d calls that were let through while the ledger was gone could not be booked, as %s: "
+                "%s USD are missing in its balances.",
+                len(allowed),
+                why,
+                usd_from_nanousd(sum(allowed)),
+            )
+        if len(lost) > len(allowed):
+            log.error(
+                "%d calls could not be settled, as %s; their holds expire, and are then charged at their "
+                "estimates.",
+                len(lost) - len(allowed),
+                why,
+            )
 
     def forget(self) -> None:
         """
@@ -230,6 +300,7 @@ class Upkeep:
         """
         self._open.clear()
         self._unwritten.clear()
+        self._writing = threading.Lock()
         self.is_kept = False
         _UNSETTLED.discard(self)
 
@@ -237,9 +308,7 @@ class Upkeep:
         """
         A last try for what is not written: the ledger is about to be closed.
         """
-        self._closed = "its guard is closed"
-        if not self.write_ends():
-            self._give_up(self._closed)
+        self._write_last("its guard is closed")
         self.forget()
 
     def _drop_due(self, now: float) -> None:
@@ -258,8 +327,14 @@ class Upkeep:
     def _write_due(self) -> float:
         now = time.monotonic()
         if self._unwritten and now >= self._writes_at:
-            self._wait_s = _FIRST_WAIT_S if self.write_ends() else min(2 * self._wait_s, _LONGEST_WAIT_S)
-            self._writes_at = now + self._wait_s
+            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+            self._writes_at = now + self._wait_s  # now, so that who hurries meanwhile is heard
+            before = len(self._unwritten)
+            with self._writing:
+                is_back = self.write_ends() or len(self._unwritten) < before
+            if is_back:
+                self._wait_s = _FIRST_WAIT_S
+                self._writes_at = min(self._writes_at, now + _FIRST_WAIT_S)
         return self._writes_at - now if self._unwritten else float("inf")
 
     def _renew_due(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bedrock_guard.checks import check_allow_up_to
 from bedrock_guard.domain.budget import Budget, parse_budget
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.price_rule import EVERY_METER, PriceRule, parse_price_rule
@@ -53,6 +54,8 @@ class SettingsFile(_Strict):
     budgets: dict[str, BudgetTable] | None = None
     ledger: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
+    on_ledger_error: Literal["refuse", "allow"] = "refuse"
+    allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
     on_unmetered: Literal["refuse", "allow"] = "refuse"
     on_lost_reply: Literal["charge", "release"] = "charge"
@@ -140,6 +143,7 @@ def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = N
         settings.to_budgets()
         settings.to_price_rules()
         settings.check_models()
+        check_allow_up_to(settings.allow_up_to)
     except ValidationError as error:
         problems = [_explain(problem, where, text) for problem in error.errors()]
         raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None

@@ -73,6 +73,8 @@ class Entry:
         narrowed_usage: The most that the attempt left so can have used, by what its stream had said:
             the input as AWS counted it, beside the output of the estimate. The charge stays the estimate.
         narrowed_by: Which event told that, `"message_start"`.
+        allowed_by: `"on_ledger_error"` when that setting let the call, or a retry of it, through while the
+            ledger was gone; None when its budgets had room for all of it.
         budget: Who refused, for refusals.
         count: How many refusals this entry stands for; 1 for a call.
     """
@@ -102,6 +104,7 @@ class Entry:
     received_bytes: int | None = None
     narrowed_usage: Mapping[str, int] | None = None
     narrowed_by: str | None = None
+    allowed_by: str | None = None
     budget: str | None = None
     count: int = 1
 

@@ -18,6 +18,10 @@ class Settings:
     How a guard decides where a rule leaves a choice.
 
     Attributes:
+        on_ledger_error: What becomes of calls while the ledger cannot say whether they fit: `"refuse"`, or
+            `"allow"` up to *allow_up_to*; they are booked when it is back.
+        allow_up_to: With `"allow"`, and only then, a limit in USD such as `"5 USD/hour"`: the most that
+            such calls may cost in each process and window.
         on_unpriced: What becomes of calls of models without a price: `"refuse"`; `"allow"` (they
             count in requests and tokens, and cost None); `"upper_bound"` (they cost the
             dearest price of the list).
@@ -41,6 +45,8 @@ class Settings:
         keep_entries_days: Entries of older calls are dropped by a sweep, balances never; None keeps all.
     """
 
+    on_ledger_error: Literal["refuse", "allow"] = "refuse"
+    allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
     on_unmetered: Literal["refuse", "allow"] = "refuse"
     on_lost_reply: Literal["charge", "release"] = "charge"

@@ -37,7 +37,7 @@ from bedrock_guard.testing.bedrock_server import (
     missing_usage,
 )
 
-from .conftest import HELLO, NOVA, SONNET
+from .conftest import HELLO, NOVA, SONNET, eventually
 
 REGION = "us-east-1"
 BODY: dict[str, Any] = {
@@ -593,6 +593,7 @@ def test_a_ledger_whose_answer_is_lost_keeps_no_hold(
         with pytest.raises(LedgerUnavailable):
             guard.hold("Converse", HELLO, region=REGION).__enter__()
 
+    assert eventually(lambda: guard.status()[0].pending == 0)
     assert spent(guard) == 0
 
 

@@ -4,6 +4,8 @@ Where settings come from, and what a mistake in them says.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -162,6 +164,30 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"budget": "1 USD", "overrides": {"on_unpricd": "allow"}}, "'on_unpricd' is no setting"),
         ({"budget": "1 USD", "overrides": {"untagged": "drop"}}, "untagged"),
         ({"budget": 5}, "5 is not a budget"),
+        ({"budget": "1 USD", "overrides": {"on_ledger_error": "warn"}}, "on_ledger_error"),
+        (
+            {"budget": "1 USD", "overrides": {"on_ledger_error": "allow"}},
+            'write allow_up_to = "5 USD/hour" beside it',
+        ),
+        (
+            {"budget": "1 USD", "overrides": {"allow_up_to": "5 USD/hour"}},
+            'has a meaning only with on_ledger_error = "allow"',
+        ),
+        (
+            {"budget": "1 USD", "overrides": {"on_ledger_error": "allow", "allow_up_to": "5 USD/fortnight"}},
+            "arguments: allow_up_to: '5 USD/fortnight' is not a limit: 'fortnight' is no period",
+        ),
+        (
+            {"budget": "1 USD", "overrides": {"on_ledger_error": "allow", "allow_up_to": "9 requests/day"}},
+            "allow_up_to is '9 requests/day'; it is an amount of USD",
+        ),
+        ({"budget": "1 USD", "overrides": {"allow_up_to": 5}}, "arguments: allow_up_to"),
+        ({"budget": "1 USD", "settings": Settings(on_ledger_error="allow")}, "write allow_up_to"),
+        (
+            {"budget": "1 USD", "settings": Settings(on_ledger_error="allow", allow_up_to=5)},  # type: ignore[arg-type]
+            "allow_up_to is 5; it is an amount of USD",
+        ),
+        ({"budget": "1 USD", "settings": Settings(on_ledger_error="warn")}, "it is 'refuse' or 'allow'"),  # type: ignore[arg-type]
     ],
 )
 def test_a_mistake_in_an_argument_is_refused(arguments: dict[str, object], says: str) -> None:
@@ -170,6 +196,23 @@ def test_a_mistake_in_an_argument_is_refused(arguments: dict[str, object], says:
     """
     with pytest.raises(ConfigurationError, match=says):
         resolve(ledger="memory://", **arguments)  # type: ignore[arg-type]
+
+
+def test_allow_up_to_is_set_and_unset_by_name(tmp_path: Path) -> None:
+    """
+    A file lets calls through for a fleet, and one program may be stricter.
+    """
+    path = tmp_path / "policy.toml"
+    path.write_text('budget = "5 USD"\non_ledger_error = "allow"\nallow_up_to = "$2/6 hours"\n')
+
+    in_file = resolve(settings=path, ledger="memory://").settings
+    stricter = resolve(
+        settings=path, ledger="memory://", overrides={"on_ledger_error": "refuse", "allow_up_to": None}
+    ).settings
+
+    assert (in_file.on_ledger_error, in_file.allow_up_to) == ("allow", "$2/6 hours")
+    assert json.loads(json.dumps(asdict(in_file)))["allow_up_to"] == "$2/6 hours"
+    assert stricter == Settings()
 
 
 def test_budgets_may_be_strings_or_budgets() -> None:
