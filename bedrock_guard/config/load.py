@@ -108,8 +108,9 @@ def default_ledger_url() -> str:
     if os.environ.get(_LAMBDA):
         raise ConfigurationError(
             "In Lambda every execution environment has a disk of its own, so a default ledger would give "
-            "each one the whole budget. Name a ledger that is shared; ledger='sqlite:////tmp/ledger.db' "
-            "says that a budget for each environment is what you want."
+            "each one the whole budget. Name a table that they share, ledger='dynamodb://my-budgets', made "
+            "by bedrock-guard dynamodb create-table; ledger='sqlite:////tmp/ledger.db' says that a budget "
+            "for each environment is what you want."
         )
     for variable, host in _CONTAINERS.items():
         if os.environ.get(variable):
