@@ -164,7 +164,10 @@ class Pipeline:
     def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
         try:
             return self.ledger.reserve(
-                opened.plan.lines(), entry=opened.entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
+                opened.plan.lines(),
+                entry=opened.entry,
+                hold_s=self.upkeep.invocations.hold_s(hold_s),
+                on_expiry=self.settings.on_expiry,
             )
         except LedgerUnavailable as error:
             if error.outcome == "not_done":

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.status import BudgetStatus, read_status
@@ -33,6 +33,7 @@ from bedrock_guard.domain.ledger import Clock, Ledger, SweepReport, read_all_ent
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.flushing import FLUSH_S, flush, lambda_handler
 from bedrock_guard.holding import Hold
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 ClientT = TypeVar("ClientT")
 SessionT = TypeVar("SessionT")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Guard:
@@ -283,6 +286,35 @@ class Guard:
         End the reservations of processes that died; happens by itself about once a minute.
         """
         return self._pipeline.upkeep.sweep_all()
+
+    def flush(self, timeout_s: float = FLUSH_S) -> bool:
+        """
+        Write what has ended and is not in the ledger yet, and wait for it for *timeout_s* seconds at most.
+
+        Ends are written by themselves; this is for who goes before that. Calls and streams that
+        are open stay open.
+
+        Returns whether every call that has ended is written.
+        """
+        return flush(self._pipeline, timeout_s)
+
+    def lambda_handler(self, function: Callable[P, R]) -> Callable[P, R]:
+        """
+        A decorator for the handler of a Lambda function, outermost of several.
+
+            @my_guard.lambda_handler
+            def handler(event, context): ...
+
+        While it runs, nothing is held for longer than the invocation can last (and a few seconds), by its
+        context's `get_remaining_time_in_millis`; with a context that has none, such as a test's, for
+        `hold_s`. Before it returns or raises, streams that are still open end as abandoned, and what has
+        ended is written: for that, two seconds or half of the time that is left are waited for at most.
+        What is not settled then is logged, and its hold expires.
+
+        Raises:
+            ConfigurationError: It is no function that Lambda could call: a coroutine function, for one.
+        """
+        return lambda_handler(self._pipeline, function)
 
     def close(self) -> None:
         """
