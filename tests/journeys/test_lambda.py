@@ -19,7 +19,7 @@ from unittest.mock import Mock
 import boto3
 import pytest
 
-from bedrock_guard import Guard
+from bedrock_guard import Guard, flushing
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.invocations import LATE_S
@@ -143,9 +143,10 @@ def test_nothing_is_held_longer_than_the_invocation_can_last(
         guarded.client.converse(**HELLO)
 
     handler({}, Context(lambda: now[0], NOON + remaining_s))
+    handler(event={}, context=Context(lambda: now[0], NOON + remaining_s))
     guarded.client.converse(**HELLO)
 
-    assert ledger.held_s == [held_s, USUAL_S]
+    assert ledger.held_s == [held_s, held_s, USUAL_S]
 
 
 def test_threads_of_a_pool_hold_no_longer_either(guarded: Guarded, ledger: Watched, context: Context) -> None:
@@ -299,6 +300,7 @@ def test_a_settle_that_failed_is_tried_again_before_the_reply(
 
     @guarded.guard.lambda_handler
     def handler(event: object, context: object) -> None:
+        guarded.guard._pipeline.upkeep._wait_s = 3600  # it fails since long, and is tried rarely
         ledger.failures = 3
         guarded.client.converse(**HELLO)
 
@@ -308,8 +310,15 @@ def test_a_settle_that_failed_is_tried_again_before_the_reply(
     assert guarded.spent_nanousd == guarded.server.bill.nanousd
 
 
+@pytest.mark.parametrize("left_s", [0.1, 0])
 def test_a_ledger_that_hangs_does_not_cost_the_reply(
-    guarded: Guarded, ledger: Watched, context: Context, now: list[float], caplog: pytest.LogCaptureFixture
+    guarded: Guarded,
+    ledger: Watched,
+    context: Context,
+    now: list[float],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    left_s: float,
 ) -> None:
     """
     The reply is paid for. What could not be written is named, and written when the environment runs again.
@@ -320,9 +329,10 @@ def test_a_ledger_that_hangs_does_not_cost_the_reply(
         ledger.failures = 1
         guarded.client.converse(**HELLO)
         ledger.hangs = threading.Event()
-        now[0] = NOON + 19.9
+        now[0] = NOON + 20 - left_s
         return "reply"
 
+    monkeypatch.setattr(flushing, "FLUSH_S", 3600.0)  # half of what is left is waited for, not this
     ids = []
     with caplog.at_level(logging.ERROR):
         assert handler({}, context) == "reply"
