@@ -64,8 +64,7 @@ def lambda_handler(pipeline: Pipeline, function: Callable[P, R]) -> Callable[P, 
     """
     *function*, a handler, that holds no longer than it can last, and leaves nothing open or unwritten.
     """
-    is_later = iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function)
-    if not callable(function) or is_later:
+    if not callable(function) or _is_later(function):
         raise ConfigurationError(
             f"lambda_handler() takes the plain function that Lambda calls; {function!r} is none."
         )
@@ -82,6 +81,10 @@ def lambda_handler(pipeline: Pipeline, function: Callable[P, R]) -> Callable[P, 
                 _return(pipeline, _remaining_s(context))
 
     return handler
+
+
+def _is_later(function: object) -> bool:
+    return iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function)
 
 
 def _return(pipeline: Pipeline, remaining_s: float | None) -> None:
