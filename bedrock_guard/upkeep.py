@@ -176,6 +176,17 @@ class Upkeep:
         if now >= self._drops_at:
             self._drop_due(now)
 
+    def sweep_early(self) -> None:
+        """
+        Sweep in the background, now, so that the first call need not: on a network that is many requests.
+        """
+        self.begin()
+        BACKGROUND.soon(self._sweep_early)
+
+    def _sweep_early(self) -> None:
+        if self._closed is None:
+            self.sweep_if_due(self._clock())
+
     def sweep_for_room(self, now: float) -> bool:
         """
         Whether a sweep before a refusal has ended anything; not more often than every few seconds.

@@ -23,7 +23,7 @@ from bedrock_guard.checks import (
     check_word,
     read_filters,
 )
-from bedrock_guard.config.load import Resolved, is_hosted, resolve
+from bedrock_guard.config.load import Resolved, is_hosted, is_lambda, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.call import Call
@@ -120,6 +120,8 @@ class Guard:
         self._pipeline = Pipeline(
             planner=planner, ledger=self._ledger, clock=self._clock, new_id=self._new_id
         )
+        if is_lambda():
+            self._pipeline.upkeep.sweep_early()
 
     @classmethod
     def of(cls, client: Any) -> Self | None:

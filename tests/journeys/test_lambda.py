@@ -20,6 +20,7 @@ import boto3
 import pytest
 
 from bedrock_guard import Guard, flushing
+from bedrock_guard.background import BACKGROUND
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.invocations import LATE_S
@@ -56,6 +57,7 @@ class Watched:
     held_s: list[float] = field(default_factory=list)
     renewed_s: list[float] = field(default_factory=list)
     failures: int = 0
+    sweeps: int = 0
     hangs: threading.Event | None = None
 
     def reserve(self, *args: Any, hold_s: float, **kwargs: Any) -> Any:
@@ -66,6 +68,10 @@ class Watched:
         if hold_s is not None:
             self.renewed_s.append(hold_s)
         return self.ledger.extend(*args, hold_s=hold_s, **kwargs)
+
+    def sweep(self, **kwargs: Any) -> Any:
+        self.sweeps += 1
+        return self.ledger.sweep(**kwargs)
 
     def settle(self, *args: Any, **kwargs: Any) -> Any:
         if self.failures:
@@ -419,6 +425,56 @@ def test_two_guards_on_one_handler_each_settle_their_own(
     assert [row.pending for guard in (first.guard, second) for row in guard.status()] == [0, 0]
     assert first.guard.status()[0].spent == second.status()[0].spent > 0
     second.close()
+
+
+# The cold start
+
+
+def test_an_environment_sweeps_while_it_starts_and_not_in_its_first_call(
+    make_guarded: Callable[..., Guarded], ledger: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    On DynamoDB a sweep is a dozen requests, which somebody waits for else.
+    """
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "chat")
+
+    guarded = make_guarded(ledger=ledger)
+
+    assert eventually(lambda: ledger.sweeps == 1)
+    guarded.client.converse(**HELLO)
+    assert ledger.sweeps == 1
+
+
+def test_elsewhere_a_guard_does_nothing_before_its_first_call(
+    make_guarded: Callable[..., Guarded], ledger: Watched
+) -> None:
+    """
+    A program that makes a guard may fork before it uses it.
+    """
+    guarded = make_guarded(ledger=ledger)
+
+    assert not guarded.guard._pipeline.upkeep._is_kept
+    guarded.client.converse(**HELLO)
+    assert ledger.sweeps == 1
+
+
+def test_a_guard_that_is_closed_before_it_swept_says_nothing(
+    ledger: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    `guard(client)` makes one each time it is called, and closes what it does not need.
+    """
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "chat")
+    may_go_on, is_done = threading.Event(), threading.Event()
+    BACKGROUND.soon(may_go_on.wait)
+
+    Guard(budget="all: 5 USD/day", ledger="memory://").close()
+    BACKGROUND.soon(is_done.set)
+    Guard(budget="all: 5 USD/day", ledger=ledger)
+    may_go_on.set()
+
+    assert is_done.wait(60)
+    assert caplog.records == []
 
 
 # The decorator
