@@ -20,7 +20,7 @@ EVENT = json.loads(Path(__file__).with_name("http_api_event.json").read_text())
 @dataclass
 class Context:
     """
-    As Lambda makes it for an invocation that may take 29 s, as long as an HTTP API waits.
+    As Lambda makes it for an invocation that may take 29 s; an HTTP API waits for 30.
     """
 
     function_name: str = "chat"
