@@ -5,6 +5,7 @@ A call that may hold money, until it is ended, once.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from bedrock_guard.context import Tally
 from bedrock_guard.domain.budget import USD, amount_of
@@ -23,6 +24,7 @@ class OpenCall:
         reservation: What is held; before `Pipeline.reserve`, what will be.
         hold_s: How long it is held at a time, in seconds.
         is_held: Whether the ledger has said that it holds it.
+        leave: Ends it as if the consumer of its stream or body had left; None while it has none.
     """
 
     __slots__ = (
@@ -32,6 +34,7 @@ class OpenCall:
         "entry",
         "hold_s",
         "is_held",
+        "leave",
         "plan",
         "reservation",
         "tallies",
@@ -43,6 +46,7 @@ class OpenCall:
         self.reservation = Reservation(entry.id, (), entry.at_s)
         self.hold_s = 0.0
         self.is_held = False
+        self.leave: Callable[[], None] | None = None
         self.tallies = tallies
         self._unended = [True]
         self._process = os.getpid()

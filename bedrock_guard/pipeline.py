@@ -182,7 +182,10 @@ class Pipeline:
             self.outage.check()
         try:
             answer = self.ledger.reserve(
-                opened.plan.lines(), entry=opened.entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
+                opened.plan.lines(),
+                entry=opened.entry,
+                hold_s=self.upkeep.invocations.hold_s(hold_s),
+                on_expiry=self.settings.on_expiry,
             )
         except LedgerUnavailable as error:
             opened_at_s = opened.entry.at_s

@@ -23,6 +23,7 @@ from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, DropsEntries, Ledger, Reservation, SweepReport
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
+from bedrock_guard.invocations import Invocations
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import book
 
@@ -55,12 +56,14 @@ class Upkeep:
     Attributes:
         is_kept: Whether the background thread looks after it.
         due_at: When `sweep_if_due` has something to do.
+        invocations: Of a Lambda function: no hold is longer than they can last.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, *, keep_entries_days: int | None = None) -> None:
         self._ledger = ledger
         self._keep_entries_s = None if keep_entries_days is None else keep_entries_days * _DAY_S
         self._clock = clock
+        self.invocations = Invocations(clock)
         # At once: a process that lives for seconds only is one who comes next, too.
         self.due_at = self._sweeps_at = self._drops_at = 0.0
         self._open: dict[str, tuple[weakref.ref[OpenCall], float]] = {}
@@ -102,10 +105,10 @@ class Upkeep:
 
         It is held weakly: one that nobody can end any more expires.
         """
-        half = opened.hold_s / 2
-        self._open[opened.entry.id] = weakref.ref(opened), opened.reservation.expires_at_s - half
-        if half < self._shortest_s:
-            self._shortest_s = half
+        lead_s = self.invocations.lead_s(opened.hold_s)
+        self._open[opened.entry.id] = weakref.ref(opened), opened.reservation.expires_at_s - lead_s
+        if lead_s < self._shortest_s:
+            self._shortest_s = lead_s
             BACKGROUND.wake()
 
     def write(self, opened: OpenCall, entry: Entry) -> None:
@@ -203,6 +206,19 @@ class Upkeep:
             _UNSETTLED.add(self)
         return True
 
+    def open_calls(self) -> list[OpenCall]:
+        """
+        The calls that are not in the ledger as ended, and that somebody can end.
+        """
+        return [opened for found, _ in list(self._open.values()) if (opened := found()) is not None]
+
+    def unwritten_ids(self) -> set[str]:
+        """
+        Of the calls that have ended, and are not in the ledger as such.
+        """
+        ended = {opened.entry.id for opened in self.open_calls() if opened.is_ended}
+        return ended.union(entry.id for _, entry in self._unwritten.copy())
+
     def sweep_if_due(self, now: float) -> None:
         """
         End the reservations of dead processes, about once a minute.
@@ -212,6 +228,17 @@ class Upkeep:
         if now >= self._drops_at:
             self._drop_due(now)
         self.due_at = min(self._sweeps_at, self._drops_at)
+
+    def sweep_early(self) -> None:
+        """
+        Sweep in the background, now, so that the first call need not: on a network that is many requests.
+        """
+        self.begin()
+        BACKGROUND.soon(self._sweep_early)
+
+    def _sweep_early(self) -> None:
+        if self._closed is None:
+            self.sweep_if_due(self._clock())
 
     def sweep_for_room(self, now: float) -> bool:
         """
@@ -359,13 +386,14 @@ class Upkeep:
         """
         Hold *opened* for as long again; when to do so next.
         """
-        id_, next_s = opened.entry.id, opened.hold_s / 2
+        id_, next_s = opened.entry.id, self.invocations.lead_s(opened.hold_s)
         if now - opened.entry.at_s > max(_RENEWED_S, opened.hold_s):
             log.warning("Call %s has been open for hours, and its hold is not renewed any more.", id_)
             self._open.pop(id_, None)
             return float("inf")
         try:
-            answer = self._ledger.extend(opened.reservation, hold_s=opened.hold_s)
+            hold_s = self.invocations.hold_s(opened.hold_s)
+            answer = self._ledger.extend(opened.reservation, hold_s=hold_s)
         except ReservationClosed as error:
             if not opened.is_ended:
                 log.warning("The hold of call %s could not be renewed; it settles late: %s", id_, error)

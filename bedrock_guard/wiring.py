@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.budgets.status import BudgetStatus, read_status
 from bedrock_guard.checks import (
     check_model_id,
     check_moment,
@@ -25,16 +23,17 @@ from bedrock_guard.checks import (
     check_word,
     read_filters,
 )
-from bedrock_guard.config.load import Resolved, is_hosted, resolve
+from bedrock_guard.config.load import Resolved, is_hosted, is_lambda, resolve
 from bedrock_guard.context import check_tags
-from bedrock_guard.domain.budget import Budget, in_api_units
+from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.cost import Cost
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Balance, Clock, Ledger, SweepReport, read_all_entries
+from bedrock_guard.domain.ledger import Clock, Ledger, SweepReport, read_all_entries
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.flushing import FLUSH_S, flush, lambda_handler
 from bedrock_guard.holding import Hold
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
@@ -53,33 +52,8 @@ if TYPE_CHECKING:
 
 ClientT = TypeVar("ClientT")
 SessionT = TypeVar("SessionT")
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetStatus:
-    """
-    One balance of a budget, in its current window.
-
-    Attributes:
-        budget: The budget's name.
-        per: The tag values of the balance, sorted; empty when the budget keeps one.
-        unit: `"USD"`, or what is counted.
-        limit, spent, pending, remaining: USD as `Decimal`, counts as `int`.
-        window_start: Aware UTC.
-        resets_at: Aware UTC; None for a lifetime budget.
-        prices_as_of: The day that the price list is of, by which it was spent.
-    """
-
-    budget: str
-    per: tuple[tuple[str, str], ...]
-    unit: str
-    limit: Decimal | int
-    spent: Decimal | int
-    pending: Decimal | int
-    remaining: Decimal | int
-    window_start: datetime
-    resets_at: datetime | None
-    prices_as_of: date
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Guard:
@@ -146,6 +120,8 @@ class Guard:
         self._pipeline = Pipeline(
             planner=planner, ledger=self._ledger, clock=self._clock, new_id=self._new_id
         )
+        if is_lambda():
+            self._pipeline.upkeep.sweep_early()
 
     @classmethod
     def of(cls, client: Any) -> Self | None:
@@ -285,11 +261,13 @@ class Guard:
         """
         One row for each balance of the current windows, and one of zeros for a budget without any.
         """
-        now = self._clock()
-        grouped: dict[tuple[str, str, int], list[Balance]] = defaultdict(list)
-        for balance in self._ledger.balances():
-            grouped[balance.key.budget, balance.key.rule, balance.key.window_start].append(balance)
-        return [row for budget in self.budgets for row in self._status_of(budget, grouped, now)]
+        return read_status(
+            self.budgets,
+            self._matcher,
+            self._ledger.balances(),
+            now=self._clock(),
+            prices_as_of=self.prices_as_of,
+        )
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """
@@ -310,6 +288,35 @@ class Guard:
         End the reservations of processes that died; happens by itself about once a minute.
         """
         return self._pipeline.upkeep.sweep_all()
+
+    def flush(self, timeout_s: float = FLUSH_S) -> bool:
+        """
+        Write what has ended and is not in the ledger yet, and wait for it for *timeout_s* seconds at most.
+
+        Ends are written by themselves; this is for who goes before that. Calls and streams that
+        are open stay open.
+
+        Returns whether every call that has ended is written.
+        """
+        return flush(self._pipeline, timeout_s)
+
+    def lambda_handler(self, function: Callable[P, R]) -> Callable[P, R]:
+        """
+        A decorator for the handler of a Lambda function, outermost of several.
+
+            @my_guard.lambda_handler
+            def handler(event, context): ...
+
+        While it runs, nothing is held for longer than the invocation can last (and a few seconds), by its
+        context's `get_remaining_time_in_millis`; with a context that has none, such as a test's, for
+        `hold_s`. Before it returns or raises, streams that are still open end as abandoned, and what has
+        ended is written: for that, two seconds or half of the time that is left are waited for at most.
+        What is not settled then is logged, and its hold expires.
+
+        Raises:
+            ConfigurationError: It is no function that Lambda could call: a coroutine function, for one.
+        """
+        return lambda_handler(self._pipeline, function)
 
     def close(self) -> None:
         """
@@ -347,31 +354,6 @@ class Guard:
     def _new_id(self) -> str:
         # Time first, so that ids sort as calls were opened and stay together in a table.
         return f"{int(self._clock() * 1000):011x}-{os.urandom(8).hex()}"
-
-    def _status_of(
-        self, budget: Budget, grouped: Mapping[tuple[str, str, int], list[Balance]], now: float
-    ) -> list[BudgetStatus]:
-        rule, window = self._matcher.current(budget, now)
-        own = grouped.get((budget.name, rule, window.start), [])
-        unit, limit = budget.limit.unit, budget.limit.amount
-        return [
-            BudgetStatus(
-                budget=budget.name,
-                per=per,
-                unit=unit,
-                limit=in_api_units(limit, unit),
-                spent=in_api_units(spent, unit),
-                pending=in_api_units(pending, unit),
-                remaining=in_api_units(max(0, limit - spent - pending), unit),
-                window_start=datetime.fromtimestamp(window.start, UTC),
-                resets_at=None if window.end is None else datetime.fromtimestamp(window.end, UTC),
-                prices_as_of=self.prices_as_of,
-            )
-            for per, spent, pending in sorted(
-                (balance.key.per, balance.spent, balance.pending) for balance in own
-            )
-            or [((), 0, 0)]
-        ]
 
 
 def _read_call(

@@ -23,11 +23,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from bedrock_guard.budgets.status import BudgetStatus
 from bedrock_guard.budgets.verdict import show
 from bedrock_guard.cli import incident
 from bedrock_guard.errors import BudgetExceeded
 from bedrock_guard.testing.bedrock_server import BedrockServer
-from bedrock_guard.wiring import BudgetStatus, Guard
+from bedrock_guard.wiring import Guard
 
 _LIMIT: Final = "5 USD/day"
 _OUTPUT_TOKENS: Final = 200

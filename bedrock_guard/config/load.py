@@ -106,11 +106,12 @@ def default_ledger_url() -> str:
     """
     import platformdirs  # noqa: PLC0415  (imported on use)
 
-    if os.environ.get(_LAMBDA):
+    if is_lambda():
         raise ConfigurationError(
             "In Lambda every execution environment has a disk of its own, so a default ledger would give "
-            "each one the whole budget. Name a ledger that is shared; ledger='sqlite:////tmp/ledger.db' "
-            "says that a budget for each environment is what you want."
+            "each one the whole budget. Name a table that they share, ledger='dynamodb://my-budgets', made "
+            "by bedrock-guard dynamodb create-table; ledger='sqlite:////tmp/ledger.db' says that a budget "
+            "for each environment is what you want."
         )
     for variable, host in _CONTAINERS.items():
         if os.environ.get(variable):
@@ -190,6 +191,13 @@ def _check_names(budgets: Iterable[Budget], url: str | None) -> None:
             f"A table of {scheme}:// may be shared by services that know nothing of each other, so a budget "
             f"needs a name of its own: write 'search: {unnamed.limit}'."
         )
+
+
+def is_lambda() -> bool:
+    """
+    Whether this is a Lambda function, where what is done before the first call costs no caller.
+    """
+    return bool(os.environ.get(_LAMBDA))
 
 
 def is_hosted() -> bool:

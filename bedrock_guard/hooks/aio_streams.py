@@ -27,12 +27,14 @@ def guard_event_stream(
     *,
     blocks: bool,
     drain_for: tuple[object, ...] = (),
-) -> None:
+) -> Callable[[StreamEnd], None]:
     """
     Make *stream* feed *reader* and tell its end, once; it stays the same object.
 
     With *blocks*, *tell* may wait, and is called in a thread. Where *drain_for* names anybody,
     one that is left early is read on before its end is told.
+
+    Returns what tells its end at once, in the thread that asks.
     """
     watch = StreamWatch(reader, tell)
     ends = Ends(watch.end, blocks=blocks)
@@ -55,6 +57,7 @@ def guard_event_stream(
     stream._bedrock_guard_drain = drain
     stream.__class__ = _guarded_stream(stream.__class__)
     weakref.finalize(stream, _drop, ends, drain)
+    return watch.end
 
 
 def _drop(ends: Ends, drain: Drain | None) -> None:
@@ -73,15 +76,20 @@ def _loop_of(raw: Any) -> asyncio.AbstractEventLoop | None:
         return loop if isinstance(loop, asyncio.AbstractEventLoop) else None
 
 
-def guard_body(body: Any, tell: Callable[[StreamEnd, bytes], None], *, blocks: bool) -> None:
+def guard_body(
+    body: Any, tell: Callable[[StreamEnd, bytes], None], *, blocks: bool
+) -> Callable[[StreamEnd], None]:
     """
     Follow what the caller reads of *body*, and tell its end, once; it stays the same object.
+
+    Returns what tells its end at once, in the thread that asks.
     """
     watch = BodyWatch(tell)
     ends = Ends(watch.end, blocks=blocks)
     body._bedrock_guard_watch, body._bedrock_guard_ends = watch, ends
     body.__class__ = _guarded_body(body.__class__)
     weakref.finalize(body, ends.soon, "dropped")
+    return watch.end
 
 
 async def _read_events(raw: Any) -> AsyncIterator[Any]:

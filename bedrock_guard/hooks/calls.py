@@ -4,7 +4,7 @@ The state of one client call while botocore works on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -80,11 +80,15 @@ class CallState:
         """
         return any(pipeline.ledger.blocking for pipeline, _ in self.opened)
 
-    def hand_over(self) -> None:
+    def hand_over(self, leave: Callable[[], None]) -> None:
         """
         A stream or body owns the end now, and must not keep the prompt alive.
+
+        *leave* ends it as its consumer would that leaves early.
         """
         self.is_handed_over = True
+        for _, opened in self.opened:
+            opened.leave = leave
         self.params = self.wire = None
         self.attempts.forget_errors()
 

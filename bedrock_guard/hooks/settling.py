@@ -5,6 +5,7 @@ From an answer to the end of a call: at once, or when its stream or body has bee
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from botocore.eventstream import EventStream
@@ -96,10 +97,10 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply
 
     drain_for = _drain_for(state)
     if hasattr(stream, "__aiter__"):
-        aio_streams.guard_event_stream(stream, reader, tell, blocks=state.blocks, drain_for=drain_for)
+        end = aio_streams.guard_event_stream(stream, reader, tell, blocks=state.blocks, drain_for=drain_for)
     else:
-        guard_event_stream(stream, reader, tell, drain_for=drain_for)
-    state.hand_over()
+        end = guard_event_stream(stream, reader, tell, drain_for=drain_for)
+    state.hand_over(partial(end, "closed"))
 
 
 def _drain_for(state: CallState) -> tuple[object, ...]:
@@ -121,10 +122,10 @@ def _settle_by_body(body: Any, state: CallState, operation: Operation, reply: Re
         state.end(report)
 
     if hasattr(body, "__aiter__"):
-        aio_streams.guard_body(body, tell, blocks=state.blocks)
+        end = aio_streams.guard_body(body, tell, blocks=state.blocks)
     else:
-        guard_body(body, tell)
-    state.hand_over()
+        end = guard_body(body, tell)
+    state.hand_over(partial(end, "closed"))
 
 
 def _lose_usage(state: CallState, how: StreamEnd) -> None:

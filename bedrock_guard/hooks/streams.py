@@ -84,11 +84,13 @@ def guard_event_stream(
     tell: Callable[[StreamEnd], None],
     *,
     drain_for: tuple[object, ...] = (),
-) -> None:
+) -> Callable[[StreamEnd], None]:
     """
     Make *stream* feed *reader* and tell its end, once; it stays the same object.
 
     Where *drain_for* names anybody, one that is left early is read on before its end is told.
+
+    Returns what tells its end at once.
     """
     watch = StreamWatch(reader, tell)
     # botocore's generator holds the stream, a cycle that only the collector would free.
@@ -105,6 +107,7 @@ def guard_event_stream(
         weakref.finalize(stream, watch.end, "dropped")
     stream._bedrock_guard_watch, stream._bedrock_guard_drain = watch, drain
     stream.__class__ = _guarded_class(stream.__class__)
+    return watch.end
 
 
 def _drop(drain: Drain) -> None:
@@ -187,16 +190,15 @@ def named_like(guarded: Any, base: Any) -> Any:
     return guarded
 
 
-def guard_body(body: Any, tell: Callable[[StreamEnd, bytes], None]) -> None:
+def guard_body(body: Any, tell: Callable[[StreamEnd, bytes], None]) -> Callable[[StreamEnd], None]:
     """
     Tee what the caller reads of *body*, and tell its end, once; it stays the same object.
+
+    Returns what tells its end at once.
     """
-    expected = body._content_length
-    body._raw_stream = BodyTee(
-        body._raw_stream,
-        tell,
-        int(expected) if expected is not None else None,
-    )
+    expected, watch = body._content_length, BodyWatch(tell)
+    body._raw_stream = BodyTee(body._raw_stream, watch, int(expected) if expected is not None else None)
+    return watch.end
 
 
 class BodyTee:
@@ -206,12 +208,10 @@ class BodyTee:
     Everything else (`closed`, the socket for `set_socket_timeout`, …) is the raw response's own.
     """
 
-    def __init__(
-        self, raw: Any, tell: Callable[[StreamEnd, bytes], None], expected_bytes: int | None
-    ) -> None:
+    def __init__(self, raw: Any, watch: BodyWatch, expected_bytes: int | None) -> None:
         self._raw = raw
         self._expected_bytes = expected_bytes
-        self._watch = BodyWatch(tell)
+        self._watch = watch
         # At exit it runs before ledgers are closed, which `__del__` would not.
         weakref.finalize(self, self._watch.end, "dropped")
 

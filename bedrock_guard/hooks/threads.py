@@ -7,16 +7,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from functools import cache, partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from bedrock_guard.background import BACKGROUND
 
 T = TypeVar("T")
 
 _MOST_THREADS: Final = 4
+# Work that nobody awaits.
+_HANDED_ON: Final[set[Future[Any]]] = set()
 
 
 async def off_loop(work: Callable[[], T]) -> T:
@@ -63,9 +65,20 @@ def _hand_on(work: Callable[[], object]) -> None:
         work()
         return
     try:
-        _threads().submit(work)
+        future = _threads().submit(work)
     except RuntimeError:  # the pool has been closed since
         work()
+    else:
+        _HANDED_ON.add(future)
+        future.add_done_callback(_HANDED_ON.discard)
+
+
+def wait_for_threads(timeout_s: float) -> None:
+    """
+    Wait until what was handed on is done, for *timeout_s* seconds at most.
+    """
+    if _HANDED_ON:
+        wait(_HANDED_ON.copy(), timeout_s)
 
 
 @cache
@@ -76,3 +89,4 @@ def _threads() -> ThreadPoolExecutor:
 if hasattr(os, "register_at_fork"):
     # A fork has none of the pool's threads.
     os.register_at_fork(after_in_child=_threads.cache_clear)
+    os.register_at_fork(after_in_child=_HANDED_ON.clear)

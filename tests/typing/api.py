@@ -31,6 +31,15 @@ def a_bound_function_keeps_its_signature() -> None:
     assert_type(bind(work)(1, loud=True), str)
 
 
+def a_lambda_handler_keeps_its_signature(guard: Guard) -> None:
+    @guard.lambda_handler
+    def handler(event: dict[str, str], context: object) -> int:
+        return len(event)
+
+    assert_type(handler({"any": "thing"}, context=None), int)
+    assert_type(guard.flush(timeout_s=1), bool)
+
+
 def a_hold_is_entered_and_ends_as_an_entry(guard: Guard) -> None:
     with guard.hold("Converse", {"modelId": "any"}, region="us-east-1") as hold:
         assert_type(hold, Hold)

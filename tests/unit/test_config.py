@@ -238,8 +238,9 @@ def test_lambda_has_no_default_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
 
-    with pytest.raises(ConfigurationError, match="Lambda"):
+    with pytest.raises(ConfigurationError, match=r"In Lambda .*dynamodb://my-budgets.*create-table"):
         resolve(budget="5 USD/day")
+    assert resolve(budget="all: 5 USD/day", ledger="dynamodb://my-budgets").ledger == "dynamodb://my-budgets"
 
 
 def test_a_container_is_warned_once(

@@ -207,7 +207,7 @@ def test_an_end_that_is_written_hurries_the_others(make_guard: Callable[..., Gua
     """
     guard = make_guard()
     upkeep = guard._pipeline.upkeep
-    upkeep._is_kept = True  # nobody else looks after it
+    upkeep.is_kept = True  # nobody else looks after it
     ledger.is_gone = True
     for _ in range(2):
         with hold(guard) as held:
