@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 from bedrock_guard.domain.cost import usd_from_nanousd
@@ -166,16 +168,17 @@ class Entry:
         """
         One line of JSON, for ledgers to store; what is as an open entry has it is left out.
         """
-        values = {
-            name: value
-            for name, value in self.__dict__.items()
-            if name in _ALWAYS_WRITTEN or value != _OPEN.get(name, MISSING)
-        }
+        own = self.__dict__
+        rest: dict[str, Any] = {"outcome": self.outcome, "basis": self.basis}
+        for name, default in _LEFT_OUT:
+            value = own[name]
+            if value is not default and value != default:
+                rest[name] = value
         if self.attempts:
-            values["attempts"] = [
-                dict(zip(Attempt._fields, attempt, strict=True)) for attempt in self.attempts
-            ]
-        return _ENCODE(values)
+            rest["attempts"] = [dict(zip(Attempt._fields, attempt, strict=True)) for attempt in self.attempts]
+        named = _encode_named(*_NAMES_OF(self))
+        tags = _encode_tags(tuple(self.tags.items()))
+        return f'{{"id":{_ENCODE(self.id)},"at_s":{self.at_s!r},{named},"tags":{tags},{_ENCODE(rest)[1:]}'
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -198,7 +201,20 @@ _OPEN: dict[str, Any] = {
     for field in fields(Entry)
     if field.default is not MISSING or field.default_factory is not MISSING
 }
-# Ledgers filter by these.
-_ALWAYS_WRITTEN = frozenset(["outcome", "basis"])
+# Ledgers filter by `outcome` and `basis`, which are always written.
+_LEFT_OUT = tuple((name, value) for name, value in _OPEN.items() if name not in {"outcome", "basis"})
+# What many calls have alike.
+_NAMES = ("operation", "model_id", "model", "family", "region", "service_tier", "latency")
+_NAMES_OF = attrgetter(*_NAMES)
 _ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=dict).encode
 _ENTRY_FIELDS = tuple(Entry.__dataclass_fields__)
+
+
+@lru_cache(maxsize=1024)
+def _encode_named(*values: str | None) -> str:
+    return _ENCODE(dict(zip(_NAMES, values, strict=True)))[1:-1]
+
+
+@lru_cache(maxsize=1024)
+def _encode_tags(tags: tuple[tuple[str, str], ...]) -> str:
+    return _ENCODE(dict(tags))

@@ -7,7 +7,6 @@ Pure functions; a backend keeps rows and locks, and asks here what they mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from bedrock_guard.domain.entry import Entry
@@ -132,7 +131,9 @@ def expired_entry(entry: Entry, on_expiry: OnExpiry) -> Entry:
     The open *entry* as it ends when its process died.
     """
     ended = entry.expired()
-    return ended if on_expiry == "charge" else replace(ended, cost_nanousd=0)
+    if on_expiry == "charge":
+        return ended
+    return ended.changed(cost_nanousd=0, list_cost_nanousd=None if entry.list_cost_nanousd is None else 0)
 
 
 def expired_amounts(lines: Iterable[Line], on_expiry: OnExpiry) -> Booked:

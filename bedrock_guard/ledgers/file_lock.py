@@ -96,14 +96,21 @@ class FileLock:
         """
         # Also where an interrupt came between taking it and noting that.
         self._is_held = False
-        with suppress(OSError):
-            _give(self._descriptor)
+        if self._descriptor >= 0:
+            try:
+                _give(self._descriptor)
+            except OSError:
+                pass
 
     def close(self) -> None:
         """
-        Give the file back, and the lock if it is held.
+        Give the file back, and the lock if it is held; it may be closed twice.
         """
-        os.close(self._descriptor)
+        # The lock first: a descriptor that an interrupt leaves open then holds nothing.
+        self.release()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _try(self) -> bool:
         if self._is_held:

@@ -32,7 +32,11 @@ from bedrock_guard.ledgers.sqlite_books import Call, Ending
 from bedrock_guard.ledgers.sqlite_file import SQLiteFile
 from bedrock_guard.ledgers.url import read_url
 
-WAIT_S: Final = 10.0
+# How long a call waits before it is refused.
+WAIT_S: Final = 2.0
+# An end keeps nobody waiting for an answer from AWS: it can be written in the background, so that the
+# caller, who has it already, is not kept for long. Eight writers without a pause wait a quarter of this.
+END_WAIT_S: Final = 1.0
 SYNC: Final = ("normal", "full")
 ACCESS: Final = ("read", "write")
 
@@ -154,7 +158,7 @@ class SQLiteLedger:
         Keep an entry without money, or add to the count of the one that has its id.
         """
         row = (entry.id, entry.at_s, entry.count, sqlite_rows.write_entry(entry))
-        self._file.write(lambda db: db.execute(sqlite_schema.RECORD, row).rowcount)
+        self._file.write(lambda db: db.execute(sqlite_schema.RECORD, row).rowcount, most_wait_s=END_WAIT_S)
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """
@@ -228,7 +232,9 @@ class SQLiteLedger:
         entry: Entry | None,
     ) -> Settled:
         ending = Ending.of(reservation.lines, amounts, entry)
-        return self._file.write(lambda db: sqlite_books.end(db, reservation.id, end, ending, amounts))
+        return self._file.write(
+            lambda db: sqlite_books.end(db, reservation.id, end, ending, amounts), most_wait_s=END_WAIT_S
+        )
 
 
 def read_path(url: str) -> tuple[str, dict[str, str]]:

@@ -5,8 +5,9 @@ One SQLite file: its connections, its locks, and what its errors mean.
     read(work)    on a connection of its own that only reads, and waits for no writer
     alone(work)   in line for the lock, without a transaction: VACUUM must not be in one
 
-Threads of this process take turns at a mutex, processes at a `FileLock`. Before
-a fork the connections are closed, for SQLite's must not cross one; parent and
+Threads of this process take turns at a `ThreadLock`, processes at a `FileLock`; an
+interrupt at any step leaves both free, and the next one in finds nothing half done.
+Before a fork the connections are closed, for SQLite's must not cross one; parent and
 child open their own when they next need them.
 """
 
@@ -17,17 +18,19 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import sqlite_schema
 from bedrock_guard.ledgers.books import MAX_AMOUNT
 from bedrock_guard.ledgers.file_lock import FileLock
+from bedrock_guard.ledgers.thread_lock import ThreadLock
 
 T = TypeVar("T")
+Work: TypeAlias = Callable[[sqlite3.Connection], T]
 
 # What to do, by SQLite's primary result code; the text of the error itself says what happened.
 ADVICE: Final[dict[int, str]] = {
@@ -44,6 +47,8 @@ ADVICE: Final[dict[int, str]] = {
 _NOT_DONE: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 
 _FORK_WAIT_S: Final = 5.0
+# Between two looks whether another program's transaction is over.
+_BUSY_SLEEP_S: Final = 1e-3
 
 
 class SQLiteFile:
@@ -61,69 +66,68 @@ class SQLiteFile:
         self._lock: FileLock | None = None
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        self._write_mutex = threading.Lock()
-        self._read_mutex = threading.Lock()
-        self._writing_thread: int | None = None
-        self._taken_for_fork: list[threading.Lock] = []
+        self._write_lock = ThreadLock()
+        self._read_lock = ThreadLock()
+        self._is_forking = False
         self._inherited: list[object] = []
         _close_before_forks(self)
 
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def write(self, work: Work[T], *, most_wait_s: float | None = None) -> T:
         """
         What *work* returns; what it wrote is kept, unless it raises or rolls back itself.
-        """
-        return self._in_turn(lambda deadline: self._write_alone(work, deadline))
 
-    def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        Waits as long as the file says, and no longer than *most_wait_s*.
+        """
+        wait_s = self._wait_s if most_wait_s is None else min(most_wait_s, self._wait_s)
+        return self._in_turn(self._in_transaction, work, wait_s)
+
+    def alone(self, work: Work[T]) -> T:
         """
         What *work* returns, which begins and ends its own transactions while nobody else writes.
         """
+        return self._in_turn(_with_patience, work, self._wait_s)
 
-        def run(deadline: float) -> T:
-            with self._held(deadline) as db:
-                return work(db)
-
-        return self._in_turn(run)
-
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def read(self, work: Work[T]) -> T:
         """
         What *work* returns, from one moment of the books.
         """
-        mutex = self._read_mutex
-        is_ours = False
+        self._check_outside(self._read_lock)
+
+        def run() -> T:
+            try:
+                db = self._reader or self._open_reader()
+                db.execute("BEGIN")
+                return work(db)
+            except sqlite3.Error:
+                self._drop_reader()
+                raise
+
         try:
-            is_ours = mutex.acquire(timeout=self._wait_s)
-            if not is_ours:
-                raise self._timed_out()
-            db = self._reader or self._open_reader()
-            db.execute("BEGIN")
-            return work(db)
+            return self._read_lock.hold(run, clean=self._clean_reader, timeout_s=self._wait_s)
+        except TimeoutError:
+            raise self._timed_out(self._wait_s) from None
         except sqlite3.Error as error:
-            self._drop_reader()
             raise self._unavailable(error) from error
-        finally:
-            if is_ours:
-                if self._reader is not None and self._reader.in_transaction:
-                    self._reader.execute("ROLLBACK")
-                mutex.release()
 
     def close(self) -> None:
         """
         Close for good; a transaction under way is waited for.
         """
         self._is_closed = True
-        with self._write_mutex:
-            self._drop_writer()
-        with self._read_mutex:
-            self._drop_reader()
+        for lock, clean in ((self._write_lock, self._clean_writer), (self._read_lock, self._clean_reader)):
+            if not lock.is_ours:  # else it is closed when that is over
+                lock.hold(_nothing, clean=clean, timeout_s=threading.TIMEOUT_MAX)
 
     def before_fork(self) -> None:
         """
         Close what must not cross a fork, between two transactions.
         """
-        mutexes = (self._write_mutex, self._read_mutex)
-        self._taken_for_fork = [mutex for mutex in mutexes if mutex.acquire(timeout=_FORK_WAIT_S)]
-        if len(self._taken_for_fork) == len(mutexes):
+        locks = (self._write_lock, self._read_lock)
+        if any(lock.is_ours for lock in locks):  # a signal handler forks, half-way through
+            return
+        self._is_forking = True
+        taken = [lock.enter(timeout_s=_FORK_WAIT_S) for lock in locks]
+        if all(taken):
             self._drop_writer()
             self._drop_reader()
 
@@ -131,65 +135,78 @@ class SQLiteFile:
         """
         Go on.
         """
-        for mutex in self._taken_for_fork:
-            mutex.release()
-        self._taken_for_fork = []
+        if self._is_forking:
+            self._is_forking = False
+            self._write_lock.leave()
+            self._read_lock.leave()
 
     def after_fork_in_child(self) -> None:
         """
         Begin afresh; what could not be closed is kept, unused, for to close it here would harm the parent.
         """
         self._inherited += [self._writer, self._reader, self._lock]
-        self._writer = self._reader = self._lock = self._writing_thread = None
-        self._write_mutex, self._read_mutex = threading.Lock(), threading.Lock()
-        self._taken_for_fork = []
+        self._writer = self._reader = self._lock = None
+        self._write_lock, self._read_lock = ThreadLock(), ThreadLock()
+        self._is_forking = False
 
-    def _in_turn(self, run: Callable[[float], T]) -> T:
+    def _in_turn(
+        self, how: Callable[[Work[T], sqlite3.Connection, float], T], work: Work[T], wait_s: float
+    ) -> T:
         if self._read_only:
             raise LedgerUnavailable(f"Ledger {self.path} is opened to read only.")
-        # A stream that is collected, or a signal, while this very thread is half-way through.
-        if self._writing_thread == threading.get_ident():
-            raise LedgerUnavailable(f"Ledger {self.path} was called from inside itself; try again later.")
-        deadline = time.monotonic() + self._wait_s
-        mutex = self._write_mutex
-        is_ours = False
-        try:
-            is_ours = mutex.acquire(timeout=self._wait_s)
-            if not is_ours:
-                raise self._timed_out()
-            self._writing_thread = threading.get_ident()
-            return run(deadline)
-        finally:
-            if is_ours:
-                self._writing_thread = None
-                mutex.release()
+        self._check_outside(self._write_lock)
+        deadline = time.monotonic() + wait_s
 
-    def _write_alone(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> T:
-        with self._held(deadline) as db:
-            db.execute("BEGIN IMMEDIATE")
-            result = work(db)
-            if db.in_transaction:
-                self._commit(db)
-            return result
+        def run() -> T:
+            try:
+                db = self._writer or self._open_writer(deadline)
+                self._stand_in_line(deadline)
+                return how(work, db, deadline)
+            except sqlite3.Error:
+                self._drop_writer()
+                raise
 
-    @contextmanager
-    def _held(self, deadline: float) -> Iterator[sqlite3.Connection]:
-        """
-        The writing connection, while no other process of ours writes.
-        """
         try:
-            db = self._writer or self._open_writer(deadline)
-            self._stand_in_line(deadline)
-            yield db
+            return self._write_lock.hold(run, clean=self._clean_writer, timeout_s=wait_s)
+        except TimeoutError:
+            raise self._timed_out(wait_s) from None
         except sqlite3.Error as error:
-            self._drop_writer()
             raise self._unavailable(error) from error
-        finally:
+
+    def _in_transaction(self, work: Work[T], db: sqlite3.Connection, deadline: float) -> T:
+        _begin(db, deadline)
+        result = work(db)
+        if db.in_transaction:
+            self._commit(db)
+        return result
+
+    def _clean_writer(self) -> None:
+        """
+        Undo what was not committed, and let other processes in, from wherever an interrupt left it.
+        """
+        try:
             if self._writer is not None and self._writer.in_transaction:
-                with suppress(sqlite3.Error):
-                    self._writer.execute("ROLLBACK")
-            if self._lock is not None:
-                self._lock.release()
+                self._writer.execute("ROLLBACK")
+        except sqlite3.Error:  # it was being closed
+            self._drop_writer()
+        if self._lock is not None:
+            self._lock.release()
+        if self._is_closed:
+            self._drop_writer()
+
+    def _clean_reader(self) -> None:
+        try:
+            if self._reader is not None and self._reader.in_transaction:
+                self._reader.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._drop_reader()
+        if self._is_closed:
+            self._drop_reader()
+
+    def _check_outside(self, lock: ThreadLock) -> None:
+        # A stream that is collected, or a signal, while this very thread is half-way through.
+        if lock.is_ours:
+            raise LedgerUnavailable(f"Ledger {self.path} was called from inside itself; try again later.")
 
     def _commit(self, db: sqlite3.Connection) -> None:
         try:
@@ -201,7 +218,7 @@ class SQLiteFile:
 
     def _stand_in_line(self, deadline: float) -> None:
         if self._lock is None or not self._lock.acquire(timeout_s=deadline - time.monotonic()):
-            raise self._timed_out()
+            raise TimeoutError
 
     def _open_writer(self, deadline: float) -> sqlite3.Connection:
         self._check_open()
@@ -213,9 +230,10 @@ class SQLiteFile:
             raise self._unavailable(error) from error
         # Making tables, and changing to a write-ahead log, need the file alone.
         self._stand_in_line(deadline)
-        db = self._connect()
+        db = self._connect(deadline - time.monotonic())
         try:
             sqlite_schema.prepare(db, self.path, synchronous=self._synchronous)
+            _let_wait(db, 0)
         except BaseException:
             db.close()
             raise
@@ -224,7 +242,7 @@ class SQLiteFile:
 
     def _open_reader(self) -> sqlite3.Connection:
         self._check_open()
-        db = self._connect()
+        db = self._connect(self._wait_s)
         try:
             db.execute("PRAGMA query_only = ON")
             if self._read_only:
@@ -235,12 +253,12 @@ class SQLiteFile:
         self._reader = db
         return db
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, wait_s: float) -> sqlite3.Connection:
         # SQLite's own waiting is for other programs: ours stand in line at the lock.
         name = f"{Path(self.path).as_uri()}?mode=ro" if self._read_only else self.path
         return sqlite3.connect(
             name,
-            timeout=self._wait_s,
+            timeout=max(0.0, wait_s),
             isolation_level=None,
             check_same_thread=False,
             uri=self._read_only,
@@ -263,9 +281,9 @@ class SQLiteFile:
             _close_quietly(self._reader)
             self._reader = None
 
-    def _timed_out(self) -> LedgerUnavailable:
+    def _timed_out(self, wait_s: float) -> LedgerUnavailable:
         return LedgerUnavailable(
-            f"Ledger {self.path} was not free within {self._wait_s:g} s: another process or thread holds it."
+            f"Ledger {self.path} was not free within {wait_s:g} s: another process or thread holds it."
         )
 
     def _unavailable(
@@ -273,6 +291,36 @@ class SQLiteFile:
     ) -> LedgerUnavailable:
         advice = ADVICE.get(_primary_code(error), "")
         return LedgerUnavailable(f"Ledger {self.path} cannot be used: {error}. {advice}".rstrip(), outcome)
+
+
+def _begin(db: sqlite3.Connection, deadline: float) -> None:
+    """
+    Begin to write; ours have stood in line by now, so that only other programs are waited for.
+
+    SQLite's own wait has one length for all, and hears no Ctrl-C.
+    """
+    while True:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_SLEEP_S)
+        else:
+            return
+
+
+def _with_patience(work: Work[T], db: sqlite3.Connection, deadline: float) -> T:
+    _let_wait(db, deadline - time.monotonic())
+    return work(db)
+
+
+def _let_wait(db: sqlite3.Connection, wait_s: float) -> None:
+    db.execute(f"PRAGMA busy_timeout = {max(0, int(wait_s * 1000))}")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _close_quietly(db: sqlite3.Connection) -> None:

@@ -20,6 +20,9 @@ APPLICATION_ID: Final = 0x62477264
 SCHEMA: Final = 2
 NEWEST_USABLE: Final = SCHEMA + 1
 FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
+# Pages of the write-ahead log, 16 MB, before they are copied into the file: whoever commits does that and waits
+# for the disk, so not too often; the pages that every call writes are copied once.
+LOG_PAGES: Final = 4000
 OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
 
 # Schema 1; what came later is added by `MIGRATIONS`, to new files too.
@@ -179,6 +182,7 @@ def prepare(db: sqlite3.Connection, path: str, *, synchronous: str) -> None:
     if _pragma(db, "journal_mode = WAL") != "wal":
         raise LedgerUnavailable(f"Ledger {path} cannot be used: its file system has no shared memory.")
     db.execute(f"PRAGMA synchronous = {synchronous}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     if is_new:
         migrate(db)
 

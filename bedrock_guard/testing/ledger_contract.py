@@ -84,14 +84,16 @@ class LedgerContract(ReservationContract):
         """
         AWS may have billed the call; what to assume is the reservation's own choice.
         """
-        hold(ledger, "one", 60, on_expiry=on_expiry)
+        opened = open_entry("one", has_own_prices=True, list_cost_nanousd=60)
+        ledger.reserve([Line(DAY, 100, 60)], entry=opened, hold_s=HOLD_S, on_expiry=on_expiry)
 
         assert ledger.sweep(now=NOW + HOLD_S - 0.001) == SweepReport()
         assert ledger.sweep(now=NOW + HOLD_S) == report
         assert ledger.sweep(now=NOW + HOLD_S) == SweepReport()
         assert books(ledger) == (spent, 0)
         (entry,) = ledger.entries(EntryFilter())[0]
-        assert (entry.id, entry.outcome, entry.basis, entry.cost_nanousd) == ("one", "lost", "expired", spent)
+        assert (entry.id, entry.outcome, entry.basis) == ("one", "lost", "expired")
+        assert (entry.cost_nanousd, entry.list_cost_nanousd) == (spent, spent)
 
     def test_a_sweep_ends_the_oldest_first_and_no_more_than_asked(
         self, ledger: Ledger, clock: SetClock

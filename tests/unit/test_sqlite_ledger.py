@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -178,7 +179,9 @@ def test_a_thread_waits_for_another_only_so_long(path: Path) -> None:
     with pytest.raises(LedgerUnavailable, match=r"not free within 0.05 s"):
         settle(ledger, reservation, 40)
     assert books(ledger) == (0, 60)
-    with pytest.raises(LedgerUnavailable, match=r"not free within 0.05 s"):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(LedgerUnavailable, match=r"not free within 0.05 s"):
+        ledger._file.read(lambda _: pool.submit(books, ledger).result())
+    with pytest.raises(LedgerUnavailable, match="called from inside itself"):
         ledger._file.read(lambda _: books(ledger))
     is_over.set()
     thread.join()
