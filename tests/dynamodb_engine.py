@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import dynamodb_rules
 import pytest
+from botocore import xform_name
 
 from bedrock_guard.ledgers.dynamodb import address, clients, schema
 
@@ -99,14 +101,27 @@ def endpoint() -> str:
     return engine.url
 
 
+def _checked_session(where: address.Address) -> Any:
+    """
+    Each request of its clients is one that real DynamoDB takes.
+    """
+    session = OPEN_SESSION(where)
+
+    def check(params: dict[str, Any], model: Any, **_: Any) -> None:
+        dynamodb_rules.check(xform_name(model.name), params)
+
+    session.events.register("before-parameter-build.dynamodb", check)
+    return session
+
+
 @cache
 def _session(region: str | None) -> Any:
-    return OPEN_SESSION(address.Address("any", region=region))
+    return _checked_session(address.Address("any", region=region))
 
 
 # A session reads a model of all of DynamoDB, which takes longer than most tests: they share one.
 OPEN_SESSION = clients._open_session
-clients._open_session = lambda where: OPEN_SESSION(where) if where.role_arn else _session(where.region)
+clients._open_session = lambda where: _checked_session(where) if where.role_arn else _session(where.region)
 
 
 @cache

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import dynamodb_rules
+import dynamodb_iam
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
@@ -23,13 +23,17 @@ WRITES = {"transact_write_items", "update_item", "put_item"}
 
 class Watched:
     """
-    Stands where the ledger looks for clients: checks each request, counts it, and lets a fault have it.
+    Stands where the ledger looks for clients: counts requests, and lets faults have them.
+
+    Each must be one that the policy of programs allows; `is_over` is a deadline that has passed.
     """
 
     def __init__(self, ledger: DynamoDBLedger, faults: Iterator[Fault | None] | None = None) -> None:
         self._clients = ledger._table.clients
         self.faults = faults
         self.sent: list[str] = []
+        self.asked: set[tuple[str, str]] = set()
+        self.is_over = False
         self.capacity = 0.0
         self._lock = threading.Lock()
         ledger._table.clients = self  # type: ignore[assignment]
@@ -38,13 +42,14 @@ class Watched:
         return getattr(self._clients, name)
 
     def within(self, seconds: float) -> Any:
-        client = self._clients.within(seconds)
+        client = None if self.is_over else self._clients.within(seconds)
         return None if client is None else _Client(self, client)
 
     def send(self, client: Any, operation: str, params: dict[str, Any]) -> Any:
-        dynamodb_rules.check(operation, params)
+        dynamodb_iam.check("WriterPolicy", operation, params)
         with self._lock:
             self.sent.append(operation)
+            self.asked.update(dynamodb_iam.asked(operation, params))
             is_write = operation in WRITES
             fault = next(self.faults, None) if self.faults is not None and is_write else None
 

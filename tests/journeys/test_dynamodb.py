@@ -267,52 +267,6 @@ def test_a_newer_schema_and_a_replica_are_told_apart_from_ours(
         open_ledger(url, clock=time.time)
 
 
-def test_a_permission_that_is_missing_is_named() -> None:
-    """
-    Who reads it may be the one who can grant it.
-    """
-    from botocore.exceptions import ClientError
-    from dynamodb_faults import Watched
-
-    ledger = open_ledger(dynamodb_engine.table_url(), clock=time.time)
-    assert isinstance(ledger, DynamoDBLedger)
-
-    def deny(send: object, operation: str, params: object) -> None:
-        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "TransactWriteItems")
-
-    Watched(ledger, iter([deny]))
-
-    with pytest.raises(LedgerUnavailable, match=r"table test-.*dynamodb:PutItem and dynamodb:UpdateItem"):
-        hold(ledger, "one", 60)
-    ledger.close()
-
-
-def test_who_may_only_read_can_open_a_new_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A dashboard may be there before the first call.
-    """
-    from botocore.exceptions import ClientError
-
-    from bedrock_guard.ledgers.dynamodb.clients import Clients
-
-    within = Clients.within
-
-    class Reader:
-        def __init__(self, client: Any) -> None:
-            self.get_item, self.query, self.meta = client.get_item, client.query, client.meta
-
-        def put_item(self, **_: Any) -> None:
-            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "PutItem")
-
-    monkeypatch.setattr(Clients, "within", lambda self, seconds: Reader(within(self, seconds)))
-
-    ledger = open_ledger(dynamodb_engine.table_url(), clock=time.time)
-
-    assert ledger.balances() == []
-    assert ledger.entries(EntryFilter()) == ([], None)
-    ledger.close()
-
-
 def test_a_role_is_assumed_for_the_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The table may be in another account than the models, and the program's own credentials stay its own.

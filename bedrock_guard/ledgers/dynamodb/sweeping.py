@@ -62,6 +62,7 @@ class _Round:
     turn: Turn
     now: float
     seconds: float
+    keep_s: float
     pending: dict[str, Call] = field(default_factory=dict)
     low_ms: list[int] = field(default_factory=list)
     is_complete: bool = True
@@ -78,15 +79,15 @@ class Sweeper:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def sweep(self, turn: Turn, *, now: float, limit: int) -> SweepReport:
+    def sweep(self, turn: Turn, *, now: float, limit: int, keep_s: float) -> SweepReport:
         """
-        End what is over, as far as the time of *turn* allows.
+        End what is over, as far as the time of *turn* allows; it is kept for *keep_s*.
         """
         known = self._read_progress(turn)
         is_fresh = abs(now - known.read_at_s) < EVERY_S
         if (is_fresh and now < known.due_s) or not self._claim(turn, known, now):
             return SweepReport()
-        this = _Round(turn, now, turn.left_s)
+        this = _Round(turn, now, turn.left_s, keep_s)
         self._find(this, known)
         due = sorted((call for call in this.pending.values() if call.expires_at_s <= now), key=_expiry)
         count = {"charge": 0, "release": 0}
@@ -137,7 +138,8 @@ class Sweeper:
             None if call.entry is None else books.expired_entry(items.read_entry(call.entry), call.on_expiry)
         )
         booked = books.expired_amounts(call.lines, call.on_expiry)
-        ended = actions.Ended("expired", call.lines, booked, entry, at_s=this.now)
+        kept = actions.kept_until(this.now, this.keep_s)
+        ended = actions.Ended("expired", call.lines, booked, entry, kept)
         while True:
             try:
                 self._table.transact(

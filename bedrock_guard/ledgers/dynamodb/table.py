@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 import uuid
@@ -58,10 +59,12 @@ _UNSENT: Final = frozenset(
 _MAKE: Final = "bedrock-guard dynamodb create-table {table}"
 _ADVICE: Final = {
     "ResourceNotFoundException": f"Make it, in this region and account: {_MAKE}",
-    "ValidationException": f"Is it a ledger's? Its keys are two strings, pk and sk, as made by {_MAKE}",
     "UnrecognizedClientException": "The credentials are not AWS's, or of another partition.",
     "ExpiredTokenException": "The credentials have expired.",
 }
+# A ValidationException is about many things; this is what it says of a table with other keys.
+_ABOUT_KEYS: Final = re.compile(r"\bkeys?\b", re.IGNORECASE)
+_OTHER_KEYS: Final = f"Is it a ledger's? Its keys are two strings, pk and sk, as made by {_MAKE}"
 _ACTIONS: Final = {
     "transact_write_items": "dynamodb:PutItem and dynamodb:UpdateItem",
     "update_item": "dynamodb:UpdateItem",
@@ -201,6 +204,8 @@ class Table:
         code = code_of(error)
         if code.startswith("AccessDenied"):
             advice = f"The credentials need {_ACTIONS[operation]} on it."
+        elif has_other_keys(error):
+            advice = _OTHER_KEYS.format(table=self.name)
         else:
             advice = _ADVICE.get(code, "").format(table=self.name)
         is_unknown = turn is not None and turn.in_doubt
@@ -276,6 +281,13 @@ def code_of(error: BaseException | None) -> str:
     """
     response = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
+
+
+def has_other_keys(error: BaseException | None) -> bool:
+    """
+    Whether AWS says that a table has other keys than a ledger's.
+    """
+    return code_of(error) == "ValidationException" and bool(_ABOUT_KEYS.search(str(error)))
 
 
 def _text(error: Exception) -> str:
