@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from bedrock_guard.domain.ledger import EntryFilter, Line, Reservation, read_all
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.testing.bedrock_server import BedrockServer
 from bedrock_guard.testing.ledger_calls import CALLS, books, hold, reserve, settle
 
 from .conftest import HELLO, Guarded, eventually
@@ -283,6 +285,48 @@ def test_a_role_is_assumed_for_the_table_alone(monkeypatch: pytest.MonkeyPatch) 
     assert credentials.access_key != os.environ["AWS_ACCESS_KEY_ID"]
     assert books(ledger) == (0, 60)
     ledger.close()
+
+
+def test_a_guard_of_the_whole_process_leaves_its_own_ledger_alone(
+    server: BedrockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It covers every session that is made later, the ledger's too: what it asks must not be asked of itself.
+    """
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", dynamodb_engine.endpoint())
+    url = f"{dynamodb_engine.table_url()}&role_arn=arn:aws:iam::000000000000:role/budgets"
+    program = f"""
+        import json, boto3
+        from bedrock_guard import Guard, guard_process
+        guard = guard_process(budget="search: 1 USD", ledger={url!r})
+        client = boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url={server.url!r})
+        again = Guard(budget="other: 1 USD", ledger={url!r})  # made when every new session is guarded
+        client.converse(**{HELLO!r})
+        ledgers = [each.ledger._table.clients for each in (guard, again)]
+        print(json.dumps({{
+            "guarded": Guard.of(client) is guard,
+            "spent": [int(row.spent * 10**9) for row in guard.status()],
+            "owners": [type(Guard.of(clients.within(9))).__name__ for clients in ledgers],
+            "services": [clients.within(9).meta.service_model.service_name for clients in ledgers],
+            "entries": len(list(again.entries())),
+        }}))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "guarded": True,
+        "spent": [server.bill.nanousd],
+        "owners": ["NoneType"] * 2,
+        "services": ["dynamodb"] * 2,
+        "entries": 1,
+    }
 
 
 def test_create_table_makes_one_that_opens_and_leaves_one_that_is_there() -> None:

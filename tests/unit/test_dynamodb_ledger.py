@@ -58,6 +58,7 @@ ONCE: dict[str, Callable[[], Fault]] = {
     "late": faults.Delay,
     "conflict": lambda: faults.conflict,
     "throttled": lambda: faults.throttle,
+    "over its throughput": lambda: faults.exceed_throughput,
     "internal error": lambda: faults.fail_inside,
     "in progress": lambda: faults.in_progress,
 }
@@ -139,10 +140,15 @@ BOOKS = {
 }
 
 
+# Which write of a step it is: a sweeper claims its turn first, an extension finds that a balance is missing,
+# and a late settle that it is late.
+WRITES = [*((step, 0) for step in BOOKS), ("sweep", 1), ("extend", 1), ("correct", 1)]
+
+
 @pytest.mark.parametrize("name", ONCE)
-@pytest.mark.parametrize("step", BOOKS)
+@pytest.mark.parametrize(("step", "number"), WRITES)
 def test_one_fault_changes_nothing(
-    ledger: DynamoDBLedger, watched: Watched, clock: SetClock, step: str, name: str
+    ledger: DynamoDBLedger, watched: Watched, clock: SetClock, step: str, number: int, name: str
 ) -> None:
     """
     What a caller cannot tell apart from success or failure must come out as one of them, exactly.
@@ -153,7 +159,7 @@ def test_one_fault_changes_nothing(
 
     def inject() -> None:
         if not left:
-            left[:] = [None, fault] if step == "sweep" else [fault]  # the first is the sweeper's claim
+            left[:] = [*[None] * number, fault]
             watched.faults = iter(left)
 
     run_step(ledger, clock, step, inject)

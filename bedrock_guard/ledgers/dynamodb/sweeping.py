@@ -48,7 +48,7 @@ class _Progress(NamedTuple):
 
     read_at_s: float = 0.0
     due_s: float = float("inf")
-    low_ms: tuple[int, ...] = (0,) * items.SHARDS
+    low_ms: tuple[int, ...] = ()
     known: dict[str, float] = {}  # noqa: RUF012 - nobody changes it
     by: str | None = None
 
@@ -106,7 +106,8 @@ class Sweeper:
         for item in reading.get_all(self._table, over):
             if item["st"]["S"] == "P":
                 this.pending[item["id"]["S"]] = items.read_call(item)
-        for shard, low_ms in enumerate(known.low_ms):
+        for shard in range(items.SHARDS):
+            low_ms = known.low_ms[shard] if shard < len(known.low_ms) else 0
             begin = items.sort_key(low_ms - BACK_MS)
             is_read, last = self._read(this, items.journal(shard), begin)
             this.low_ms.append(max(low_ms, int(1000 * this.now) if is_read else items.read_sort_key(last)))
@@ -163,9 +164,10 @@ class Sweeper:
         """
         Whether this sweep is ours; one that never ends is anybody's two minutes later.
         """
+        free = "#x = :by" if known.by else "attribute_not_exists(#x)"
         parts = actions.expressions(
             update="SET #read_at = :now, #x = :x REMOVE #due",
-            condition="#x = :by" if known.by else "attribute_not_exists(#x)",
+            condition=f"{free} OR #x = :x",  # the answer was lost
             values={
                 "now": items.number(now),
                 "x": {"S": turn.id},
@@ -183,7 +185,7 @@ class Sweeper:
         return _Progress(
             read_at_s=float(item["read_at"]["N"]),
             due_s=float(item["due"]["N"]) if "due" in item else float("inf"),
-            low_ms=tuple(json.loads(item["low"]["S"])) if "low" in item else _Progress().low_ms,
+            low_ms=tuple(json.loads(item["low"]["S"])) if "low" in item else (),
             known=json.loads(item["known"]["S"]) if "known" in item else {},
             by=item["x"]["S"],
         )
@@ -199,13 +201,15 @@ class Sweeper:
             low_ms = [min(low, items.placed_ms(id_) or 0) for low in low_ms]
         due = [*known.values(), *map(_expiry, this.pending.values())]
         parts = actions.expressions(
-            update="SET #read_at = :now, #low = :low, #known = :known" + (", #due = :due" if due else ""),
-            condition="#x = :by",
+            update="SET #read_at = :now, #low = :low, #known = :known, #x = :done"
+            + (", #due = :due" if due else ""),
+            condition="#x = :x OR #x = :done",
             values={
                 "now": items.number(this.now if this.is_complete else 0.0),
                 "low": {"S": json.dumps(low_ms)},
                 "known": {"S": json.dumps(known)},
-                "by": {"S": this.turn.id},
+                "x": {"S": this.turn.id},
+                "done": {"S": f"{this.turn.id} done"},  # a claim that comes late is not taken for ours
                 **({"due": items.number(min(due))} if due else {}),
             },
         )
