@@ -4,6 +4,7 @@ A fleet on one DynamoDB table: processes that share a budget, and a table that g
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -150,6 +151,22 @@ def test_a_guarded_client_settles_what_aws_reported(make_guarded: Callable[..., 
     assert guarded.spent_nanousd == guarded.server.bill.nanousd > 0
     assert guarded.pending == [0]
     assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
+
+
+def test_a_dropped_stream_settles_at_once(make_guarded: Callable[..., Guarded]) -> None:
+    """
+    An error that the ledger kept would keep its callers' frames, and the stream, until the collector comes.
+    """
+    guarded = make_guarded(budget="search: 1 USD/day", ledger=dynamodb_engine.table_url())
+    gc.collect()
+    gc.disable()
+    try:
+        guarded.client.converse_stream(**HELLO)  # the first call: its balance is missing, which is an error
+
+        assert guarded.pending == [0]
+        assert guarded.entry.outcome == "abandoned"
+    finally:
+        gc.enable()
 
 
 def test_two_hosts_share_one_budget(make_guarded: Callable[..., Guarded]) -> None:

@@ -431,10 +431,17 @@ def test_the_rules_see_what_only_real_dynamodb_refuses(params: dict[str, Any], w
 
 def test_the_rules_see_a_transaction_that_is_too_large() -> None:
     """
-    A hundred actions, and each item once.
+    A hundred actions, each item once and up to 400 KB, and 4 MB of all.
     """
     action = [{"Put": {"Item": items.place_item((f"{n}", "x"))}} for n in range(101)]
-    for actions, why in ((action, "101 actions"), (action[:1] * 2, "two actions on one item")):
+    large = [{"Put": {"Item": {**each["Put"]["Item"], "e": {"B": bytes(390_000)}}}} for each in action[:11]]
+    larger = [{"Put": {"Item": {**action[0]["Put"]["Item"], "e": {"B": bytes(400_000)}}}}]
+    for actions, why in (
+        (action, "101 actions"),
+        (action[:1] * 2, "two actions on one item"),
+        (larger, "item too large"),
+        (large, "more than 4 MB"),
+    ):
         with pytest.raises(dynamodb_rules.Refused, match=why):
             params = {"TransactItems": actions, "ClientRequestToken": "t"}
             dynamodb_rules.check("transact_write_items", params)

@@ -170,7 +170,8 @@ class Table:
             LedgerUnavailable: There was none in time, or it is an error that stays.
         """
         token: str | None = None
-        last: Exception | None = None
+        # Its text, for an error holds the frames that hold it: a cycle that keeps a caller's stream alive.
+        last = ""
         while True:
             client = self.clients.within(turn.left_s)
             if client is None:
@@ -181,7 +182,7 @@ class Table:
             try:
                 answer: Item = getattr(client, operation)(**params)
             except Exception as error:
-                last, meaning = error, _meaning(error)
+                last, meaning = _text(error), _meaning(error)
                 if meaning == "condition":
                     raise ConditionFailed(_reasons(error)) from None
                 if meaning == "refused":
@@ -229,8 +230,8 @@ class Table:
         time.sleep(max(0.0, min(random.uniform(0, turn.sleep_s), turn.left_s)))  # noqa: S311
         turn.sleep_s = min(2 * turn.sleep_s, _LONGEST_SLEEP_S)
 
-    def _too_late(self, turn: Turn, last: Exception | None) -> LedgerUnavailable:
-        why = f": {_text(last)}" if last else "."
+    def _too_late(self, turn: Turn, last: str) -> LedgerUnavailable:
+        why = f": {last}" if last else "."
         doubt = " Whether it was done is not known." if turn.in_doubt else ""
         return LedgerUnavailable(
             f"DynamoDB table {self.name} did not answer within {self.address.deadline_s:g} s{why}{doubt}",
