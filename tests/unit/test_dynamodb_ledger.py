@@ -642,6 +642,22 @@ def test_a_sweeper_that_dies_half_way_stops_no_other(
     assert ledger.sweep(now=NOW + HOLD_S + 120) == SweepReport(charged=1)
 
 
+def test_a_claim_that_comes_late_does_not_forget_what_its_sweep_has_found(
+    ledger: DynamoDBLedger, watched: Watched
+) -> None:
+    """
+    It was taken for lost, and the sweep is over: what is due next must still be known.
+    """
+    ledger.reserve([Line(DAY, 100, 60)], entry=open_entry(own_id(NOW)), hold_s=60, on_expiry="charge")
+    late = faults.Delay()
+    watched.faults = iter([late])
+    assert ledger.sweep(now=NOW) == SweepReport()
+
+    late.arrive()
+
+    assert ledger.sweep(now=NOW + 60) == SweepReport(charged=1)
+
+
 def _die(send: Callable[[], Any], operation: str, params: dict[str, Any]) -> Any:
     raise KeyboardInterrupt
 
