@@ -21,7 +21,7 @@ from typing import Final
 from bedrock_guard.background import BACKGROUND
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, DropsEntries, Ledger, Reservation, SweepReport
+from bedrock_guard.domain.ledger import Clock, DropsEntries, KeepsEntries, Ledger, Reservation, SweepReport
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.invocations import Invocations
 from bedrock_guard.open_call import OpenCall
@@ -62,6 +62,8 @@ class Upkeep:
     def __init__(self, ledger: Ledger, clock: Clock, *, keep_entries_days: int | None = None) -> None:
         self._ledger = ledger
         self._keep_entries_s = None if keep_entries_days is None else keep_entries_days * _DAY_S
+        if isinstance(ledger, KeepsEntries):
+            ledger.keep_entries(self._keep_entries_s)
         self._clock = clock
         self.invocations = Invocations(clock)
         # At once: a process that lives for seconds only is one who comes next, too.

@@ -91,6 +91,7 @@ class Guard:
             budgets=budgets,
             ledger=ledger if isinstance(ledger, str) else None,
             has_ledger=not is_url,
+            needs_names=getattr(ledger, "needs_names", False),
             settings=settings,
             tags=tags,
             overrides=overrides,

@@ -17,14 +17,19 @@ import tempfile
 import time
 import uuid
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import dynamodb_rules
 import pytest
+from botocore import xform_name
 
-from bedrock_guard.ledgers.dynamodb import address, clients, schema
+from bedrock_guard.ledgers.dynamodb import address, clients, items, schema
 
 MINISTACK = "ministack==1.5.33"
 ENDPOINT = "BEDROCK_GUARD_TEST_DYNAMODB_URL"
@@ -99,19 +104,49 @@ def endpoint() -> str:
     return engine.url
 
 
+def _checked_session(where: address.Address) -> Any:
+    """
+    Each request of its clients is one that real DynamoDB takes.
+    """
+    session = OPEN_SESSION(where)
+
+    def check(params: dict[str, Any], model: Any, **_: Any) -> None:
+        dynamodb_rules.check(xform_name(model.name), params)
+
+    session.events.register("before-parameter-build.dynamodb", check)
+    return session
+
+
 @cache
 def _session(region: str | None) -> Any:
-    return OPEN_SESSION(address.Address("any", region=region))
+    return _checked_session(address.Address("any", region=region))
 
 
 # A session reads a model of all of DynamoDB, which takes longer than most tests: they share one.
 OPEN_SESSION = clients._open_session
-clients._open_session = lambda where: OPEN_SESSION(where) if where.role_arn else _session(where.region)
+clients._open_session = lambda where: _checked_session(where) if where.role_arn else _session(where.region)
 
 
 @cache
 def client(endpoint_url: str) -> Any:
     return _session("us-east-1").client("dynamodb", endpoint_url=endpoint_url)
+
+
+@contextmanager
+def quick() -> Iterator[None]:
+    """
+    For thousands of tables, one after the other: one pair of clients for all, and less to look through.
+    """
+    make = cache(lambda shares, where: clients.Clients(where)._make(shares))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(items, "SHARDS", 2)
+        patch.setattr(items, "DIRECTORIES", 1)
+        patch.setattr(clients.Clients, "_client", lambda self, shares: make(shares, _of_all(self._address)))
+        yield
+
+
+def _of_all(where: address.Address) -> address.Address:
+    return replace(where, table="any")
 
 
 def table_url(endpoint_url: str | None = None, *, deadline_ms: int = 10_000) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-import dynamodb_rules
+import dynamodb_iam
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
@@ -23,13 +23,18 @@ WRITES = {"transact_write_items", "update_item", "put_item"}
 
 class Watched:
     """
-    Stands where the ledger looks for clients: checks each request, counts it, and lets a fault have it.
+    Stands where the ledger looks for clients: counts requests, and lets faults have them.
+
+    Each must be one that the policy of programs allows. Faults are those of `operations`;
+    `is_over` is a deadline that has passed.
     """
 
     def __init__(self, ledger: DynamoDBLedger, faults: Iterator[Fault | None] | None = None) -> None:
         self._clients = ledger._table.clients
         self.faults = faults
         self.sent: list[str] = []
+        self.is_over = False
+        self.operations = WRITES
         self.capacity = 0.0
         self._lock = threading.Lock()
         ledger._table.clients = self  # type: ignore[assignment]
@@ -38,15 +43,15 @@ class Watched:
         return getattr(self._clients, name)
 
     def within(self, seconds: float) -> Any:
-        client = self._clients.within(seconds)
+        client = None if self.is_over else self._clients.within(seconds)
         return None if client is None else _Client(self, client)
 
     def send(self, client: Any, operation: str, params: dict[str, Any]) -> Any:
-        dynamodb_rules.check(operation, params)
+        dynamodb_iam.check("WriterPolicy", operation, params)
         with self._lock:
             self.sent.append(operation)
-            is_write = operation in WRITES
-            fault = next(self.faults, None) if self.faults is not None and is_write else None
+            is_meant = operation in self.operations
+            fault = next(self.faults, None) if self.faults is not None and is_meant else None
 
         def send() -> Any:
             answer = getattr(client, operation)(**params, ReturnConsumedCapacity="TOTAL")
@@ -149,6 +154,18 @@ def throttle(send: Callable[[], Any], operation: str, params: dict[str, Any]) ->
         },  # type: ignore[typeddict-item]
         operation,
     )
+
+
+def exceed_throughput(send: Callable[[], Any], operation: str, params: dict[str, Any]) -> Any:
+    """
+    One partition's thousand writes a second are over, which a transaction tells in its reasons.
+    """
+    error = {"Code": "ProvisionedThroughputExceededException", "Message": "too much"}
+    if operation != "transact_write_items":
+        raise ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": 400}}, operation)  # type: ignore[typeddict-item]
+    reasons = [{"Code": "ThrottlingError"}, *({"Code": "None"} for _ in params["TransactItems"][1:])]
+    error = {"Code": "TransactionCanceledException", "Message": "too much"}
+    raise ClientError({"Error": error, "CancellationReasons": reasons}, operation)  # type: ignore[typeddict-unknown-key]
 
 
 def fail_inside(send: Callable[[], Any], operation: str, params: dict[str, Any]) -> Any:

@@ -67,12 +67,15 @@ def resolve(
     budgets: Iterable[Budget | str] | None = None,
     ledger: str | None = None,
     has_ledger: bool = False,
+    needs_names: bool = False,
     settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
     tags: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """
     Settings, budgets and the ledger's URL from every source.
+
+    *has_ledger* is for one that is given as an object, and *needs_names* what it says of itself.
 
     Raises:
         ConfigurationError: Something cannot be understood, or no budget is set anywhere.
@@ -88,7 +91,8 @@ def resolve(
     # settings= is an argument: what it says is not for the environment to overrule.
     stronger, weaker = (file.ledger, None) if settings is not None else (None, file.ledger)
     url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
-    _check_names(found, url)
+    if needs_names or (url or "").partition("://")[0] in _SHARED:
+        _check_names(found)
     return Resolved(
         settings=merged,
         budgets=found,
@@ -180,16 +184,15 @@ def _budgets(
     return in_file
 
 
-def _check_names(budgets: Iterable[Budget], url: str | None) -> None:
+def _check_names(budgets: Iterable[Budget]) -> None:
     """
     A ledger that services share needs budgets that have names: unnamed ones would be one by accident.
     """
-    scheme = (url or "").partition("://")[0]
     unnamed = next((each for each in budgets if each.name == _UNNAMED), None)
-    if scheme in _SHARED and unnamed is not None:
+    if unnamed is not None:
         raise ConfigurationError(
-            f"A table of {scheme}:// may be shared by services that know nothing of each other, so a budget "
-            f"needs a name of its own: write 'search: {unnamed.limit}'."
+            "This ledger may be shared by services that know nothing of each other, so a budget needs a "
+            f"name of its own: write 'search: {unnamed.limit}'."
         )
 
 

@@ -346,6 +346,19 @@ class DropsEntries(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsEntries(Protocol):
+    """
+    A ledger whose store deletes by itself: what ends is told then how long it is kept.
+    """
+
+    def keep_entries(self, seconds: float | None) -> None:
+        """
+        Keep what ends from now on for *seconds*, None for ever; of several wishes the longest holds.
+        """
+        ...
+
+
 def read_all_entries(ledger: Ledger, where: EntryFilter) -> Iterator[Entry]:
     """
     Every entry that *where* admits, newest first, a page at a time.

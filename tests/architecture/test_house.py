@@ -99,6 +99,29 @@ def test_code_in_the_docs_is_python(path: Path) -> None:
         compile(block, str(path), "exec")
 
 
+def test_the_page_on_ledgers_of_one_s_own_can_be_followed(tmp_path: Path) -> None:
+    """
+    The ledger it shows passes the contract, by the test that it shows, and is taken by a client.
+    """
+    ledger, test, use = python_blocks(ROOT / "docs" / "how-to" / "write-your-own-ledger.md")
+    for block in (ledger, test):
+        (tmp_path / block.partition("\n")[0].removeprefix("# ")).write_text(block)
+    (tmp_path / "use.py").write_text(use)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+
+    for arguments in (["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_ledger.py"], ["use.py"]):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd=tmp_path,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("page", ["tutorial/first-budget.md", "how-to/test-your-code.md"])
 def test_a_page_that_can_be_followed_runs(page: str, tmp_path: Path) -> None:
     """

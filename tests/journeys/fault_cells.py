@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import boto3
+import dynamodb_engine
 import pytest
 from botocore.config import Config
 
@@ -31,6 +32,15 @@ from .conftest import HELLO, RATES, SONNET
 OPERATIONS = ("Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream")
 STREAMS = ("ConverseStream", "InvokeModelWithResponseStream")
 LEDGERS = ("memory", "sqlite")
+# Of the matrix, a table of a fleet has each outcome in every run, and the rest behind the marker.
+ALL_LEDGERS = (*LEDGERS, pytest.param("dynamodb", marks=pytest.mark.slow))
+
+# An empty ledger of each scheme.
+URLS: dict[str, Callable[[Path], str]] = {
+    "memory": lambda _: "memory://",
+    "sqlite": lambda folder: f"sqlite:///{(folder / 'ledger.db').as_posix()}",
+    "dynamodb": lambda _: dynamodb_engine.table_url(),
+}
 
 # Long past before any test is slow enough to notice: what is tested does not depend on it.
 SHORT_S = 0.05
@@ -48,7 +58,7 @@ INVOKE: dict[str, Any] = {
     ),
 }
 
-_ON_LEDGERS = pytest.mark.parametrize("ledger", LEDGERS)
+_ON_LEDGERS = pytest.mark.parametrize("ledger", ALL_LEDGERS)
 
 
 def everywhere(test: Any) -> Any:
@@ -125,7 +135,7 @@ def open_cell(
     scheme: str,
     folder: Path,
     *,
-    budget: str = "5 USD",
+    budget: str = "search: 5 USD",
     mode: str = "standard",
     read_timeout: float = 5.0,
     event_delay_s: float = 0.0,
@@ -135,10 +145,13 @@ def open_cell(
     A fresh cell. Retries wait for nothing, and the guard's clock stands still.
     """
     now = [1_800_000_000.0]
-    url = "memory://" if scheme == "memory" else f"sqlite:///{(folder / 'ledger.db').as_posix()}"
-    ledger = WatchedLedger(open_ledger(url, clock=lambda: now[0]))
-    guard = Guard(budget=budget, ledger=ledger, clock=lambda: now[0])  # type: ignore[arg-type]
-    with pytest.MonkeyPatch.context() as patch, BedrockServer(RATES, event_delay_s=event_delay_s) as server:
+    with (
+        dynamodb_engine.quick() if scheme == "dynamodb" else nullcontext(),
+        pytest.MonkeyPatch.context() as patch,
+        BedrockServer(RATES, event_delay_s=event_delay_s) as server,
+    ):
+        ledger = WatchedLedger(open_ledger(URLS[scheme](folder), clock=lambda: now[0]))
+        guard = Guard(budget=budget, ledger=ledger, clock=lambda: now[0])  # type: ignore[arg-type]
         patch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
         patch.setattr("botocore.retries.bucket.TokenBucket._sleep_amount", lambda *_: 0.0)
 
@@ -150,8 +163,9 @@ def open_cell(
 
         client = guard.attach(make_client())
         yield Cell(client, guard, ledger, server, make_client, now)
-    guard.close()
-    ledger.close()
+        server.stop()
+        guard.close()
+        ledger.close()
 
 
 def send(client: Any, operation: str, **changes: Any) -> Any:

@@ -4,11 +4,13 @@ A fleet on one DynamoDB table: processes that share a budget, and a table that g
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ from bedrock_guard.domain.ledger import EntryFilter, Line, Reservation, read_all
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.testing.bedrock_server import BedrockServer
 from bedrock_guard.testing.ledger_calls import CALLS, books, hold, reserve, settle
 
 from .conftest import HELLO, Guarded, eventually
@@ -150,6 +153,22 @@ def test_a_guarded_client_settles_what_aws_reported(make_guarded: Callable[..., 
     assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
 
 
+def test_a_dropped_stream_settles_at_once(make_guarded: Callable[..., Guarded]) -> None:
+    """
+    An error that the ledger kept would keep its callers' frames, and the stream, until the collector comes.
+    """
+    guarded = make_guarded(budget="search: 1 USD/day", ledger=dynamodb_engine.table_url())
+    gc.collect()
+    gc.disable()
+    try:
+        guarded.client.converse_stream(**HELLO)  # the first call: its balance is missing, which is an error
+
+        assert guarded.pending == [0]
+        assert guarded.entry.outcome == "abandoned"
+    finally:
+        gc.enable()
+
+
 def test_two_hosts_share_one_budget(make_guarded: Callable[..., Guarded]) -> None:
     """
     What one has spent is gone for the other, and its refusal has the figures.
@@ -267,52 +286,6 @@ def test_a_newer_schema_and_a_replica_are_told_apart_from_ours(
         open_ledger(url, clock=time.time)
 
 
-def test_a_permission_that_is_missing_is_named() -> None:
-    """
-    Who reads it may be the one who can grant it.
-    """
-    from botocore.exceptions import ClientError
-    from dynamodb_faults import Watched
-
-    ledger = open_ledger(dynamodb_engine.table_url(), clock=time.time)
-    assert isinstance(ledger, DynamoDBLedger)
-
-    def deny(send: object, operation: str, params: object) -> None:
-        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "TransactWriteItems")
-
-    Watched(ledger, iter([deny]))
-
-    with pytest.raises(LedgerUnavailable, match=r"table test-.*dynamodb:PutItem and dynamodb:UpdateItem"):
-        hold(ledger, "one", 60)
-    ledger.close()
-
-
-def test_who_may_only_read_can_open_a_new_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    A dashboard may be there before the first call.
-    """
-    from botocore.exceptions import ClientError
-
-    from bedrock_guard.ledgers.dynamodb.clients import Clients
-
-    within = Clients.within
-
-    class Reader:
-        def __init__(self, client: Any) -> None:
-            self.get_item, self.query, self.meta = client.get_item, client.query, client.meta
-
-        def put_item(self, **_: Any) -> None:
-            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "PutItem")
-
-    monkeypatch.setattr(Clients, "within", lambda self, seconds: Reader(within(self, seconds)))
-
-    ledger = open_ledger(dynamodb_engine.table_url(), clock=time.time)
-
-    assert ledger.balances() == []
-    assert ledger.entries(EntryFilter()) == ([], None)
-    ledger.close()
-
-
 def test_a_role_is_assumed_for_the_table_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The table may be in another account than the models, and the program's own credentials stay its own.
@@ -329,6 +302,48 @@ def test_a_role_is_assumed_for_the_table_alone(monkeypatch: pytest.MonkeyPatch) 
     assert credentials.access_key != os.environ["AWS_ACCESS_KEY_ID"]
     assert books(ledger) == (0, 60)
     ledger.close()
+
+
+def test_a_guard_of_the_whole_process_leaves_its_own_ledger_alone(
+    server: BedrockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It covers every session that is made later, the ledger's too: what it asks must not be asked of itself.
+    """
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", dynamodb_engine.endpoint())
+    url = f"{dynamodb_engine.table_url()}&role_arn=arn:aws:iam::000000000000:role/budgets"
+    program = f"""
+        import json, boto3
+        from bedrock_guard import Guard, guard_process
+        guard = guard_process(budget="search: 1 USD", ledger={url!r})
+        client = boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url={server.url!r})
+        again = Guard(budget="other: 1 USD", ledger={url!r})  # made when every new session is guarded
+        client.converse(**{HELLO!r})
+        ledgers = [each.ledger._table.clients for each in (guard, again)]
+        print(json.dumps({{
+            "guarded": Guard.of(client) is guard,
+            "spent": [int(row.spent * 10**9) for row in guard.status()],
+            "owners": [type(Guard.of(clients.within(9))).__name__ for clients in ledgers],
+            "services": [clients.within(9).meta.service_model.service_name for clients in ledgers],
+            "entries": len(list(again.entries())),
+        }}))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "guarded": True,
+        "spent": [server.bill.nanousd],
+        "owners": ["NoneType"] * 2,
+        "services": ["dynamodb"] * 2,
+        "entries": 1,
+    }
 
 
 def test_create_table_makes_one_that_opens_and_leaves_one_that_is_there() -> None:

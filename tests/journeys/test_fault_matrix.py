@@ -7,6 +7,7 @@ the server's bill, or above it by no more than the estimates of attempts that we
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,13 @@ from .fault_cells import (
     OPERATIONS,
     SHORT_S,
     STREAMS,
+    Cell,
     check_cell,
+    close_after_some,
     everywhere,
     on_streams,
     open_cell,
+    read_all,
     run,
 )
 
@@ -92,6 +96,32 @@ DAMAGED: dict[str, tuple[Answer, tuple[str, ...]]] = {
     "corrupt frame": (corrupt_frame(at_event=3), ("InvokeModel",)),
     "corrupt last frame": (corrupt_frame(at_event=1000), INVOKES),
 }
+
+
+# How a call comes to each outcome.
+MADE: dict[str, Callable[[Cell], object]] = {
+    "answered": lambda cell: None,
+    "rejected": lambda cell: cell.server.always(400),
+    "lost": lambda cell: cell.server.always(error(424)),
+    "not_sent": lambda cell: cell.server.stop(),
+    "abandoned": lambda cell: None,
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("outcome", MADE)
+def test_each_outcome_is_in_the_books_of_a_fleet(tmp_path: Path, outcome: str, operation: str) -> None:
+    """
+    One cell of the matrix for each; there is a network between the call and its end.
+    """
+    if outcome == "abandoned" and operation not in STREAMS:
+        pytest.skip("what is not a stream tells its usage beforehand")
+    with open_cell("dynamodb", tmp_path) as cell:
+        MADE[outcome](cell)
+
+        run(cell, operation, close_after_some if outcome == "abandoned" else read_all)
+
+        check_cell(cell, [outcome] * (ATTEMPTS["standard"] if outcome == "not_sent" else 1))
 
 
 @everywhere

@@ -19,7 +19,7 @@ from botocore_versions import IS_NEWEST
 from bedrock_guard.testing.bedrock_server import lost_answer, missing_usage_headers
 
 from .fault_cells import (
-    LEDGERS,
+    ALL_LEDGERS,
     OPERATIONS,
     STREAMS,
     check_cell,
@@ -152,7 +152,7 @@ def test_whoever_leaves_early_pays(tmp_path: Path, name: str, operation: str, le
         check_cell(cell, ["abandoned" if operation in STREAMS else "answered"])
 
 
-@pytest.mark.parametrize("ledger", LEDGERS)
+@pytest.mark.parametrize("ledger", ALL_LEDGERS)
 @pytest.mark.parametrize("name", LEAVING)
 def test_whoever_leaves_a_body_that_alone_knows_its_usage_pays(
     tmp_path: Path, name: str, ledger: str
@@ -168,7 +168,7 @@ def test_whoever_leaves_a_body_that_alone_knows_its_usage_pays(
         check_cell(cell, ["abandoned"])
 
 
-@pytest.mark.parametrize("ledger", LEDGERS)
+@pytest.mark.parametrize("ledger", ALL_LEDGERS)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("name", LEAVING)
 def test_whoever_leaves_an_answer_that_came_on_the_second_try_pays(

@@ -58,6 +58,7 @@ ONCE: dict[str, Callable[[], Fault]] = {
     "late": faults.Delay,
     "conflict": lambda: faults.conflict,
     "throttled": lambda: faults.throttle,
+    "over its throughput": lambda: faults.exceed_throughput,
     "internal error": lambda: faults.fail_inside,
     "in progress": lambda: faults.in_progress,
 }
@@ -139,10 +140,15 @@ BOOKS = {
 }
 
 
+# Which write of a step it is: a sweeper claims its turn first, an extension finds that a balance is missing,
+# and a late settle that it is late.
+WRITES = [*((step, 0) for step in BOOKS), ("sweep", 1), ("extend", 1), ("correct", 1)]
+
+
 @pytest.mark.parametrize("name", ONCE)
-@pytest.mark.parametrize("step", BOOKS)
+@pytest.mark.parametrize(("step", "number"), WRITES)
 def test_one_fault_changes_nothing(
-    ledger: DynamoDBLedger, watched: Watched, clock: SetClock, step: str, name: str
+    ledger: DynamoDBLedger, watched: Watched, clock: SetClock, step: str, number: int, name: str
 ) -> None:
     """
     What a caller cannot tell apart from success or failure must come out as one of them, exactly.
@@ -153,7 +159,7 @@ def test_one_fault_changes_nothing(
 
     def inject() -> None:
         if not left:
-            left[:] = [None, fault] if step == "sweep" else [fault]  # the first is the sweeper's claim
+            left[:] = [*[None] * number, fault]
             watched.faults = iter(left)
 
     run_step(ledger, clock, step, inject)
@@ -425,10 +431,17 @@ def test_the_rules_see_what_only_real_dynamodb_refuses(params: dict[str, Any], w
 
 def test_the_rules_see_a_transaction_that_is_too_large() -> None:
     """
-    A hundred actions, and each item once.
+    A hundred actions, each item once and up to 400 KB, and 4 MB of all.
     """
     action = [{"Put": {"Item": items.place_item((f"{n}", "x"))}} for n in range(101)]
-    for actions, why in ((action, "101 actions"), (action[:1] * 2, "two actions on one item")):
+    large = [{"Put": {"Item": {**each["Put"]["Item"], "e": {"B": bytes(390_000)}}}} for each in action[:11]]
+    larger = [{"Put": {"Item": {**action[0]["Put"]["Item"], "e": {"B": bytes(400_000)}}}}]
+    for actions, why in (
+        (action, "101 actions"),
+        (action[:1] * 2, "two actions on one item"),
+        (larger, "item too large"),
+        (large, "more than 4 MB"),
+    ):
         with pytest.raises(dynamodb_rules.Refused, match=why):
             params = {"TransactItems": actions, "ClientRequestToken": "t"}
             dynamodb_rules.check("transact_write_items", params)
@@ -627,6 +640,22 @@ def test_a_sweeper_that_dies_half_way_stops_no_other(
 
     assert ledger.sweep(now=NOW + HOLD_S + 1) == SweepReport()
     assert ledger.sweep(now=NOW + HOLD_S + 120) == SweepReport(charged=1)
+
+
+def test_a_claim_that_comes_late_does_not_forget_what_its_sweep_has_found(
+    ledger: DynamoDBLedger, watched: Watched
+) -> None:
+    """
+    It was taken for lost, and the sweep is over: what is due next must still be known.
+    """
+    ledger.reserve([Line(DAY, 100, 60)], entry=open_entry(own_id(NOW)), hold_s=60, on_expiry="charge")
+    late = faults.Delay()
+    watched.faults = iter([late])
+    assert ledger.sweep(now=NOW) == SweepReport()
+
+    late.arrive()
+
+    assert ledger.sweep(now=NOW + 60) == SweepReport(charged=1)
 
 
 def _die(send: Callable[[], Any], operation: str, params: dict[str, Any]) -> Any:

@@ -364,7 +364,7 @@ def test_vacuum_gives_room_back_while_others_have_the_file_open(
 @pytest.mark.parametrize(
     ("url", "code", "says"),
     [
-        ("memory://", 2, "This is for sqlite:// ledgers."),
+        ("memory://", 2, "'memory://': this is for sqlite://"),
         ("sqlite://x.db", 2, "names no file"),
         ("sqlite:///x.db?a=b", 2, "'a' is no parameter"),
         ("sqlite:////nonexistent/x.db", 1, "There is no ledger /nonexistent/x.db."),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Final, NamedTuple
 
 from bedrock_guard.domain.entry import Entry
@@ -22,8 +23,6 @@ from bedrock_guard.ledgers.dynamodb.table import Reason
 
 # A transaction has 100 actions: the call, and two for each balance that is new.
 MOST_LINES: Final = 49
-# How long what has ended is kept. DynamoDB deletes it some day after that; nothing rests on it.
-KEEP_S: Final = 90 * 86_400
 
 # The balance is there, and has room. One that is not there fails, and is made in a second request.
 HAS_ROOM: Final = "#used <= :room"
@@ -61,13 +60,23 @@ class Change(NamedTuple):
 class Ended(NamedTuple):
     """
     How a call ends: what is spent on each of its lines, and the entry it leaves.
+
+    Attributes:
+        kept: Until when, as `kept_until` writes it; None for ever.
     """
 
     state: books.State
     lines: tuple[Line, ...]
     booked: books.Booked
     entry: Entry | None
-    at_s: float
+    kept: Item | None
+
+
+def kept_until(at_s: float, keep_s: float) -> Item | None:
+    """
+    Until when what ended at *at_s* is kept: DynamoDB deletes it some day after that, and nothing rests on it.
+    """
+    return {"N": str(int(at_s + keep_s))} if isfinite(keep_s) else None
 
 
 def hold_changes(
@@ -186,9 +195,7 @@ def end_actions(
     """
     To end a call: the reservation becomes the journal's entry, and its money is booked.
     """
-    update = (
-        "SET #st = :st, #x = :x, #b = :b, #ln = :ln, #lh = :lh, #seq = if_not_exists(#seq, :seq), #ttl = :ttl"
-    )
+    update = "SET #st = :st, #x = :x, #b = :b, #ln = :ln, #lh = :lh, #seq = if_not_exists(#seq, :seq)"
     values = {
         "st": {"S": items.CODES[ended.state]},
         "x": {"S": by},
@@ -196,14 +203,22 @@ def end_actions(
         "ln": items.pack_lines(ended.lines),
         "lh": items.fingerprint(ended.lines),
         "seq": items.new_sequence(),
-        "ttl": {"N": str(int(ended.at_s) + KEEP_S)},
     }
-    if ended.entry is None:
-        update = f"{update} REMOVE #e"
-    else:
-        update, values["e"] = f"{update}, #e = :e", items.pack_entry(ended.entry)
+    given = {"e": None if ended.entry is None else items.pack_entry(ended.entry), "ttl": ended.kept}
+    update = set_or_remove(update, values, given)
     changes = end_changes(call, ended.lines, ended.booked, new)
     return [call_action(table, call, update=update, values=values), *balance_actions(table, changes)]
+
+
+def set_or_remove(update: str, values: dict[str, Item], given: Mapping[str, Item | None]) -> str:
+    """
+    *update*, a `SET`, with what is *given* added to it and to *values*; what is None is removed.
+    """
+    for name, value in given.items():
+        if value is not None:
+            update, values[name] = f"{update}, #{name} = :{name}", value
+    removed = ", ".join(f"#{name}" for name, value in given.items() if value is None)
+    return f"{update} REMOVE {removed}" if removed else update
 
 
 def expressions(

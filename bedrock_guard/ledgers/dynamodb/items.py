@@ -6,12 +6,14 @@ What the table's items hold, and where they are.
     D#<0..3>        <key>         the directory: that there is such a balance
     J#<00..07>      <time>-...    a call: pending, then the journal's entry of it
     F               <id>          the same for ids that do not begin with their time
-    M               schema        what made the table, and its home region
-    M               sweep         how far the sweepers have come
+    S               sweep         how far the sweepers have come
+    M               schema        the table's schema, and its home region
+    C#<name>                      kept free for what will steer programs: stops, top-ups
 
 Each balance has a partition of its own, so that one budget's calls throttle no
 other's. The place of a call follows from its id alone, which is all that the
-end of a call is sure to know.
+end of a call is sure to know. What programs write and what they only read never
+share a partition, for that is as fine as IAM goes (`dynamodb:LeadingKeys`).
 """
 
 from __future__ import annotations
@@ -36,7 +38,10 @@ SHARDS: Final = 8
 DIRECTORIES: Final = 4
 FOREIGN: Final = "F"
 SCHEMA_PLACE: Final[Place] = ("M", "schema")
-SWEEP_PLACE: Final[Place] = ("M", "sweep")
+SWEEP_PLACE: Final[Place] = ("S", "sweep")
+# Partitions, as IAM matches them: those that programs write, and those that steer them.
+WRITTEN: Final = ("B#*", "D#*", "J#*", FOREIGN, SWEEP_PLACE[0])
+STEERING: Final = ("C#*", SCHEMA_PLACE[0])
 
 # DynamoDB allows 2,048 bytes for one part of a key and 1,024 for the other.
 _LONGEST_KEY: Final = 1000

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Final, Self
 
 from bedrock_guard.domain.entry import Entry
@@ -42,6 +43,8 @@ from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Reason, Table,
 
 _NOTHING: Final[frozenset[LedgerKey]] = frozenset()
 _DOUBTS: Final = 10_000
+# How long what has ended is kept when nobody has said.
+_KEEP_S: Final = 90 * 86_400.0
 
 
 class DynamoDBLedger:
@@ -50,6 +53,7 @@ class DynamoDBLedger:
     """
 
     blocking = True
+    needs_names = True
 
     def __init__(self, address: Address, *, clock: Clock) -> None:
         self._clock = clock
@@ -57,6 +61,7 @@ class DynamoDBLedger:
         self._sweeper = Sweeper(self._table)
         # Reservations that were asked for, and never answered: they may still arrive.
         self._doubted: OrderedDict[str, None] = OrderedDict()
+        self._wished_s: float | None = None
         # What is wrong with the table shows now, and the connection is there before the first call.
         schema.check(self._table)
 
@@ -115,21 +120,25 @@ class DynamoDBLedger:
         Keep an entry without money, or add to the count of the one that has its id.
         """
         with self._table.turn() as turn:
+            update = (
+                "SET #id = :id, #st = if_not_exists(#st, :st), #e = if_not_exists(#e, :e), #x = :x, "
+                "#seq = if_not_exists(#seq, :seq)"
+            )
+            values = {
+                "id": {"S": entry.id},
+                "st": {"S": items.CODES["recorded"]},
+                "e": items.pack_entry(entry),
+                "x": {"S": turn.id},
+                "seq": items.new_sequence(),
+                "cnt": {"N": str(entry.count)},
+            }
+            kept = actions.kept_until(entry.at_s, self._keep_s)
             action = actions.update_action(
                 self._table.name,
                 items.place_of_call(entry.id),
-                update="SET #id = :id, #st = if_not_exists(#st, :st), #e = if_not_exists(#e, :e), #x = :x, "
-                "#seq = if_not_exists(#seq, :seq), #ttl = :ttl ADD #cnt :cnt",
+                update=f"{actions.set_or_remove(update, values, {'ttl': kept})} ADD #cnt :cnt",
                 condition="attribute_not_exists(#x) OR #x <> :x",  # its answer was lost: counted already
-                values={
-                    "id": {"S": entry.id},
-                    "st": {"S": items.CODES["recorded"]},
-                    "e": items.pack_entry(entry),
-                    "x": {"S": turn.id},
-                    "seq": items.new_sequence(),
-                    "ttl": {"N": str(int(entry.at_s) + actions.KEEP_S)},
-                    "cnt": {"N": str(entry.count)},
-                },
+                values=values,
             )
             try:
                 self._table.send(turn, "update_item", **action["Update"])
@@ -160,13 +169,23 @@ class DynamoDBLedger:
         For half a deadline at most: the next sweep, of whatever process, goes on from there.
         """
         with self._table.turn(0.5) as turn:
-            return self._sweeper.sweep(turn, now=now, limit=limit)
+            return self._sweeper.sweep(turn, now=now, limit=limit, keep_s=self._keep_s)
+
+    def keep_entries(self, seconds: float | None) -> None:
+        """
+        Keep what ends from now on for *seconds*, None for ever; of several wishes the longest holds.
+        """
+        self._wished_s = max(self._wished_s or 0.0, inf if seconds is None else seconds)
 
     def close(self) -> None:
         """
         Give connections back; the ledger cannot be used afterwards.
         """
         self._table.close()
+
+    @property
+    def _keep_s(self) -> float:
+        return _KEEP_S if self._wished_s is None else self._wished_s
 
     def _open(self, turn: Turn, call: Call, entry: Entry) -> Reservation | Refusal:
         put = actions.open_action(
@@ -256,7 +275,8 @@ class DynamoDBLedger:
         new = _NOTHING
         ours: books.How | None = None
         while True:
-            lines, booked, is_overrun = books.align(_countable(call.lines), amounts)
+            lines, booked, is_overrun = books.align(call.lines, amounts)
+            _countable(lines)
             is_same = booked == call.booked
             how = books.how_ends(call.id, call.state, end, is_same=is_same)
             if how == "replayed":
@@ -264,7 +284,8 @@ class DynamoDBLedger:
                 return books.SETTLED[(ours if ours and is_ours else how), is_overrun]
             ours = how
             try:
-                ended = actions.Ended(end, lines, booked, entry, at_s=self._clock())
+                kept = actions.kept_until(self._clock(), self._keep_s)
+                ended = actions.Ended(end, lines, booked, entry, kept)
                 self._table.transact(
                     turn, actions.end_actions(self._table.name, call, ended, by=turn.id, new=new)
                 )
@@ -287,7 +308,9 @@ class DynamoDBLedger:
         Close the place of a reservation that may still be on its way; False when it has arrived.
         """
         closed = {**_open_item(turn, call, entry), "st": {"S": items.CODES["released"]}, "b": {"S": "[]"}}
-        closed["ttl"] = {"N": str(int(self._clock()) + actions.KEEP_S)}
+        kept = actions.kept_until(self._clock(), self._keep_s)
+        if kept is not None:
+            closed["ttl"] = kept
         try:
             self._table.transact(
                 turn, [actions.open_action(self._table.name, items.place_of_call(call.id), closed)]

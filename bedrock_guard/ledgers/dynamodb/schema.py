@@ -6,13 +6,14 @@ Schema N is read and written by N - 1 too, so that a rolling deploy never stops 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers.dynamodb import actions, items
 from bedrock_guard.ledgers.dynamodb.address import read_address
 from bedrock_guard.ledgers.dynamodb.items import Item
-from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn, code_of
+from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn, code_of, has_other_keys
 
 SCHEMA: Final = 1
 NEWEST_USABLE: Final = SCHEMA + 1
@@ -38,14 +39,44 @@ def check(table: Table) -> None:
     """
     See that the table is a ledger's, of a schema that is understood, and at home in this region.
 
+    One that is new is set up, by whoever may: its home is where that is done.
+
+    Raises:
+        ConfigurationError: There is no such table, it is not for ledgers, or not set up yet.
+        LedgerUnavailable: It does not answer, or was written by a newer version.
+    """
+    _set_up(table)
+
+
+def migrate(url: str) -> tuple[int, int]:
+    """
+    Bring the table that *url* names to this version's schema; which one it had (0: it was new), and has now.
+
+    The version before goes on reading and writing it. For operators: programs need not be allowed to.
+
     Raises:
         ConfigurationError: There is no such table, or it is not for ledgers.
         LedgerUnavailable: It does not answer, or was written by a newer version.
     """
+    table = Table(read_address(url))
+    try:
+        before = _set_up(table)
+        if 0 < before < SCHEMA:
+            with table.turn() as turn:
+                _lift(table, turn, before)
+        return before, max(before, SCHEMA)
+    finally:
+        table.close()
+
+
+def _set_up(table: Table) -> int:
+    """
+    Set the table up if it is new, else check it; the schema that it had, 0 for none.
+    """
     table.clients.prepare()
     with table.turn() as turn:
-        item = _read_or_write(table, turn)
-    home, schema = item["region"]["S"], int(item["schema"]["N"])
+        found, is_new = _read_or_write(table, turn)
+    home, schema = found["region"]["S"], int(found["schema"]["N"])
     if schema > NEWEST_USABLE:
         raise LedgerUnavailable(
             f"DynamoDB table {table.name} cannot be used: its schema is {schema}, and this version of "
@@ -57,6 +88,7 @@ def check(table: Table) -> None:
             f"{table.clients.region}. Replicas in several regions would each admit the whole budget: "
             f"write dynamodb://...?region={home}, or another table."
         )
+    return 0 if is_new else schema
 
 
 def create_table(url: str) -> None:
@@ -100,17 +132,19 @@ def _create(table: Table) -> None:
         raise table.unavailable(error, "create_table") from error
 
 
-def _read_or_write(table: Table, turn: Turn) -> Item:
+def _read_or_write(table: Table, turn: Turn) -> tuple[Item, bool]:
     """
-    What the table says it is; a new one is told.
+    What the table says it is; a new one is told, and whether it was.
     """
     own = {"schema": {"N": str(SCHEMA)}, "region": {"S": table.clients.region}}
     try:
         found = _read(table, turn)
-        return found or (own if _write(table, turn, own) else _read(table, turn)) or own
+        if found:
+            return found, False
+        return (own, True) if _write(table, turn, own) else (_read(table, turn) or own, False)
     except LedgerUnavailable as error:
-        code = code_of(error.__cause__)
-        if code in {"ResourceNotFoundException", "ValidationException"}:
+        cause = error.__cause__
+        if code_of(cause) == "ResourceNotFoundException" or has_other_keys(cause):
             raise ConfigurationError(str(error)) from error
         raise
 
@@ -130,7 +164,23 @@ def _write(table: Table, turn: Turn, own: Item) -> bool:
     except ConditionFailed:
         return False
     except LedgerUnavailable as error:
-        # Who only reads need not write this either.
+        # Programs must not be able to write what steers them: an operator does, once.
         if not code_of(error.__cause__).startswith("AccessDenied"):
             raise
+        raise ConfigurationError(
+            f"DynamoDB table {table.name} is not set up yet, and these credentials may not do it "
+            "(dynamodb:PutItem on partition M). An operator runs, once: bedrock-guard ledger migrate "
+            f"'dynamodb://{table.name}?region={table.clients.region}'"
+        ) from error
     return True
+
+
+def _lift(table: Table, turn: Turn, before: int) -> None:
+    parts = actions.expressions(
+        update="SET #schema = :schema",
+        condition="#schema = :before",  # somebody else may have been quicker
+        values={"schema": {"N": str(SCHEMA)}, "before": {"N": str(before)}},
+    )
+    key = items.place_item(items.SCHEMA_PLACE)
+    with suppress(ConditionFailed):
+        table.send(turn, "update_item", TableName=table.name, Key=key, **parts)

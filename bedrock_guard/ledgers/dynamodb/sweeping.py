@@ -48,7 +48,7 @@ class _Progress(NamedTuple):
 
     read_at_s: float = 0.0
     due_s: float = float("inf")
-    low_ms: tuple[int, ...] = (0,) * items.SHARDS
+    low_ms: tuple[int, ...] = ()
     known: dict[str, float] = {}  # noqa: RUF012 - nobody changes it
     by: str | None = None
 
@@ -62,6 +62,7 @@ class _Round:
     turn: Turn
     now: float
     seconds: float
+    keep_s: float
     pending: dict[str, Call] = field(default_factory=dict)
     low_ms: list[int] = field(default_factory=list)
     is_complete: bool = True
@@ -78,15 +79,15 @@ class Sweeper:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def sweep(self, turn: Turn, *, now: float, limit: int) -> SweepReport:
+    def sweep(self, turn: Turn, *, now: float, limit: int, keep_s: float) -> SweepReport:
         """
-        End what is over, as far as the time of *turn* allows.
+        End what is over, as far as the time of *turn* allows; it is kept for *keep_s*.
         """
         known = self._read_progress(turn)
         is_fresh = abs(now - known.read_at_s) < EVERY_S
         if (is_fresh and now < known.due_s) or not self._claim(turn, known, now):
             return SweepReport()
-        this = _Round(turn, now, turn.left_s)
+        this = _Round(turn, now, turn.left_s, keep_s)
         self._find(this, known)
         due = sorted((call for call in this.pending.values() if call.expires_at_s <= now), key=_expiry)
         count = {"charge": 0, "release": 0}
@@ -105,7 +106,8 @@ class Sweeper:
         for item in reading.get_all(self._table, over):
             if item["st"]["S"] == "P":
                 this.pending[item["id"]["S"]] = items.read_call(item)
-        for shard, low_ms in enumerate(known.low_ms):
+        for shard in range(items.SHARDS):
+            low_ms = known.low_ms[shard] if shard < len(known.low_ms) else 0
             begin = items.sort_key(low_ms - BACK_MS)
             is_read, last = self._read(this, items.journal(shard), begin)
             this.low_ms.append(max(low_ms, int(1000 * this.now) if is_read else items.read_sort_key(last)))
@@ -137,7 +139,8 @@ class Sweeper:
             None if call.entry is None else books.expired_entry(items.read_entry(call.entry), call.on_expiry)
         )
         booked = books.expired_amounts(call.lines, call.on_expiry)
-        ended = actions.Ended("expired", call.lines, booked, entry, at_s=this.now)
+        kept = actions.kept_until(this.now, this.keep_s)
+        ended = actions.Ended("expired", call.lines, booked, entry, kept)
         while True:
             try:
                 self._table.transact(
@@ -161,9 +164,10 @@ class Sweeper:
         """
         Whether this sweep is ours; one that never ends is anybody's two minutes later.
         """
+        free = "#x = :by" if known.by else "attribute_not_exists(#x)"
         parts = actions.expressions(
             update="SET #read_at = :now, #x = :x REMOVE #due",
-            condition="#x = :by" if known.by else "attribute_not_exists(#x)",
+            condition=f"{free} OR #x = :x",  # the answer was lost
             values={
                 "now": items.number(now),
                 "x": {"S": turn.id},
@@ -181,7 +185,7 @@ class Sweeper:
         return _Progress(
             read_at_s=float(item["read_at"]["N"]),
             due_s=float(item["due"]["N"]) if "due" in item else float("inf"),
-            low_ms=tuple(json.loads(item["low"]["S"])) if "low" in item else _Progress().low_ms,
+            low_ms=tuple(json.loads(item["low"]["S"])) if "low" in item else (),
             known=json.loads(item["known"]["S"]) if "known" in item else {},
             by=item["x"]["S"],
         )
@@ -197,13 +201,15 @@ class Sweeper:
             low_ms = [min(low, items.placed_ms(id_) or 0) for low in low_ms]
         due = [*known.values(), *map(_expiry, this.pending.values())]
         parts = actions.expressions(
-            update="SET #read_at = :now, #low = :low, #known = :known" + (", #due = :due" if due else ""),
-            condition="#x = :by",
+            update="SET #read_at = :now, #low = :low, #known = :known, #x = :done"
+            + (", #due = :due" if due else ""),
+            condition="#x = :x OR #x = :done",
             values={
                 "now": items.number(this.now if this.is_complete else 0.0),
                 "low": {"S": json.dumps(low_ms)},
                 "known": {"S": json.dumps(known)},
-                "by": {"S": this.turn.id},
+                "x": {"S": this.turn.id},
+                "done": {"S": f"{this.turn.id} done"},  # a claim that comes late is not taken for ours
                 **({"due": items.number(min(due))} if due else {}),
             },
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 import uuid
@@ -58,10 +59,12 @@ _UNSENT: Final = frozenset(
 _MAKE: Final = "bedrock-guard dynamodb create-table {table}"
 _ADVICE: Final = {
     "ResourceNotFoundException": f"Make it, in this region and account: {_MAKE}",
-    "ValidationException": f"Is it a ledger's? Its keys are two strings, pk and sk, as made by {_MAKE}",
     "UnrecognizedClientException": "The credentials are not AWS's, or of another partition.",
     "ExpiredTokenException": "The credentials have expired.",
 }
+# A ValidationException is about many things; this is what it says of a table with other keys.
+_ABOUT_KEYS: Final = re.compile(r"\bkeys?\b", re.IGNORECASE)
+_OTHER_KEYS: Final = f"Is it a ledger's? Its keys are two strings, pk and sk, as made by {_MAKE}"
 _ACTIONS: Final = {
     "transact_write_items": "dynamodb:PutItem and dynamodb:UpdateItem",
     "update_item": "dynamodb:UpdateItem",
@@ -167,7 +170,8 @@ class Table:
             LedgerUnavailable: There was none in time, or it is an error that stays.
         """
         token: str | None = None
-        last: Exception | None = None
+        # Its text, for an error holds the frames that hold it: a cycle that keeps a caller's stream alive.
+        last = ""
         while True:
             client = self.clients.within(turn.left_s)
             if client is None:
@@ -178,7 +182,7 @@ class Table:
             try:
                 answer: Item = getattr(client, operation)(**params)
             except Exception as error:
-                last, meaning = error, _meaning(error)
+                last, meaning = _text(error), _meaning(error)
                 if meaning == "condition":
                     raise ConditionFailed(_reasons(error)) from None
                 if meaning == "refused":
@@ -201,6 +205,8 @@ class Table:
         code = code_of(error)
         if code.startswith("AccessDenied"):
             advice = f"The credentials need {_ACTIONS[operation]} on it."
+        elif has_other_keys(error):
+            advice = _OTHER_KEYS.format(table=self.name)
         else:
             advice = _ADVICE.get(code, "").format(table=self.name)
         is_unknown = turn is not None and turn.in_doubt
@@ -224,8 +230,8 @@ class Table:
         time.sleep(max(0.0, min(random.uniform(0, turn.sleep_s), turn.left_s)))  # noqa: S311
         turn.sleep_s = min(2 * turn.sleep_s, _LONGEST_SLEEP_S)
 
-    def _too_late(self, turn: Turn, last: Exception | None) -> LedgerUnavailable:
-        why = f": {_text(last)}" if last else "."
+    def _too_late(self, turn: Turn, last: str) -> LedgerUnavailable:
+        why = f": {last}" if last else "."
         doubt = " Whether it was done is not known." if turn.in_doubt else ""
         return LedgerUnavailable(
             f"DynamoDB table {self.name} did not answer within {self.address.deadline_s:g} s{why}{doubt}",
@@ -276,6 +282,13 @@ def code_of(error: BaseException | None) -> str:
     """
     response = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
+
+
+def has_other_keys(error: BaseException | None) -> bool:
+    """
+    Whether AWS says that a table has other keys than a ledger's.
+    """
+    return code_of(error) == "ValidationException" and bool(_ABOUT_KEYS.search(str(error)))
 
 
 def _text(error: Exception) -> str:

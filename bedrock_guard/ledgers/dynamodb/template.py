@@ -1,20 +1,20 @@
 """
 The table and who may do what with it, for CloudFormation.
 
-Writers are the programs that call Bedrock; readers make reports; operators may do all of it. Writers
-are bound to the partitions of balances and calls (`dynamodb:LeadingKeys`), so that what will steer
-them can be kept out of their reach in the same table.
+Writers are the programs that call Bedrock; readers make reports; operators set the table up, migrate it,
+and may do all of it. Writers write the partitions of balances and calls and no other
+(`dynamodb:LeadingKeys`): the schema and what will steer them they only read.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from bedrock_guard.ledgers.dynamodb import items
 from bedrock_guard.ledgers.dynamodb.schema import KEYS, TTL_ATTRIBUTE
 
 _READ: Final = ["dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"]
-_WRITE: Final = [*_READ, "dynamodb:PutItem", "dynamodb:UpdateItem"]
-_PARTITIONS: Final = ["B#*", "D#*", "J#*", "F", "M"]
+_WRITE: Final = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
 _TABLE_ARN: Final = {"Fn::GetAtt": ["Ledger", "Arn"]}
 
 
@@ -40,9 +40,13 @@ def template(table: str) -> dict[str, Any]:
                     "TimeToLiveSpecification": {"AttributeName": TTL_ATTRIBUTE, "Enabled": True},
                 },
             },
-            "WriterPolicy": _policy("Programs that call Bedrock.", _WRITE, _PARTITIONS),
-            "ReaderPolicy": _policy("Reports.", _READ, None),
-            "OperatorPolicy": _policy("Who runs the budgets.", _WRITE, None),
+            "WriterPolicy": _policy(
+                "Programs that call Bedrock.",
+                _allow(_READ, (*items.WRITTEN, *items.STEERING)),
+                _allow(_WRITE, items.WRITTEN),
+            ),
+            "ReaderPolicy": _policy("Reports.", _allow(_READ)),
+            "OperatorPolicy": _policy("Who runs the budgets.", _allow([*_READ, *_WRITE])),
         },
         "Outputs": {
             "TableArn": {"Value": _TABLE_ARN},
@@ -51,14 +55,18 @@ def template(table: str) -> dict[str, Any]:
     }
 
 
-def _policy(description: str, allowed: list[str], partitions: list[str] | None) -> dict[str, Any]:
-    statement: dict[str, Any] = {"Effect": "Allow", "Action": allowed, "Resource": _TABLE_ARN}
-    if partitions is not None:
-        statement["Condition"] = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": partitions}}
+def _policy(description: str, *statements: dict[str, Any]) -> dict[str, Any]:
     return {
         "Type": "AWS::IAM::ManagedPolicy",
         "Properties": {
             "Description": description,
-            "PolicyDocument": {"Version": "2012-10-17", "Statement": [statement]},
+            "PolicyDocument": {"Version": "2012-10-17", "Statement": list(statements)},
         },
     }
+
+
+def _allow(actions: list[str], partitions: tuple[str, ...] = ()) -> dict[str, Any]:
+    statement: dict[str, Any] = {"Effect": "Allow", "Action": actions, "Resource": _TABLE_ARN}
+    if partitions:
+        statement["Condition"] = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(partitions)}}
+    return statement
