@@ -92,14 +92,7 @@ def rename_table(path: Path, old: str, new: str) -> None:
         other.execute(f"ALTER TABLE {old} RENAME TO {new}")
 
 
-@pytest.fixture(
-    params=[
-        "sqlite locked",
-        "sqlite broken",
-        "dynamodb silent",
-        pytest.param("dynamodb closed", marks=pytest.mark.slow),
-    ]
-)
+@pytest.fixture
 def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trouble]:
     engine, kind = request.param.split()
     if engine == "sqlite":
@@ -122,6 +115,10 @@ def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trouble]
         ledger = open_ledger(url, clock=time.time)
         yield Trouble(ledger, proxy.close if kind == "closed" else proxy.be_silent, proxy.open)
         ledger.close()
+
+
+SQLITE = ["sqlite locked", "sqlite broken"]
+CLOSED, SILENT = (pytest.param(f"dynamodb {kind}", marks=pytest.mark.slow) for kind in ("closed", "silent"))
 
 
 class Program:
@@ -198,6 +195,7 @@ def assert_books_are_right(guarded: Guarded) -> None:
     assert sum(entry.cost or 0 for entry in entries) * 10**9 == guarded.server.bill.nanousd
 
 
+@pytest.mark.parametrize("trouble", [*SQLITE, CLOSED, SILENT], indirect=True)
 def test_refuse_answers_in_time_and_resumes_by_itself(
     trouble: Trouble, make_guarded: Callable[..., Guarded]
 ) -> None:
@@ -218,6 +216,7 @@ def test_refuse_answers_in_time_and_resumes_by_itself(
     assert_books_are_right(guarded)
 
 
+@pytest.mark.parametrize("trouble", [*SQLITE, CLOSED, "dynamodb silent"], indirect=True)
 def test_allow_goes_on_up_to_its_limit_and_books_it_later(
     trouble: Trouble, make_guarded: Callable[..., Guarded]
 ) -> None:

@@ -86,7 +86,7 @@ def test_every_operation_ends_within_the_deadline(way: str, proxy: tcp_proxy.Pro
     ledger.close()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["nobody listens", "silent"])
 def test_a_guarded_call_asks_once(way: str, proxy: tcp_proxy.Proxy, url: str) -> None:
     """
     Neither the sweep of every minute nor the release of what may have arrived adds to its wait.
@@ -104,8 +104,7 @@ def test_a_guarded_call_asks_once(way: str, proxy: tcp_proxy.Proxy, url: str) ->
             "messages": [{"role": "user", "content": [{"text": "hi"}]}],
         }
 
-        pipeline = guard._pipeline
-        pipeline.upkeep.put_off = lambda *_: None  # type: ignore[method-assign]
+        guard._pipeline.upkeep.put_off = lambda *_: None  # type: ignore[method-assign]
         error, seconds = timed(guard.hold("Converse", params, region="us-east-1").__enter__)
 
         assert asked == ["turn"]

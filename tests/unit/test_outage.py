@@ -325,6 +325,23 @@ def test_threads_share_allow_up_to(make_guard: Callable[..., Guard], ledger: Sha
         held.settle(REPLY)
 
 
+def test_an_end_inside_of_the_book_is_settled_when_it_is_next_used(
+    make_guard: Callable[..., Guard], ledger: Shaky
+) -> None:
+    """
+    The collector drops a stream wherever it comes, half-way through a sum as well.
+    """
+    estimate = Guard(budget="1 USD", ledger="memory://").estimate("Converse", **HELLO).cost
+    assert estimate is not None
+    guard = make_guard(f"{estimate + COST} USD")
+    ledger.is_gone = True
+    with hold(guard) as held, guard._pipeline.stand_in._book._lock:
+        held.settle(REPLY)
+
+    with hold(guard) as held:
+        held.settle(REPLY)
+
+
 def test_no_room_in_a_budget_is_no_trouble_of_the_ledger(make_guard: Callable[..., Guard]) -> None:
     """
     `allow_up_to` is for a ledger that cannot tell, not for one that says no.
@@ -360,9 +377,11 @@ def test_nobody_waits_for_the_end_of_a_call_that_was_let_through(
     ledger.is_gone = True
     with hold(guard) as held:
         held.settle(REPLY)
+    assert held.id in guard._pipeline.upkeep._open  # who waits for all that has ended waits for it, too
     ledger.is_gone = False
 
     assert eventually(lambda: figures(guard) == {"all": (COST, 0), "calls": (1, 0)})
+    assert eventually(lambda: held.id not in guard._pipeline.upkeep._open)
     assert not guard._pipeline.stand_in.holds(held._entered())
     assert ledger.asked[0] == "reserve"
     assert threading.current_thread() not in ledger.askers[1:]
