@@ -23,12 +23,16 @@ LATE_S: Final = 10.0
 class Invocations:
     """
     Those of one guard that are under way.
+
+    Attributes:
+        are_any: Whether there is one; without any, holds last as long as they usually do.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._ends: list[float] = []
+        self.are_any = False
         # None when there is none, and infinity when one of them cannot say.
         self._last_ends_at: float | None = None
 
@@ -42,6 +46,7 @@ class Invocations:
         with self._lock:
             self._ends.append(ends_at)
             self._last_ends_at = max(self._ends)
+            self.are_any = True
         return ends_at
 
     def end(self, ends_at: float) -> bool:
@@ -51,6 +56,7 @@ class Invocations:
         with self._lock:
             self._ends.remove(ends_at)
             self._last_ends_at = max(self._ends, default=None)
+            self.are_any = bool(self._ends)
             return not self._ends
 
     def hold_s(self, wanted_s: float) -> float:

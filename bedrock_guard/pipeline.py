@@ -37,6 +37,7 @@ from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationC
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import SLOW_S, Outage, StandIn
 from bedrock_guard.planning import Plan, Planner
+from bedrock_guard.sweeping import Sweeper
 from bedrock_guard.upkeep import Upkeep
 
 
@@ -57,7 +58,8 @@ class Pipeline:
         self.settings = planner.settings
         self.ledger = ledger
         self.clock = clock
-        self.upkeep = Upkeep(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
+        self.upkeep = Upkeep(ledger, clock)
+        self.sweeper = Sweeper(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
         self.outage = Outage()
         self.stand_in = StandIn(planner.settings, clock)
         self._new_id = new_id
@@ -88,7 +90,7 @@ class Pipeline:
             self.upkeep.begin()
         try:
             answer = self._reserve(opened, hold_s)
-            if isinstance(answer, Refusal) and self.upkeep.sweep_for_room(self.clock()):
+            if isinstance(answer, Refusal) and self.sweeper.sweep_for_room(self.clock()):
                 answer = self._reserve(opened, hold_s)
         except LedgerUnavailable as error:
             self._go_without(opened, error, hold_s)
@@ -101,8 +103,8 @@ class Pipeline:
             opened.is_held = True
             self.upkeep.watch(opened)
             # After the hold: where the ledger is gone, a call must not wait for it twice.
-            if entry.at_s >= self.upkeep.due_at:
-                self.upkeep.sweep_if_due(entry.at_s)
+            if entry.at_s >= self.sweeper.due_at:
+                self.sweeper.sweep_if_due(entry.at_s)
         if opened.is_ended:  # its task was dropped while a thread reserved for it
             self._write(opened, _not_sent(opened))
 
@@ -180,12 +182,11 @@ class Pipeline:
         is_gone = self.outage.is_on
         if is_gone:
             self.outage.check()
+        if self.upkeep.invocations.are_any:
+            hold_s = self.upkeep.invocations.hold_s(hold_s)
         try:
             answer = self.ledger.reserve(
-                opened.plan.lines(),
-                entry=opened.entry,
-                hold_s=self.upkeep.invocations.hold_s(hold_s),
-                on_expiry=self.settings.on_expiry,
+                opened.plan.lines(), entry=opened.entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
             )
         except LedgerUnavailable as error:
             opened_at_s = opened.entry.at_s

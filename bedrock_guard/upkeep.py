@@ -3,7 +3,6 @@ What a guard does beside its calls, in the background thread.
 
     renew   a hold whose call lasts: at half-time, for as long again
     write   an end that the ledger would not take: again and again, ever more rarely
-    sweep   reservations of processes that died, and entries that are old, when a call comes by
 
 A hold is the only thing that a crash leaves behind, so it is short; a call may be
 long. Without renewal one of the two would have to give.
@@ -21,7 +20,7 @@ from typing import Final
 from bedrock_guard.background import BACKGROUND
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, DropsEntries, KeepsEntries, Ledger, Reservation, SweepReport
+from bedrock_guard.domain.ledger import Clock, Ledger, Reservation
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.invocations import Invocations
 from bedrock_guard.open_call import OpenCall
@@ -29,15 +28,8 @@ from bedrock_guard.outage import book
 
 log = logging.getLogger("bedrock_guard")
 
-_SWEEP_EVERY_S: Final = 60.0
 # Bedrock gives up after an hour; what is still open then is held by somebody who forgot it.
 _RENEWED_S: Final = 7200.0
-# At most one refusal in so many seconds looks for the holds of dead processes first.
-_REFUSED_SWEEP_S: Final = 5.0
-# So many old entries are dropped in a sweep, a fraction of a second's work; the next comes sooner then.
-_DROPPED: Final = 1000
-_MORE_DROPS_S: Final = 5.0
-_DAY_S: Final = 86_400.0
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 30.0
 # For a round of writing to end: a request or two.
@@ -55,19 +47,13 @@ class Upkeep:
 
     Attributes:
         is_kept: Whether the background thread looks after it.
-        due_at: When `sweep_if_due` has something to do.
         invocations: Of a Lambda function: no hold is longer than they can last.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, keep_entries_days: int | None = None) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
-        self._keep_entries_s = None if keep_entries_days is None else keep_entries_days * _DAY_S
-        if isinstance(ledger, KeepsEntries):
-            ledger.keep_entries(self._keep_entries_s)
         self._clock = clock
         self.invocations = Invocations(clock)
-        # At once: a process that lives for seconds only is one who comes next, too.
-        self.due_at = self._sweeps_at = self._drops_at = 0.0
         self._open: dict[str, tuple[weakref.ref[OpenCall], float]] = {}
         self._shortest_s = float("inf")
         self.is_kept = False
@@ -107,7 +93,8 @@ class Upkeep:
 
         It is held weakly: one that nobody can end any more expires.
         """
-        lead_s = self.invocations.lead_s(opened.hold_s)
+        invocations = self.invocations
+        lead_s = invocations.lead_s(opened.hold_s) if invocations.are_any else opened.hold_s / 2
         self._open[opened.entry.id] = weakref.ref(opened), opened.reservation.expires_at_s - lead_s
         if lead_s < self._shortest_s:
             self._shortest_s = lead_s
@@ -221,59 +208,6 @@ class Upkeep:
         ended = {opened.entry.id for opened in self.open_calls() if opened.is_ended}
         return ended.union(entry.id for _, entry in self._unwritten.copy())
 
-    def sweep_if_due(self, now: float) -> None:
-        """
-        End the reservations of dead processes, about once a minute.
-        """
-        if now >= self._sweeps_at:
-            self._sweep(now)
-        if now >= self._drops_at:
-            self._drop_due(now)
-        self.due_at = min(self._sweeps_at, self._drops_at)
-
-    def sweep_early(self) -> None:
-        """
-        Sweep in the background, now, so that the first call need not: on a network that is many requests.
-        """
-        self.begin()
-        BACKGROUND.soon(self._sweep_early)
-
-    def _sweep_early(self) -> None:
-        if self._closed is None:
-            self.sweep_if_due(self._clock())
-
-    def sweep_for_room(self, now: float) -> bool:
-        """
-        Whether a sweep before a refusal has ended anything; not more often than every few seconds.
-        """
-        if now < self._sweeps_at - _SWEEP_EVERY_S + _REFUSED_SWEEP_S:
-            return False
-        report = self._sweep(now)
-        return bool(report.charged or report.released)
-
-    def _sweep(self, now: float) -> SweepReport:
-        self._sweeps_at = now + _SWEEP_EVERY_S
-        try:
-            return self._ledger.sweep(now=now)
-        except LedgerUnavailable as error:
-            log.warning("Reservations of dead processes could not be swept: %s", error)
-            return SweepReport()
-
-    def sweep_all(self) -> SweepReport:
-        """
-        End every reservation whose process is taken for dead.
-        """
-        self.write_ends()
-        charged = released = 0
-        while True:
-            report = self._ledger.sweep(now=self._clock())
-            charged, released = charged + report.charged, released + report.released
-            if not (report.charged or report.released):
-                break
-        while self._drop_old(self._clock()) == _DROPPED:
-            pass
-        return SweepReport(charged, released)
-
     def look(self) -> float:
         """
         Renew and write what is due; the seconds until something will be.
@@ -339,19 +273,6 @@ class Upkeep:
         """
         self._write_last("its guard is closed")
         self.forget()
-
-    def _drop_due(self, now: float) -> None:
-        self._drops_at = now + _SWEEP_EVERY_S
-        try:
-            if self._drop_old(now) == _DROPPED:
-                self._drops_at = now + _MORE_DROPS_S
-        except LedgerUnavailable as error:
-            log.warning("Old entries could not be dropped: %s", error)
-
-    def _drop_old(self, now: float) -> int:
-        if self._keep_entries_s is None or not isinstance(self._ledger, DropsEntries):
-            return 0
-        return self._ledger.drop_entries(before=now - self._keep_entries_s, limit=_DROPPED)
 
     def _write_due(self) -> float:
         now = time.monotonic()

@@ -122,7 +122,8 @@ class Guard:
             planner=planner, ledger=self._ledger, clock=self._clock, new_id=self._new_id
         )
         if is_lambda():
-            self._pipeline.upkeep.sweep_early()
+            self._pipeline.upkeep.begin()
+            self._pipeline.sweeper.sweep_early()
 
     @classmethod
     def of(cls, client: Any) -> Self | None:
@@ -288,7 +289,8 @@ class Guard:
         """
         End the reservations of processes that died; happens by itself about once a minute.
         """
-        return self._pipeline.upkeep.sweep_all()
+        self._pipeline.upkeep.write_ends()
+        return self._pipeline.sweeper.sweep_all()
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
         """
@@ -328,6 +330,7 @@ class Guard:
         """
         DRAINS.finish(self._pipeline)
         if self._owns_ledger:
+            self._pipeline.sweeper.close()
             self._pipeline.upkeep.close()
             self._ledger.close()
         else:

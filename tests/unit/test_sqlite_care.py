@@ -162,7 +162,7 @@ def test_calls_drop_old_entries_a_portion_at_a_time(url: str) -> None:
         left = []
         for later in (0, 1, 10):
             clock.now = NOW + later
-            guard._pipeline.upkeep.sweep_if_due(clock())
+            guard._pipeline.sweeper.sweep_if_due(clock())
             left.append(db.execute(count).fetchone()[0])
         db.close()
 
@@ -179,7 +179,7 @@ def test_a_ledger_that_fails_to_drop_is_left_alone(caplog: pytest.LogCaptureFixt
             raise LedgerUnavailable("no disk")
 
         guard.ledger.drop_entries = fail  # type: ignore[attr-defined]
-        guard._pipeline.upkeep.sweep_if_due(NOW)
+        guard._pipeline.sweeper.sweep_if_due(NOW)
 
     assert "Old entries could not be dropped: no disk" in caplog.text
 
