@@ -453,7 +453,7 @@ def test_elsewhere_a_guard_does_nothing_before_its_first_call(
     """
     guarded = make_guarded(ledger=ledger)
 
-    assert not guarded.guard._pipeline.upkeep._is_kept
+    assert not guarded.guard._pipeline.upkeep.is_kept
     guarded.client.converse(**HELLO)
     assert ledger.sweeps == 1
 
@@ -573,5 +573,5 @@ def test_a_flush_of_a_guard_that_was_never_used_starts_nothing(guarded: Guarded)
     handler = guarded.guard.lambda_handler(lambda event, context: threading.active_count())
 
     assert handler({}, None) == threading.active_count()
-    assert not guarded.guard._pipeline.upkeep._is_kept
+    assert not guarded.guard._pipeline.upkeep.is_kept
     assert time.monotonic() - before < 60
