@@ -121,7 +121,9 @@ def hold_and_reopen(ledger: SQLiteLedger, name: str) -> Reservation:
 
 
 TRIALS: dict[str, Trial] = {
-    "reserve": Trial(lambda _, name: name, hold_one, lambda it, name: settle_one(it, hold_one(it, name)), SPENT),
+    "reserve": Trial(
+        lambda _, name: name, hold_one, lambda it, name: settle_one(it, hold_one(it, name)), SPENT
+    ),
     "extend": Trial(hold_one, extend, settle_one, SPENT),
     "settle": Trial(hold_one, settle_one, settle_one, SPENT),
     "settle, opening": Trial(hold_and_reopen, settle_one, settle_one, SPENT),
