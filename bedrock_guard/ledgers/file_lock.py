@@ -32,7 +32,8 @@ if sys.platform == "win32":
 
     def _give(descriptor: int) -> None:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        with suppress(OSError):  # it is not held
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 else:
     import fcntl
@@ -97,10 +98,7 @@ class FileLock:
         # Also where an interrupt came between taking it and noting that.
         self._is_held = False
         if self._descriptor >= 0:
-            try:
-                _give(self._descriptor)
-            except OSError:
-                pass
+            _give(self._descriptor)
 
     def close(self) -> None:
         """

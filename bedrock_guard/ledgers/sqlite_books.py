@@ -44,11 +44,12 @@ class Ending(NamedTuple):
 
     Attributes:
         held_text: What it must hold, as it is stored, for the rest to be right.
-        lines: What it holds, and keys that were never reserved.
+        lines: What it holds, and keys that were never reserved; `lines_text` is how they are stored.
         rows: How the balances change, if it is open.
     """
 
     held_text: str
+    lines_text: str
     lines: tuple[Line, ...]
     booked: books.Booked
     is_overrun: bool
@@ -66,8 +67,10 @@ class Ending(NamedTuple):
             (*sqlite_rows.key_columns(line.key), new, line.amount, index < len(held))
             for index, (line, new) in enumerate(zip(lines, booked, strict=True))
         ]
+        held_text = sqlite_rows.write_lines(held)
         return cls(
-            sqlite_rows.write_lines(held),
+            held_text,
+            held_text if lines is held else sqlite_rows.write_lines(lines),
             lines,
             booked,
             is_overrun,
@@ -191,7 +194,7 @@ def write_end(
         call.at if ending.entry_at_s is None else ending.entry_at_s,
         state,
         call.expires_at_s,
-        sqlite_rows.write_lines(ending.lines),
+        ending.lines_text,
         sqlite_rows.write_booked(ending.booked),
         ending.entry_text,
     )

@@ -20,9 +20,9 @@ APPLICATION_ID: Final = 0x62477264
 SCHEMA: Final = 2
 NEWEST_USABLE: Final = SCHEMA + 1
 FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
-# Pages of the write-ahead log, 16 MB, before they are copied into the file: whoever commits does that and waits
-# for the disk, so not too often; the pages that every call writes are copied once.
-LOG_PAGES: Final = 4000
+# Pages of the write-ahead log, 8 MB, before they are copied into the file. Whoever commits then does that,
+# and all others wait for the disk meanwhile: the more pages, the rarer and the longer.
+LOG_PAGES: Final = 2000
 OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
 
 # Schema 1; what came later is added by `MIGRATIONS`, to new files too.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from threading import get_ident
 from typing import TypeVar
 
@@ -69,10 +70,11 @@ class ThreadLock:
         """
         if self._inside == get_ident():
             self._inside = None
-        try:
             self._lock.release()
-        except RuntimeError:  # it is another's, or nobody's
-            pass
+            return
+        # An interrupt may have come before it was noted, or since; else it is another's, or nobody's.
+        with suppress(RuntimeError):
+            self._lock.release()
 
     def _leave_clean(self, clean: Callable[[], None]) -> None:
         if self._inside == get_ident():

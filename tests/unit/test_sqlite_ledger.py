@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pytest
 import bedrock_guard
 from bedrock_guard.domain.ledger import Balance, EntryFilter, Line, Refusal, SweepReport, read_all_entries
 from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.ledgers import sqlite
 from bedrock_guard.ledgers.file_lock import FileLock
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
 from bedrock_guard.testing.ledger_calls import (
@@ -155,6 +157,37 @@ def test_a_stopped_process_is_waited_for_only_so_long(path: Path) -> None:
     other.close()
     hold(ledger, "two", 10)
     assert books(ledger) == (0, 70)
+    ledger.close()
+
+
+@pytest.mark.parametrize("holder", ["a process of ours", "another program"])
+def test_an_end_waits_less_than_a_hold(path: Path, monkeypatch, holder: str) -> None:
+    """
+    Who has AWS's answer already is not kept: the end can be written in the background.
+    """
+    monkeypatch.setattr(sqlite, "END_WAIT_S", 0.01)
+    ledger = open_file(path, wait_s=0.3)
+    reservation = hold(ledger, "one", 60)
+    lock, program = FileLock(f"{path}.lock"), sqlite3.connect(path, isolation_level=None)
+    if holder == "another program":
+        program.execute("BEGIN IMMEDIATE")
+    else:
+        assert lock.acquire(timeout_s=0)
+
+    def seconds_of(call: Callable[[], object]) -> float:
+        before = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match=r"not free within|Another program holds it") as caught:
+            call()
+        assert caught.value.outcome == "not_done"
+        return time.monotonic() - before
+
+    assert seconds_of(lambda: reserve(ledger, "two", 10)) >= 0.3
+    assert min(seconds_of(lambda: settle(ledger, reservation, 40)) for _ in range(5)) < 0.3
+    assert min(seconds_of(lambda: ledger.release(reservation)) for _ in range(5)) < 0.3
+    lock.close()
+    program.close()
+    settle(ledger, reservation, 40)
+    assert books(ledger) == (40, 0)
     ledger.close()
 
 
