@@ -62,16 +62,19 @@ class LedgerUnavailable(GuardError):
     Attributes:
         message: What happened, with the file or table.
         outcome: `"not_done"` when it certainly had no effect, `"unknown"` when it may have.
+        is_lasting: Whether the ledger, well as it is, will never do this: a sum beyond 64 bits, or
+            too many balances.
     """
 
     message: str
     outcome: Literal["not_done", "unknown"] = "not_done"
+    is_lasting: bool = False
 
     def __str__(self) -> str:
         return self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.message, self.outcome)
+        return type(self), (self.message, self.outcome, self.is_lasting)
 
 
 @dataclass(frozen=True, slots=True)

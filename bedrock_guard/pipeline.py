@@ -191,7 +191,8 @@ class Pipeline:
         except LedgerUnavailable as error:
             opened_at_s = opened.entry.at_s
             is_slow = self.clock() - opened_at_s > SLOW_S and not self.upkeep.has_held_since(opened_at_s)
-            self.outage.begin(error, is_slow=is_slow)
+            if not error.is_lasting:
+                self.outage.begin(error, is_slow=is_slow)
             raise
         if is_gone:
             self.outage.end()
@@ -204,7 +205,7 @@ class Pipeline:
         is released behind the caller's back, who has waited long enough.
         """
         try:
-            if self.upkeep.is_closed:
+            if self.upkeep.is_closed or error.is_lasting:
                 raise error
             opened.reservation = self.stand_in.hold(opened, error, hold_s=hold_s)
         except LedgerUnavailable:
@@ -238,7 +239,7 @@ class Pipeline:
                     f"suspended?), and nothing more can be held for it. {error}"
                 ) from error
             except LedgerUnavailable as error:
-                if self.upkeep.is_closed:
+                if self.upkeep.is_closed or error.is_lasting:
                     raise
                 gone = error
         return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)

@@ -122,7 +122,8 @@ def uncountable(key: LedgerKey, amount: int) -> LedgerUnavailable:
     """
     return LedgerUnavailable(
         f"Budget {key.budget!r} ({key.rule}) cannot count {amount}: "
-        f"a ledger counts whole numbers from 0 to {MAX_AMOUNT}."
+        f"a ledger counts whole numbers from 0 to {MAX_AMOUNT}.",
+        is_lasting=True,
     )
 
 

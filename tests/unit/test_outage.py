@@ -34,7 +34,7 @@ HELLO: dict[str, Any] = {
 REPLY = {"usage": {"inputTokens": 10, "outputTokens": 20, "totalTokens": 30}}
 COST = Decimal("0.000363")  # 10 x 3.30 + 20 x 16.50 USD a million
 
-Fault = Literal["none", "before", "after", "gone"]
+Fault = Literal["none", "before", "after", "gone", "never"]
 
 
 class Shaky:
@@ -75,6 +75,8 @@ class Shaky:
             time.sleep(self.wait_s)
         if fault == "gone":
             raise LedgerUnavailable("The ledger is gone.")
+        if fault == "never":
+            raise LedgerUnavailable("These are too many.", is_lasting=True)
         if fault == "before":
             raise LedgerUnavailable("The answer is lost.", outcome="unknown")
         try:
@@ -348,6 +350,27 @@ def test_no_room_in_a_budget_is_no_trouble_of_the_ledger(make_guard: Callable[..
     """
     with pytest.raises(BudgetExceeded):
         hold(make_guard(budgets=["0.000001 USD"])).__enter__()
+
+
+def test_what_a_ledger_will_never_take_is_not_let_through(
+    make_guard: Callable[..., Guard], ledger: Shaky
+) -> None:
+    """
+    It could never be booked, and the ledger is well.
+    """
+    guard = make_guard()
+    ledger.faults.append("never")
+
+    with pytest.raises(LedgerUnavailable, match="too many"), hold(guard):
+        pass
+
+    assert not guard._pipeline.outage.is_on
+    with hold(guard) as held:
+        ledger.faults.append("never")
+        with pytest.raises(LedgerUnavailable, match="too many"):
+            guard._pipeline.retry(held._opened)
+        held.settle(REPLY)
+    assert figures(guard) == {"all": (COST, 0), "calls": (1, 0)}
 
 
 def test_refuse_lets_nothing_through_and_keeps_no_hold(

@@ -344,7 +344,8 @@ def _countable(lines: tuple[Line, ...]) -> tuple[Line, ...]:
     if len(lines) > actions.MOST_LINES:
         raise LedgerUnavailable(
             f"A call counts towards {len(lines)} balances; on DynamoDB, where it is one transaction, "
-            f"{actions.MOST_LINES} are the most."
+            f"{actions.MOST_LINES} are the most.",
+            is_lasting=True,
         )
     return lines
 
