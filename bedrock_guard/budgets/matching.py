@@ -74,7 +74,7 @@ class Matcher:
                 and `untagged` is `"refuse"`.
         """
         # The same tags give the same balances until the first of their windows ends.
-        values = tuple([tags.get(tag) for tag in self._seen])
+        values = tuple([tags.get(tag) for tag in self._seen]) if self._seen else ()
         known = self._remembered.get(values)
         if known is not None and known.since <= now < known.until:
             return known.matches
