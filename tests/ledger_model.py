@@ -76,6 +76,7 @@ class Model:
 
     def end(self, id_: str, state: str, amounts: dict[LedgerKey, int]) -> str | None:
         before = self.state[id_]
+        amounts = {key: amount for key, amount in amounts.items() if amount}  # a key that is absent is 0
         if before in ("settled", "released"):
             return "replayed" if (before, self.booked[id_]) == (state, amounts) else None
         if before == "expired" and self.policy[id_] == "release":
