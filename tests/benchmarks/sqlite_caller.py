@@ -39,17 +39,19 @@ ANSWERED: dict[str, Any] = {
 
 def open_entry(entry_id: str) -> Entry:
     return Entry.opened(
-        id=entry_id,
-        at_s=time.time(),
-        operation="Converse",
-        model_id="us.anthropic.claude-sonnet-4-5-20250929-v1:0",
-        model="anthropic.claude-sonnet-4-5-20250929-v1:0",
-        family="anthropic",
-        region="us-east-1",
-        service_tier="default",
-        latency="standard",
-        tags={"team": "search", "bedrock_guard.program": "worker"},
-        estimated_cost_nanousd=60_000,
+        {
+            "id": entry_id,
+            "at_s": time.time(),
+            "operation": "Converse",
+            "model_id": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "model": "anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "family": "anthropic",
+            "region": "us-east-1",
+            "service_tier": "default",
+            "latency": "standard",
+            "tags": {"team": "search", "bedrock_guard.program": "worker"},
+            "estimated_cost_nanousd": 60_000,
+        }
     )
 
 
