@@ -214,6 +214,7 @@ class Pipeline:
                 self.upkeep.put_off(opened, _not_sent(opened), error)
             raise
         opened.hold_s = hold_s
+        self.upkeep.note(opened)
 
     def _write(self, opened: OpenCall, entry: Entry) -> None:
         if entry.allowed_by is not None:
