@@ -91,7 +91,7 @@ class Pipeline:
         try:
             answer = self._reserve(opened, hold_s)
             if isinstance(answer, Refusal) and self.sweeper.sweep_for_room(self.clock()):
-                answer = self._reserve(opened, hold_s)
+                answer = self._reserve_again(opened, hold_s, answer)
         except LedgerUnavailable as error:
             self._go_without(opened, error, hold_s)
         else:
@@ -198,6 +198,17 @@ class Pipeline:
             self.outage.end()
             self.upkeep.hurry()
         return answer
+
+    def _reserve_again(self, opened: OpenCall, hold_s: float, refusal: Refusal) -> Reservation | Refusal:
+        """
+        Ask once more, after a sweep; where the ledger goes just then, its *refusal* is the last that it said.
+        """
+        try:
+            return self._reserve(opened, hold_s)
+        except LedgerUnavailable as error:
+            if error.outcome == "unknown":
+                self.upkeep.put_off(opened, _not_sent(opened), error)
+            return refusal
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """

@@ -352,6 +352,28 @@ def test_no_room_in_a_budget_is_no_trouble_of_the_ledger(make_guard: Callable[..
         hold(make_guard(budgets=["0.000001 USD"])).__enter__()
 
 
+@pytest.mark.parametrize("fault", ["before", "after", "gone"])
+def test_a_call_that_was_refused_is_not_let_through_by_a_ledger_that_goes_then(
+    make_guard: Callable[..., Guard], ledger: Shaky, now: list[float], fault: Fault
+) -> None:
+    """
+    Before it is refused, holds of dead processes are ended, and the ledger is asked once more.
+    """
+    guard = make_guard()
+    estimate = guard.estimate("Converse", **HELLO).cost
+    tight = make_guard(budgets=[Budget("all", f"{estimate} USD")])
+    dead = guard._pipeline.open(hold(guard)._call)
+    guard._pipeline.ledger.reserve(dead.plan.lines(), entry=dead.entry, hold_s=60, on_expiry="release")
+    now[0] += 61
+    ledger.faults.extend(["none", "none", fault])
+
+    with pytest.raises(BudgetExceeded):
+        hold(tight).__enter__()
+
+    assert ledger.asked[:4] == ["reserve", "reserve", "sweep", "reserve"]
+    assert eventually(lambda: tight._pipeline.upkeep.write_ends() and figures(tight) == {"all": (0, 0)})
+
+
 def test_what_a_ledger_will_never_take_is_not_let_through(
     make_guard: Callable[..., Guard], ledger: Shaky
 ) -> None:
