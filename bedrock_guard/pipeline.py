@@ -170,6 +170,8 @@ class Pipeline:
             self._write(opened, entry)
         except BaseException as error:  # an interrupt: what follows it must find the call to be ended
             if entry is not None:
+                if entry.allowed_by is not None:
+                    self.stand_in.settle(entry)
                 self.upkeep.put_off(opened, entry, error)
             elif has_end:
                 opened.give_back_end()
@@ -244,7 +246,7 @@ class Pipeline:
         gone: LedgerUnavailable | None = None
         if not self.stand_in.holds(opened):
             try:
-                return self.ledger.extend(opened.reservation, lines)
+                answer = self.ledger.extend(opened.reservation, lines)
             except ReservationClosed as error:
                 raise LedgerUnavailable(
                     f"The hold of call {opened.entry.id} expired while it was under way (was this process "
@@ -254,6 +256,10 @@ class Pipeline:
                 if self.upkeep.is_closed or error.is_lasting:
                     raise
                 gone = error
+            else:
+                if is_retry and isinstance(answer, Reservation):
+                    opened.retried_nanousd += nanousd or 0
+                return answer
         return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)
 
     def _refused(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -13,16 +14,20 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import pytest
 
-from bedrock_guard import Guard
+from bedrock_guard import Guard, outage
 from bedrock_guard.domain.budget import Budget
+from bedrock_guard.domain.entry import Attempt
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
 from bedrock_guard.holding import Hold
 from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import Outage
+from bedrock_guard.pipeline import Pipeline
 
 NOON = 1_800_000_000.0
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -344,6 +349,57 @@ def test_an_end_inside_of_the_book_is_settled_when_it_is_next_used(
         held.settle(REPLY)
 
 
+def test_an_interrupt_wherever_it_comes_leaves_nothing_held_in_the_book(
+    make_guard: Callable[..., Guard], ledger: Shaky
+) -> None:
+    """
+    Nothing ever expires there: what is left would be missing in `allow_up_to` for the rest of its window.
+    """
+    guard = make_guard("1000 USD")
+    pipeline = guard._pipeline
+    ledger.is_gone = True
+    has_struck, nth = True, 0
+    while has_struck:
+        nth += 1
+        opened = pipeline.open(hold(guard)._call)
+        has_struck = interrupt(nth, partial(go_through, pipeline, opened))
+        pipeline.end(opened, [Attempt("lost")], None)
+
+        with hold(guard) as held:
+            held.settle(REPLY)
+        assert [row.pending for row in pipeline.stand_in._book.balances()] == [0], nth
+        assert not pipeline.stand_in._held, nth
+
+
+def go_through(pipeline: Pipeline, opened: OpenCall) -> None:
+    pipeline.reserve(opened, hold_s=60)
+    pipeline.end(opened, [Attempt("lost")], None)
+
+
+def interrupt(nth: int, work: Callable[[], object]) -> bool:
+    """
+    Run *work*, and raise `KeyboardInterrupt` before its *nth* line in `outage`; False when it has fewer.
+    """
+    lines = itertools.count(1)
+    has_struck = False
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal has_struck
+        if frame.f_code.co_filename == outage.__file__ and event == "line" and next(lines) == nth:
+            has_struck = True
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return has_struck
+
+
 def test_no_room_in_a_budget_is_no_trouble_of_the_ledger(make_guard: Callable[..., Guard]) -> None:
     """
     `allow_up_to` is for a ledger that cannot tell, not for one that says no.
@@ -507,6 +563,27 @@ def test_another_attempt_is_held_within_allow_up_to(
     assert eventually(lambda: figures(guard) == {"all": (COST, 0), "calls": (1, 0)})
     spent = sum(balance.spent for balance in guard._pipeline.stand_in._book.balances())
     assert spent == (COST * 10**9 if is_let_through else 0)
+
+
+def test_what_the_ledger_holds_for_attempts_before_is_not_spent_here_too(
+    make_guard: Callable[..., Guard], ledger: Shaky
+) -> None:
+    """
+    Of three attempts that were lost, only the last was let through.
+    """
+    estimate = Guard(budget="1 USD", ledger="memory://").estimate("Converse", **HELLO).cost
+    assert estimate is not None
+    guard = make_guard(f"{2 * estimate} USD")
+    pipeline = guard._pipeline
+    opened = pipeline.open(hold(guard)._call)
+    pipeline.reserve(opened, hold_s=60)
+    pipeline.retry(opened)
+    ledger.is_gone = True
+    pipeline.retry(opened)
+    pipeline.end(opened, [Attempt("lost")] * 3, None)
+
+    with hold(guard) as held:
+        held.settle(REPLY)
 
 
 def test_another_attempt_counts_in_the_window_of_its_call(
