@@ -79,7 +79,8 @@ class Outage:
         self._asked_at = monotonic() + _TURNED_AWAY_S if is_slow else 0.0
         if not self.is_on:
             self.is_on = True
-            log.warning("The ledger could not take a call: %s", error)
+            # As text: a log that keeps its records would keep the error's frames, and with them a stream.
+            log.warning("The ledger could not take a call: %s", self._why)
 
     def end(self) -> None:
         """

@@ -243,24 +243,23 @@ class Pipeline:
     def _extend(
         self, opened: OpenCall, lines: Sequence[Line], nanousd: int | None, *, is_retry: bool = False
     ) -> Reservation | Refusal:
-        gone: LedgerUnavailable | None = None
-        if not self.stand_in.holds(opened):
-            try:
-                answer = self.ledger.extend(opened.reservation, lines)
-            except ReservationClosed as error:
-                raise LedgerUnavailable(
-                    f"The hold of call {opened.entry.id} expired while it was under way (was this process "
-                    f"suspended?), and nothing more can be held for it. {error}"
-                ) from error
-            except LedgerUnavailable as error:
-                if self.upkeep.is_closed or error.is_lasting:
-                    raise
-                gone = error
-            else:
-                if is_retry and isinstance(answer, Reservation):
-                    opened.retried_nanousd += nanousd or 0
-                return answer
-        return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)
+        if self.stand_in.holds(opened):
+            return self.stand_in.extend(opened, lines, nanousd, None, is_retry=is_retry)
+        try:
+            answer = self.ledger.extend(opened.reservation, lines)
+        except ReservationClosed as error:
+            raise LedgerUnavailable(
+                f"The hold of call {opened.entry.id} expired while it was under way (was this process "
+                f"suspended?), and nothing more can be held for it. {error}"
+            ) from error
+        except LedgerUnavailable as error:
+            if self.upkeep.is_closed or error.is_lasting:
+                raise
+            # From in here: an error that is kept holds this frame, and that the reply.
+            return self.stand_in.extend(opened, lines, nanousd, error, is_retry=is_retry)
+        if is_retry and isinstance(answer, Reservation):
+            opened.retried_nanousd += nanousd or 0
+        return answer
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False

@@ -4,11 +4,13 @@ A ledger that is gone: who is let through, up to where, and how it comes into th
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -38,6 +40,13 @@ HELLO: dict[str, Any] = {
 }
 REPLY = {"usage": {"inputTokens": 10, "outputTokens": 20, "totalTokens": 30}}
 COST = Decimal("0.000363")  # 10 x 3.30 + 20 x 16.50 USD a million
+
+
+class Reply:
+    """
+    Which can be referred to, weakly.
+    """
+
 
 Fault = Literal["none", "before", "after", "gone", "never"]
 
@@ -563,6 +572,34 @@ def test_another_attempt_is_held_within_allow_up_to(
     assert eventually(lambda: figures(guard) == {"all": (COST, 0), "calls": (1, 0)})
     spent = sum(balance.spent for balance in guard._pipeline.stand_in._book.balances())
     assert spent == (COST * 10**9 if is_let_through else 0)
+
+
+@pytest.mark.parametrize("step", ["reserve", "retry"])
+def test_what_is_let_through_outlives_no_reply(
+    make_guard: Callable[..., Guard], ledger: Shaky, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    """
+    The ledger's error has the frames of the call, and those have its stream: a dropped one must end at once.
+    """
+    pipeline = make_guard()._pipeline
+    opened = pipeline.open(hold(make_guard())._call)
+
+    def call() -> weakref.ref[Reply]:
+        reply = Reply()
+        ledger.is_gone = step == "reserve"
+        pipeline.reserve(opened, hold_s=60)
+        ledger.is_gone = True
+        pipeline.retry(opened)
+        return weakref.ref(reply)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
+    assert opened.entry.allowed_by is not None
+    assert ("could not take a call" in caplog.text) == (step == "reserve")  # and the log keeps no error
+    pipeline.end(opened, [Attempt("lost")], None)
 
 
 def test_what_the_ledger_holds_for_attempts_before_is_not_spent_here_too(
