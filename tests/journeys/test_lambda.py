@@ -378,6 +378,15 @@ def test_a_ledger_that_hangs_does_not_cost_the_reply(
     assert guarded.spent_nanousd == guarded.server.bill.nanousd
 
 
+def test_a_context_that_fails_does_not_cost_the_reply(guarded: Guarded) -> None:
+    context = Mock()
+    context.get_remaining_time_in_millis.side_effect = [20_000, LookupError("of a context's own")]
+
+    handler = guarded.guard.lambda_handler(lambda event, context: "reply")
+
+    assert handler({}, context) == "reply"
+
+
 def test_a_call_that_another_thread_is_in_is_named_and_settles_when_it_ends(
     guarded: Guarded, context: Context, caplog: pytest.LogCaptureFixture
 ) -> None:
