@@ -78,7 +78,7 @@ def lambda_handler(pipeline: Pipeline, function: Callable[P, R]) -> Callable[P, 
             return function(*args, **kwargs)
         finally:
             if invocations.end(invocation):
-                _return(pipeline, _remaining_s(context))
+                _return(pipeline, context)
 
     return handler
 
@@ -87,14 +87,15 @@ def _is_later(function: object) -> bool:
     return iscoroutinefunction(function) or isgeneratorfunction(function) or isasyncgenfunction(function)
 
 
-def _return(pipeline: Pipeline, remaining_s: float | None) -> None:
+def _return(pipeline: Pipeline, context: object) -> None:
     """
     End what is open and write what has ended; a reply that is there is worth more than either.
     """
     upkeep = pipeline.upkeep
-    # Half of what is left: the reply has to go out, too.
-    timeout_s = FLUSH_S if remaining_s is None else min(FLUSH_S, remaining_s / 2)
     try:
+        remaining_s = _remaining_s(context)
+        # Half of what is left: the reply has to go out, too.
+        timeout_s = FLUSH_S if remaining_s is None else min(FLUSH_S, remaining_s / 2)
         flush(pipeline, timeout_s, leave=upkeep.open_calls())
         ids = {*upkeep.unwritten_ids(), *(opened.entry.id for opened in upkeep.open_calls())}
     except Exception:

@@ -24,6 +24,7 @@ class OpenCall:
         reservation: What is held; before `Pipeline.reserve`, what will be.
         hold_s: How long it is held at a time, in seconds.
         is_held: Whether the ledger has said that it holds it.
+        retried_nanousd: What the ledger holds for attempts after the first.
         leave: Ends it as if the consumer of its stream or body had left; None while it has none.
     """
 
@@ -37,6 +38,7 @@ class OpenCall:
         "leave",
         "plan",
         "reservation",
+        "retried_nanousd",
         "tallies",
     )
 
@@ -46,6 +48,7 @@ class OpenCall:
         self.reservation = Reservation(entry.id, (), entry.at_s)
         self.hold_s = 0.0
         self.is_held = False
+        self.retried_nanousd = 0
         self.leave: Callable[[], None] | None = None
         self.tallies = tallies
         self._unended = [True]

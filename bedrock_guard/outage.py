@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from collections.abc import Sequence
 from time import monotonic
 from typing import Final, NamedTuple
@@ -25,7 +24,7 @@ from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservation
 from bedrock_guard.domain.settings import Settings
-from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.ledgers.books import merge
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.open_call import OpenCall
@@ -80,7 +79,8 @@ class Outage:
         self._asked_at = monotonic() + _TURNED_AWAY_S if is_slow else 0.0
         if not self.is_on:
             self.is_on = True
-            log.warning("The ledger could not take a call: %s", error)
+            # As text: a log that keeps its records would keep the error's frames, and with them a stream.
+            log.warning("The ledger could not take a call: %s", self._why)
 
     def end(self) -> None:
         """
@@ -99,7 +99,6 @@ class _Held(NamedTuple):
         covered_nanousd: What the ledger holds of the same call.
     """
 
-    reservation: Reservation
     match: Match
     covered_nanousd: int
 
@@ -144,7 +143,7 @@ class StandIn:
         Raises:
             LedgerUnavailable: *error*, as nothing is let through, or no room is left.
         """
-        covered = opened.plan.nanousd or 0
+        covered = (opened.plan.nanousd or 0) + opened.retried_nanousd
         why = error or LedgerUnavailable("The call was let through while the ledger was gone.")
         self._hold(opened, nanousd, why, covered_nanousd=covered, hold_s=opened.hold_s, is_retry=is_retry)
         return opened.reservation._replace(lines=merge((*opened.reservation.lines, *lines)))
@@ -161,7 +160,7 @@ class StandIn:
 
         May be called by a finalizer.
         """
-        self._ended.append(entry)
+        self._ended[entry.id] = entry
         self._settle_ended()
 
     def _begin(self) -> None:
@@ -169,7 +168,7 @@ class StandIn:
         # Only balances matter here: entries are the ledger's.
         self._book = MemoryLedger(clock=self._clock, keep_entries=0)
         self._held: dict[str, _Held] = {}
-        self._ended: deque[Entry] = deque()
+        self._ended: dict[str, Entry] = {}
 
     def _hold(
         self,
@@ -197,9 +196,9 @@ class StandIn:
         match = matches[0] if known is None else known.match
         line = Line(match.key, match.limit, nanousd)
         answer = (
-            self._book.reserve([line], entry=opened.entry, hold_s=hold_s, on_expiry="charge")
+            self._begin_holding(opened, _Held(match, covered_nanousd), line, hold_s=hold_s)
             if known is None
-            else self._book.extend(known.reservation, [line])
+            else self._book.extend(Reservation(opened.entry.id, (), now), [line])
         )
         if isinstance(answer, Refusal):
             figures = describe([(match, answer.lines[0])])
@@ -207,26 +206,40 @@ class StandIn:
             raise LedgerUnavailable(
                 f"{error} Calls are let through meanwhile, but this one does not fit:\n{text}", error.outcome
             ) from error
-        covered = covered_nanousd if known is None else known.covered_nanousd
-        self._held[opened.entry.id] = _Held(answer, match, covered)
-        opened.entry = opened.entry.changed(allowed_by=ALLOWED_BY)
+
+    def _begin_holding(
+        self, opened: OpenCall, held: _Held, line: Line, *, hold_s: float
+    ) -> Reservation | Refusal:
+        entry = opened.entry
+        # Noted first: whoever is interrupted after this finds a call that its end settles here.
+        opened.entry = entry.changed(allowed_by=ALLOWED_BY)
+        self._held[entry.id] = held
+        try:
+            answer = self._book.reserve([line], entry=entry, hold_s=hold_s, on_expiry="charge")
+        except LedgerUnavailable:
+            self._forget(opened, entry)
+            raise
+        if isinstance(answer, Refusal):
+            self._forget(opened, entry)
+        return answer
+
+    def _forget(self, opened: OpenCall, entry: Entry) -> None:
+        self._held.pop(entry.id, None)
+        opened.entry = entry
 
     def _settle_ended(self) -> None:
-        while self._ended:
-            try:
-                entry = self._ended.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            held = self._held.get(entry.id)
-            if held is None:
-                continue
-            amount = max(0, (entry.cost_nanousd or 0) - held.covered_nanousd)
-            try:
-                self._book.settle(held.reservation, {held.match.key: amount}, entry)
-            except LedgerUnavailable:  # the collector came while this very thread was in the book
-                self._ended.append(entry)
-                return
-            self._held.pop(entry.id, None)
+        for id_, entry in list(self._ended.items()):
+            held = self._held.get(id_)
+            if held is not None:
+                amount = max(0, (entry.cost_nanousd or 0) - held.covered_nanousd)
+                try:
+                    self._book.settle(Reservation(id_, (), entry.at_s), {held.match.key: amount}, entry)
+                except LedgerUnavailable:  # the collector came while this very thread was in the book
+                    return
+                except ReservationClosed:  # by another thread, or before an interrupt
+                    pass
+                self._held.pop(id_, None)
+            self._ended.pop(id_, None)
 
 
 def book(ledger: Ledger, opened: OpenCall, entry: Entry) -> None:

@@ -91,7 +91,7 @@ class Pipeline:
         try:
             answer = self._reserve(opened, hold_s)
             if isinstance(answer, Refusal) and self.sweeper.sweep_for_room(self.clock()):
-                answer = self._reserve(opened, hold_s)
+                answer = self._reserve_again(opened, hold_s, answer)
         except LedgerUnavailable as error:
             self._go_without(opened, error, hold_s)
         else:
@@ -170,6 +170,8 @@ class Pipeline:
             self._write(opened, entry)
         except BaseException as error:  # an interrupt: what follows it must find the call to be ended
             if entry is not None:
+                if entry.allowed_by is not None:
+                    self.stand_in.settle(entry)
                 self.upkeep.put_off(opened, entry, error)
             elif has_end:
                 opened.give_back_end()
@@ -199,6 +201,17 @@ class Pipeline:
             self.upkeep.hurry()
         return answer
 
+    def _reserve_again(self, opened: OpenCall, hold_s: float, refusal: Refusal) -> Reservation | Refusal:
+        """
+        Ask once more, after a sweep; where the ledger goes just then, its *refusal* is the last that it said.
+        """
+        try:
+            return self._reserve(opened, hold_s)
+        except LedgerUnavailable as error:
+            if error.outcome == "unknown":
+                self.upkeep.put_off(opened, _not_sent(opened), error)
+            return refusal
+
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """
         Let *opened* through without the ledger, if settings do; what that may hold of it all the same
@@ -214,6 +227,7 @@ class Pipeline:
                 self.upkeep.put_off(opened, _not_sent(opened), error)
             raise
         opened.hold_s = hold_s
+        self.upkeep.note(opened)
 
     def _write(self, opened: OpenCall, entry: Entry) -> None:
         if entry.allowed_by is not None:
@@ -229,20 +243,23 @@ class Pipeline:
     def _extend(
         self, opened: OpenCall, lines: Sequence[Line], nanousd: int | None, *, is_retry: bool = False
     ) -> Reservation | Refusal:
-        gone: LedgerUnavailable | None = None
-        if not self.stand_in.holds(opened):
-            try:
-                return self.ledger.extend(opened.reservation, lines)
-            except ReservationClosed as error:
-                raise LedgerUnavailable(
-                    f"The hold of call {opened.entry.id} expired while it was under way (was this process "
-                    f"suspended?), and nothing more can be held for it. {error}"
-                ) from error
-            except LedgerUnavailable as error:
-                if self.upkeep.is_closed or error.is_lasting:
-                    raise
-                gone = error
-        return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)
+        if self.stand_in.holds(opened):
+            return self.stand_in.extend(opened, lines, nanousd, None, is_retry=is_retry)
+        try:
+            answer = self.ledger.extend(opened.reservation, lines)
+        except ReservationClosed as error:
+            raise LedgerUnavailable(
+                f"The hold of call {opened.entry.id} expired while it was under way (was this process "
+                f"suspended?), and nothing more can be held for it. {error}"
+            ) from error
+        except LedgerUnavailable as error:
+            if self.upkeep.is_closed or error.is_lasting:
+                raise
+            # From in here: an error that is kept holds this frame, and that the reply.
+            return self.stand_in.extend(opened, lines, nanousd, error, is_retry=is_retry)
+        if is_retry and isinstance(answer, Reservation):
+            opened.retried_nanousd += nanousd or 0
+        return answer
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False

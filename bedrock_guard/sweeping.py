@@ -95,7 +95,7 @@ class Sweeper:
         try:
             return self._ledger.sweep(now=now)
         except LedgerUnavailable as error:
-            log.warning("Reservations of dead processes could not be swept: %s", error)
+            log.warning("Reservations of dead processes could not be swept: %s", str(error))
             return SweepReport()
 
     def _drop_due(self, now: float) -> None:
@@ -104,7 +104,7 @@ class Sweeper:
             if self._drop_old(now) == _DROPPED:
                 self._drops_at = now + _MORE_DROPS_S
         except LedgerUnavailable as error:
-            log.warning("Old entries could not be dropped: %s", error)
+            log.warning("Old entries could not be dropped: %s", str(error))
 
     def _drop_old(self, now: float) -> int:
         if self._keep_entries_s is None or not isinstance(self._ledger, DropsEntries):

@@ -100,6 +100,14 @@ class Upkeep:
             self._shortest_s = lead_s
             BACKGROUND.wake()
 
+    def note(self, opened: OpenCall) -> None:
+        """
+        Know of *opened* until its end is written, and renew nothing: the ledger does not hold it.
+
+        May be called by a finalizer.
+        """
+        self._open.setdefault(opened.entry.id, (weakref.ref(opened), float("inf")))
+
     def write(self, opened: OpenCall, entry: Entry) -> None:
         """
         Write the end of *opened*; one that has none in the ledger yet is not to be written twice.
@@ -134,7 +142,7 @@ class Upkeep:
 
         May be called by a finalizer.
         """
-        self._open.setdefault(entry.id, (weakref.ref(opened), float("inf")))  # until it is written
+        self.note(opened)
         self._unwritten.append((opened, entry))
         if self._closed is None:
             _UNSETTLED.add(self)

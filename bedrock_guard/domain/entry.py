@@ -169,7 +169,7 @@ class Entry:
         One line of JSON, for ledgers to store; what is as an open entry has it is left out.
         """
         own = self.__dict__
-        rest: dict[str, Any] = {"outcome": self.outcome, "basis": self.basis}
+        rest: dict[str, Any] = {"at_s": self.at_s, "outcome": self.outcome, "basis": self.basis}
         for name, default in _LEFT_OUT:
             value = own[name]
             if value is not default and value != default:
@@ -178,7 +178,7 @@ class Entry:
             rest["attempts"] = [dict(zip(Attempt._fields, attempt, strict=True)) for attempt in self.attempts]
         named = _encode_named(*_NAMES_OF(self))
         tags = _encode_tags(tuple(self.tags.items()))
-        return f'{{"id":{_ENCODE(self.id)},"at_s":{self.at_s!r},{named},"tags":{tags},{_ENCODE(rest)[1:]}'
+        return f'{{"id":{_ENCODE(self.id)},{named},"tags":{tags},{_ENCODE(rest)[1:]}'
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -7,7 +7,9 @@ It forgets on exit and is not shared between processes; for either, use
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -75,6 +77,7 @@ class MemoryLedger:
         self._noted: tuple[Mapping[LedgerKey, _Sums], str, _Call] | None = None
         self._sequence = 0
         self._is_closed = False
+        _ALL.add(self)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock) -> Self:
@@ -230,6 +233,12 @@ class MemoryLedger:
         """
         self._is_closed = True
 
+    def after_fork_in_child(self) -> None:
+        """
+        Begin with a free lock; a thread that is gone may have had it, and what that noted is written.
+        """
+        self._lock = threading.RLock()
+
     def _turn(self) -> AbstractContextManager[bool]:
         """
         The lock; not for a finalizer that runs in the very thread that holds it, half-way through a sum.
@@ -326,3 +335,16 @@ def _reservation(reservation_id: str, call: _Call) -> Reservation:
     if call.state == "recorded":
         raise books.already(reservation_id, call.state)
     return Reservation(reservation_id, call.lines, call.expires_at_s)
+
+
+# A fork copies each as it is, with a lock that a thread of the parent's may hold.
+_ALL: Final[weakref.WeakSet[MemoryLedger]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for ledger in list(_ALL):
+        ledger.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -59,8 +59,11 @@ class Watched:
     failures: int = 0
     sweeps: int = 0
     hangs: threading.Event | None = None
+    is_gone: bool = False
 
     def reserve(self, *args: Any, hold_s: float, **kwargs: Any) -> Any:
+        if self.is_gone:
+            raise LedgerUnavailable("The disk is away.")
         self.held_s.append(hold_s)
         return self.ledger.reserve(*args, hold_s=hold_s, **kwargs)
 
@@ -251,6 +254,29 @@ def test_a_stream_that_is_left_open_is_charged_before_the_reply(
     assert guarded.spent_nanousd == spent > guarded.server.bill.nanousd
 
 
+def test_a_stream_that_was_let_through_is_booked_before_the_reply(
+    make_guarded: Callable[..., Guarded], ledger: Watched
+) -> None:
+    """
+    The ledger was gone when the call was made, and is back: nobody else would book it.
+    """
+    guarded = make_guarded(ledger=ledger, on_ledger_error="allow", allow_up_to="1 USD")
+    kept = []
+
+    @guarded.guard.lambda_handler
+    def handler(event: object, context: object) -> None:
+        ledger.is_gone = True
+        kept.append(guarded.client.converse_stream(**HELLO)["stream"])
+        ledger.is_gone = False
+        next(iter(kept[0]))
+
+    handler({}, None)
+
+    (entry,) = guarded.guard.entries()
+    assert (entry.outcome, entry.allowed_by) == ("abandoned", "on_ledger_error")
+    assert guarded.spent_nanousd == entry.estimated_cost_nanousd
+
+
 def test_a_stream_that_is_read_on_beside_the_handler_is_charged_before_the_reply(
     ledger: Watched,
 ) -> None:
@@ -350,6 +376,15 @@ def test_a_ledger_that_hangs_does_not_cost_the_reply(
     ledger.hangs.set()
     assert eventually(lambda: guarded.pending == [0])
     assert guarded.spent_nanousd == guarded.server.bill.nanousd
+
+
+def test_a_context_that_fails_does_not_cost_the_reply(guarded: Guarded) -> None:
+    context = Mock()
+    context.get_remaining_time_in_millis.side_effect = [20_000, LookupError("of a context's own")]
+
+    handler = guarded.guard.lambda_handler(lambda event, context: "reply")
+
+    assert handler({}, context) == "reply"
 
 
 def test_a_call_that_another_thread_is_in_is_named_and_settles_when_it_ends(

@@ -4,6 +4,9 @@ What only the ledger in memory promises; the rest is in the contract.
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 
 import pytest
@@ -86,3 +89,31 @@ def test_a_call_from_inside_itself_is_an_error_and_no_dead_lock() -> None:
     ledger._clock = clock
     assert settle(ledger, reservation, 40) == Settled("settled")
     assert books(ledger) == (40, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_while_a_thread_is_inside_finds_the_lock_free() -> None:
+    """
+    The thread is not in the child, and would never let go of it there.
+    """
+    ledger = MemoryLedger.open("memory://", clock=SetClock())
+    is_inside, may_leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with ledger._lock:
+            is_inside.set()
+            may_leave.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    is_inside.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # rather than for ever
+        settle(ledger, hold(ledger, "one", 60), 40)
+        os._exit(7)
+    may_leave.set()
+    thread.join()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

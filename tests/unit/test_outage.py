@@ -4,25 +4,32 @@ A ledger that is gone: who is let through, up to where, and how it comes into th
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
+import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import pytest
 
-from bedrock_guard import Guard
+from bedrock_guard import Guard, outage
 from bedrock_guard.domain.budget import Budget
+from bedrock_guard.domain.entry import Attempt
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
 from bedrock_guard.holding import Hold
 from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import Outage
+from bedrock_guard.pipeline import Pipeline
 
 NOON = 1_800_000_000.0
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -33,6 +40,13 @@ HELLO: dict[str, Any] = {
 }
 REPLY = {"usage": {"inputTokens": 10, "outputTokens": 20, "totalTokens": 30}}
 COST = Decimal("0.000363")  # 10 x 3.30 + 20 x 16.50 USD a million
+
+
+class Reply:
+    """
+    Which can be referred to, weakly.
+    """
+
 
 Fault = Literal["none", "before", "after", "gone", "never"]
 
@@ -344,12 +358,85 @@ def test_an_end_inside_of_the_book_is_settled_when_it_is_next_used(
         held.settle(REPLY)
 
 
+def test_an_interrupt_wherever_it_comes_leaves_nothing_held_in_the_book(
+    make_guard: Callable[..., Guard], ledger: Shaky
+) -> None:
+    """
+    Nothing ever expires there: what is left would be missing in `allow_up_to` for the rest of its window.
+    """
+    guard = make_guard("1000 USD")
+    pipeline = guard._pipeline
+    ledger.is_gone = True
+    has_struck, nth = True, 0
+    while has_struck:
+        nth += 1
+        opened = pipeline.open(hold(guard)._call)
+        has_struck = interrupt(nth, partial(go_through, pipeline, opened))
+        pipeline.end(opened, [Attempt("lost")], None)
+
+        with hold(guard) as held:
+            held.settle(REPLY)
+        assert [row.pending for row in pipeline.stand_in._book.balances()] == [0], nth
+        assert not pipeline.stand_in._held, nth
+
+
+def go_through(pipeline: Pipeline, opened: OpenCall) -> None:
+    pipeline.reserve(opened, hold_s=60)
+    pipeline.end(opened, [Attempt("lost")], None)
+
+
+def interrupt(nth: int, work: Callable[[], object]) -> bool:
+    """
+    Run *work*, and raise `KeyboardInterrupt` before its *nth* line in `outage`; False when it has fewer.
+    """
+    lines = itertools.count(1)
+    has_struck = False
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal has_struck
+        if frame.f_code.co_filename == outage.__file__ and event == "line" and next(lines) == nth:
+            has_struck = True
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return has_struck
+
+
 def test_no_room_in_a_budget_is_no_trouble_of_the_ledger(make_guard: Callable[..., Guard]) -> None:
     """
     `allow_up_to` is for a ledger that cannot tell, not for one that says no.
     """
     with pytest.raises(BudgetExceeded):
         hold(make_guard(budgets=["0.000001 USD"])).__enter__()
+
+
+@pytest.mark.parametrize("fault", ["before", "after", "gone"])
+def test_a_call_that_was_refused_is_not_let_through_by_a_ledger_that_goes_then(
+    make_guard: Callable[..., Guard], ledger: Shaky, now: list[float], fault: Fault
+) -> None:
+    """
+    Before it is refused, holds of dead processes are ended, and the ledger is asked once more.
+    """
+    guard = make_guard()
+    estimate = guard.estimate("Converse", **HELLO).cost
+    tight = make_guard(budgets=[Budget("all", f"{estimate} USD")])
+    dead = guard._pipeline.open(hold(guard)._call)
+    guard._pipeline.ledger.reserve(dead.plan.lines(), entry=dead.entry, hold_s=60, on_expiry="release")
+    now[0] += 61
+    ledger.faults.extend(["none", "none", fault])
+
+    with pytest.raises(BudgetExceeded):
+        hold(tight).__enter__()
+
+    assert ledger.asked[:4] == ["reserve", "reserve", "sweep", "reserve"]
+    assert eventually(lambda: tight._pipeline.upkeep.write_ends() and figures(tight) == {"all": (0, 0)})
 
 
 def test_what_a_ledger_will_never_take_is_not_let_through(
@@ -485,6 +572,55 @@ def test_another_attempt_is_held_within_allow_up_to(
     assert eventually(lambda: figures(guard) == {"all": (COST, 0), "calls": (1, 0)})
     spent = sum(balance.spent for balance in guard._pipeline.stand_in._book.balances())
     assert spent == (COST * 10**9 if is_let_through else 0)
+
+
+@pytest.mark.parametrize("step", ["reserve", "retry"])
+def test_what_is_let_through_outlives_no_reply(
+    make_guard: Callable[..., Guard], ledger: Shaky, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    """
+    The ledger's error has the frames of the call, and those have its stream: a dropped one must end at once.
+    """
+    pipeline = make_guard()._pipeline
+    opened = pipeline.open(hold(make_guard())._call)
+
+    def call() -> weakref.ref[Reply]:
+        reply = Reply()
+        ledger.is_gone = step == "reserve"
+        pipeline.reserve(opened, hold_s=60)
+        ledger.is_gone = True
+        pipeline.retry(opened)
+        return weakref.ref(reply)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
+    assert opened.entry.allowed_by is not None
+    assert ("could not take a call" in caplog.text) == (step == "reserve")  # and the log keeps no error
+    pipeline.end(opened, [Attempt("lost")], None)
+
+
+def test_what_the_ledger_holds_for_attempts_before_is_not_spent_here_too(
+    make_guard: Callable[..., Guard], ledger: Shaky
+) -> None:
+    """
+    Of three attempts that were lost, only the last was let through.
+    """
+    estimate = Guard(budget="1 USD", ledger="memory://").estimate("Converse", **HELLO).cost
+    assert estimate is not None
+    guard = make_guard(f"{2 * estimate} USD")
+    pipeline = guard._pipeline
+    opened = pipeline.open(hold(guard)._call)
+    pipeline.reserve(opened, hold_s=60)
+    pipeline.retry(opened)
+    ledger.is_gone = True
+    pipeline.retry(opened)
+    pipeline.end(opened, [Attempt("lost")] * 3, None)
+
+    with hold(guard) as held:
+        held.settle(REPLY)
 
 
 def test_another_attempt_counts_in_the_window_of_its_call(
