@@ -60,7 +60,7 @@ def test_sixty_async_calls_on_a_budget_of_twenty_never_bill_more_than_the_limit(
         worst = estimate(probe, operation)
     # By hand: 3.30 and 16.50 USD a million.
     limit = WORTH * (worst.usage["input_tokens"] * 3_300 + 100 * 16_500)
-    with open_async_cell(ledger, tmp_path, budget=f"{limit / 10**9:.9f} USD") as cell:
+    with open_async_cell(ledger, tmp_path, budget=f"search: {limit / 10**9:.9f} USD") as cell:
         cell.server.always(at_full_price(fault, worst.usage["input_tokens"]))
 
         async def main() -> int:

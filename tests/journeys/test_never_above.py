@@ -70,7 +70,7 @@ def test_sixty_calls_on_a_budget_of_twenty_never_bill_more_than_the_limit(
     # By hand: 3.30 and 16.50 USD a million.
     worst_nanousd = worst.usage["input_tokens"] * 3_300 + 100 * 16_500
     limit = WORTH * worst_nanousd
-    with open_cell(ledger, tmp_path, budget=f"{limit / 10**9:.9f} USD") as cell:
+    with open_cell(ledger, tmp_path, budget=f"search: {limit / 10**9:.9f} USD") as cell:
         cell.server.always(at_full_price(fault, worst.usage["input_tokens"]))
         refused = 0
 
