@@ -4,17 +4,17 @@ Which balances a call counts towards: every budget that matches, in its current 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
 from math import inf
 from typing import Final, NamedTuple
 
-from bedrock_guard.budgets.windows import Windows, open_zone
+from bedrock_guard.budgets.windows import Windows
 from bedrock_guard.domain.budget import Budget, Window
+from bedrock_guard.domain.globs import compile_match
 from bedrock_guard.domain.ledger import LedgerKey
 from bedrock_guard.domain.settings import Settings
+from bedrock_guard.domain.zones import open_zone
 from bedrock_guard.errors import ConfigurationError
 
 _MOST_REMEMBERED: Final = 4096
@@ -26,7 +26,7 @@ UNTAGGED = ""
 @dataclass(frozen=True, slots=True)
 class Match:
     """
-    A budget that a call counts towards, and the balance it is; *limit* is in *unit*.
+    A budget that a call counts towards, and the balance it is; *limit* is that balance's, in *unit*.
     """
 
     budget: Budget
@@ -99,10 +99,12 @@ class Matcher:
         found = []
         for rule in self._rules:
             if rule.admits(tags):
-                limit = rule.budget.limit
+                budget = rule.budget
+                per = self._per(budget, tags)
+                limit = budget.limit_of(per)
                 window = self._windows.at(limit.period, now)
-                key = LedgerKey(rule.budget.name, rule.rule, self._per(rule.budget, tags), window.start)
-                found.append(Match(rule.budget, key, window, limit.unit, limit.amount))
+                key = LedgerKey(budget.name, rule.rule, per, window.start)
+                found.append(Match(budget, key, window, limit.unit, limit.amount))
         return tuple(found)
 
     def _per(self, budget: Budget, tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -125,9 +127,4 @@ class _Rule:
     def __init__(self, budget: Budget, time_zone: str) -> None:
         self.budget = budget
         self.rule = budget.limit.rule(time_zone)
-        self._globs: Sequence[tuple[str, re.Pattern[str]]] = [
-            (tag, re.compile(translate(glob))) for tag, glob in budget.match.items()
-        ]
-
-    def admits(self, tags: Mapping[str, str]) -> bool:
-        return all(glob.match(tags.get(tag, "")) for tag, glob in self._globs)
+        self.admits = compile_match(budget.match)

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bedrock_guard.checks import check_budgets, check_ledger_error, check_tag_mapping
+from bedrock_guard.checks import check_budgets, check_ledger_error, check_tag_mapping, check_tags_to_aws
 from bedrock_guard.domain.budget import Budget, parse_budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
@@ -85,6 +85,7 @@ def resolve(
     base, file = _base(settings)
     merged = _with_overrides(base, overrides or {})
     check_ledger_error(merged)
+    check_tags_to_aws(merged.tags_to_aws)
     found = _budgets(budget, budgets, file, is_argument=settings is not None)
     if found is None:
         raise ConfigurationError(_HOW_TO)
