@@ -35,6 +35,8 @@ class AioClientHooks(ClientHooks):
         """
         before-call: reserve the most that the call can cost, or raise.
         """
+        if self._tells_principal and self._principal.is_due:
+            await self._principal.ask_off_loop()
         await self._run(partial(self.open, **event))
 
     async def async_check_retry(self, request: Any, **event: Any) -> None:
