@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bedrock_guard.checks import check_allow_up_to, check_tags_to_aws
 from bedrock_guard.config.places import find_line
@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 # What pydantic adds to the place of a mistake in a value that may be of several types.
 _UNION_TAGS: Final = frozenset(["float", "int", "str", "bool", "list[str]"])
+_SHOULD_BE: Final = "Input should be "
 _BARE: Final = re.compile("[A-Za-z0-9_-]+")
 
 
@@ -78,6 +79,11 @@ class SettingsFile(_Strict):
     time_zone: str = "UTC"
     keep_entries_days: int | None = Field(default=90, gt=0)
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @field_validator("tags_to_aws", mode="before")
+    @classmethod
+    def _as_list(cls, named: object) -> object:
+        return list(named) if isinstance(named, tuple) else named  # as an argument has it
 
     def to_settings(self) -> Settings:
         """
@@ -190,24 +196,32 @@ def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = N
         settings = SettingsFile.model_validate(dict(values))
         settings.check()
     except ValidationError as error:
-        problems = [_explain(problem, where, text) for problem in error.errors()]
-        raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None
+        raise ConfigurationError("\n".join(_explain(error, where, text))) from None
     except _MisplacedError as error:
         is_named = str(error).startswith(error.path[-1])
         raise ConfigurationError(f"{_place(error.path, where, text, is_named=is_named)}: {error}") from None
     return settings
 
 
-def _explain(problem: Any, where: str, text: str | None) -> str:
-    # A union's tag is no part of the path.
-    path = [str(part) for part in problem["loc"] if str(part) not in _UNION_TAGS]
-    place = _place(path, where, text)
-    if problem["type"] != "extra_forbidden":
-        return f"{place}: {problem['msg']}, and not {problem['input']!r}."
-    known = list((BudgetTable if path[0] == "budgets" else SettingsFile).model_fields)
-    near = difflib.get_close_matches(path[-1], known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-    return f"{place} is no setting; {hint}"
+def _explain(error: ValidationError, where: str, text: str | None) -> Iterator[str]:
+    """
+    A line for each key; one that may be of several types has a problem for each of them.
+    """
+    by_path: dict[tuple[str, ...], list[Any]] = {}
+    for problem in error.errors():
+        # A union's tag is no part of the path.
+        path = tuple([str(part) for part in problem["loc"] if str(part) not in _UNION_TAGS])
+        by_path.setdefault(path, []).append(problem)
+    for path, problems in by_path.items():
+        first, place = problems[0], _place(path, where, text)
+        if first["type"] != "extra_forbidden":
+            others = [f" or {each['msg'].removeprefix(_SHOULD_BE)}" for each in problems[1:]]
+            yield f"{place}: {first['msg']}{''.join(others)}, and not {first['input']!r}."
+            continue
+        known = list((BudgetTable if path[0] == "budgets" else SettingsFile).model_fields)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+        yield f"{place} is no setting; {hint}"
 
 
 def _place(path: Sequence[str], where: str, text: str | None, *, is_named: bool = False) -> str:
