@@ -31,6 +31,8 @@ class AioClientHooks(ClientHooks):
     The handlers of one async client.
     """
 
+    is_async = True
+
     async def async_open(self, **event: Any) -> None:
         """
         before-call: reserve the most that the call can cost, or raise.

@@ -58,6 +58,8 @@ class ClientHooks:
     The handlers of one client. They hold no client, so that it stays collectable.
     """
 
+    is_async = False
+
     def __init__(self, client: BaseClient) -> None:
         service = client.meta.service_model.service_name
         if service not in SERVICES:
@@ -71,7 +73,7 @@ class ClientHooks:
         self._region = client.meta.region_name
         self._client_hold_s = _hold_s(client.meta.config)
         self._look_up = ProfileLookup(client).find
-        self._principal = PrincipalLookup(client)
+        self._principal = PrincipalLookup(client, is_async=self.is_async)
         self._tells_principal = False
 
     def add(self, pipeline: Pipeline, owner: object) -> None:

@@ -80,12 +80,17 @@ class PrincipalLookup:
     """
 
     def __init__(
-        self, client: Any, *, now: Callable[[], float] = time.monotonic, principals: Principals = PRINCIPALS
+        self,
+        client: Any,
+        *,
+        is_async: bool = False,
+        now: Callable[[], float] = time.monotonic,
+        principals: Principals = PRINCIPALS,
     ) -> None:
         self._region = client.meta.region_name
         signer = getattr(client, "_request_signer", None)
         self._credentials = getattr(signer, "_credentials", None)
-        self._is_async = type(self._credentials).__module__.partition(".")[0] == "aiobotocore"
+        self._is_async = is_async
         self._is_bearer = getattr(signer, "_signature_version", None) == "bearer"
         self._now = now
         self._principals = principals
