@@ -142,10 +142,8 @@ def _base(
         file = _read_file(Path(settings))
     elif settings is not None:
         raise ConfigurationError(f"settings is {settings!r}; it is a path, a mapping, or a Settings.")
-    elif named := os.environ.get("BEDROCK_GUARD_CONFIG"):
-        file = _read_file(Path(named))
     else:
-        found = _find_file()
+        found = find_settings_file()
         file = read_settings({}, where="settings=") if found is None else _read_file(found)
     return file.to_settings(), file
 
@@ -212,7 +210,12 @@ def is_hosted() -> bool:
     return any(os.environ.get(variable) for variable in (_LAMBDA, *_CONTAINERS))
 
 
-def _find_file() -> Path | None:
+def find_settings_file() -> Path | None:
+    """
+    The settings file in force where none is named in the program; None where there is none.
+    """
+    if named := os.environ.get("BEDROCK_GUARD_CONFIG"):
+        return Path(named)
     if is_hosted():
         return None
     folder = Path.cwd()

@@ -9,6 +9,7 @@ that was full, the newest two of each budget are kept, and whatever ended within
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import pairwise
 from typing import Final
 
 from bedrock_guard.domain.ledger import LedgerKey
@@ -40,7 +41,7 @@ def _kept_from(starts: Iterable[int], now: float) -> int:
     """
     newest = sorted(starts, reverse=True)
     kept = newest[1] if len(newest) > 1 else newest[0]
-    for after, start in zip(newest[1:], newest[2:], strict=False):
+    for after, start in pairwise(newest[1:]):
         if after <= now - KEPT_S:
             break
         kept = start
