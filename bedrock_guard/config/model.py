@@ -7,13 +7,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bedrock_guard.checks import check_allow_up_to, check_tags_to_aws
 from bedrock_guard.config.places import find_line
-from bedrock_guard.domain.budget import Budget, parse_budget
+from bedrock_guard.domain.budget import Budget, parse_budget, parse_limit
+from bedrock_guard.domain.globs import read_match
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.price_rule import EVERY_METER, PriceRule, parse_price_rule
 from bedrock_guard.domain.settings import Settings
@@ -50,7 +52,15 @@ class BudgetTable(_Strict):
         Raises:
             ConfigurationError: It cannot be understood.
         """
-        return Budget(name, self.limit, match=self.match, per=self.per, limits=self.limits)
+        here = ("budgets", name)
+        if self.limit is not None:
+            _at((*here, "limit"), parse_limit, self.limit)
+        for tag, globs in self.match.items():
+            _at((*here, "match", tag), read_match, f"Budget {name!r}", {tag: globs})
+        for value, limit in (self.limits or {}).items():
+            _at((*here, "limits", value), parse_limit, limit)
+        whole = partial(Budget, name, self.limit, match=self.match, per=self.per, limits=self.limits)
+        return _at(here, whole)
 
 
 class SettingsFile(_Strict):
@@ -128,7 +138,7 @@ class SettingsFile(_Strict):
             return None
         single = () if self.budget is None else (_at(("budget",), parse_budget, self.budget),)
         tables = (self.budgets or {}).items()
-        return (*single, *(_at(("budgets", name), table.to_budget, name) for name, table in tables))
+        return (*single, *(table.to_budget(name) for name, table in tables))
 
     def check(self) -> None:
         """
