@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Final
 
-from bedrock_guard.domain.budget import USD, Budget, parse_limit
+from bedrock_guard.domain.budget import BUILT_IN_TAGS, USD, Budget, parse_limit
 from bedrock_guard.domain.cost import NANOUSD_PER_USD
 from bedrock_guard.domain.entry import Basis, Outcome
 from bedrock_guard.domain.ledger import EntryFilter
@@ -52,6 +52,24 @@ def check_allow_up_to(text: object) -> None:
         raise ConfigurationError(f"allow_up_to: {error}") from None
     if limit.unit != USD:
         raise ConfigurationError(f"allow_up_to is {text!r}; {example}")
+
+
+def check_tags_to_aws(names: object) -> None:
+    """
+    Refuse a `tags_to_aws` that is neither a truth value nor names of tags that a program sets.
+    """
+    if isinstance(names, bool):
+        return
+    is_list = isinstance(names, list | tuple)
+    if not is_list or not all(isinstance(name, str) and name for name in names):  # type: ignore[attr-defined]
+        raise ConfigurationError(
+            f"tags_to_aws is {names!r}; it names tags, ['team', 'user'], or is true for all that are set."
+        )
+    for name in names:  # type: ignore[attr-defined]
+        if name in BUILT_IN_TAGS:
+            raise ConfigurationError(
+                f"tags_to_aws names {name!r}, a built-in tag; Bedrock's logs tell it already."
+            )
 
 
 def check_ledger_error(settings: Settings) -> None:

@@ -224,7 +224,7 @@ class Planner:
 
     def _all_tags(self, call: Call) -> dict[str, str]:
         # An end user's metadata must not choose the budget: what is nearer the program wins.
-        return {
+        tags = {
             **call.request_tags,
             **self._tags,
             **current_scope().tags,
@@ -235,6 +235,21 @@ class Planner:
             "operation": call.operation,
             "service_tier": call.service_tier,
         }
+        if call.principal or "principal" in call.request_tags:
+            tags.pop("principal", None)
+            if call.principal and self.settings.principal == "lookup":
+                tags["principal"] = call.principal
+        return tags
+
+    def tags_to_aws(self) -> Mapping[str, str]:
+        """
+        The tags that the program sets for a call made here and now, and that Bedrock is to be sent.
+        """
+        wanted = self.settings.tags_to_aws
+        if not wanted:
+            return {}
+        tags = {**self._tags, **current_scope().tags}
+        return tags if isinstance(wanted, bool) else {name: tags[name] for name in wanted if name in tags}
 
     def find_prices(
         self,

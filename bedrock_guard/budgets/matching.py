@@ -4,29 +4,29 @@ Which balances a call counts towards: every budget that matches, in its current 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import translate
 from math import inf
 from typing import Final, NamedTuple
 
-from bedrock_guard.budgets.windows import Windows, open_zone
+from bedrock_guard.budgets.windows import Windows
 from bedrock_guard.domain.budget import Budget, Window
+from bedrock_guard.domain.globs import compile_match
 from bedrock_guard.domain.ledger import LedgerKey
 from bedrock_guard.domain.settings import Settings
+from bedrock_guard.domain.zones import open_zone
 from bedrock_guard.errors import ConfigurationError
 
 _MOST_REMEMBERED: Final = 4096
+
+_NEVER: Final = Window(0, -1)
 
 UNTAGGED = ""
 """The value, in a key, that stands for a tag the call did not carry."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """
-    A budget that a call counts towards, and the balance it is; *limit* is in *unit*.
+    A budget that a call counts towards, and the balance it is; *limit* is that balance's, in *unit*.
     """
 
     budget: Budget
@@ -56,8 +56,11 @@ class Matcher:
         self._windows = Windows(self.zone)
         self._refuses_untagged = settings.untagged == "refuse"
         self._rules = [_Rule(budget, settings.time_zone) for budget in self.budgets]
+        self._matched = tuple({tag for budget in self.budgets for tag in budget.match})
         self._seen = tuple({tag for budget in self.budgets for tag in (*budget.match, *budget.per)})
         self._remembered: dict[tuple[str | None, ...], _Remembered] = {}
+        # Users are many, and what budgets match by is the same for most of them.
+        self._admitting: dict[tuple[str | None, ...], Sequence[_Rule]] = {}
         names = [budget.name for budget in self.budgets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -97,37 +100,49 @@ class Matcher:
 
     def _match(self, tags: Mapping[str, str], now: float) -> Sequence[Match]:
         found = []
-        for rule in self._rules:
-            if rule.admits(tags):
-                limit = rule.budget.limit
-                window = self._windows.at(limit.period, now)
-                key = LedgerKey(rule.budget.name, rule.rule, self._per(rule.budget, tags), window.start)
-                found.append(Match(rule.budget, key, window, limit.unit, limit.amount))
+        for rule in self._rules_for(tags):
+            budget = rule.budget
+            per = self._per(rule, tags) if rule.per else ()
+            limit = budget.limit_of(per) if budget.limits else budget.limit
+            window = rule.window
+            if not window.start <= now < (window.end or inf):
+                window = rule.window = self._windows.at(limit.period, now)
+            key = LedgerKey(budget.name, rule.rule, per, window.start)
+            found.append(Match(budget, key, window, limit.unit, limit.amount))
         return tuple(found)
 
-    def _per(self, budget: Budget, tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        if not budget.per:
-            return ()
-        missing = [tag for tag in budget.per if not tags.get(tag)]
-        if missing and self._refuses_untagged:
-            raise ConfigurationError(
-                f"The call carries no tag {missing[0]!r}, which {budget} keeps its balances by. "
-                f'Tag it with scope(**{{{missing[0]!r}: ...}}), or set untagged = "shared".'
-            )
-        return tuple(sorted((tag, tags.get(tag) or UNTAGGED) for tag in budget.per))
+    def _rules_for(self, tags: Mapping[str, str]) -> Sequence[_Rule]:
+        """
+        Those whose budgets count a call with these *tags*.
+        """
+        values = tuple([tags.get(tag) for tag in self._matched])
+        known = self._admitting.get(values)
+        if known is None:
+            if len(self._admitting) >= _MOST_REMEMBERED:
+                self._admitting.clear()
+            known = self._admitting[values] = [rule for rule in self._rules if rule.admits(tags)]
+        return known
+
+    def _per(self, rule: _Rule, tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        pairs = tuple([(tag, tags.get(tag) or UNTAGGED) for tag in rule.per])
+        if self._refuses_untagged:
+            for tag in rule.budget.per:
+                if not tags.get(tag):
+                    raise ConfigurationError(
+                        f"The call carries no tag {tag!r}, which {rule.budget} keeps its balances by. "
+                        f'Tag it with scope(**{{{tag!r}: ...}}), or set untagged = "shared".'
+                    )
+        return pairs
 
 
 class _Rule:
     """
-    A budget with its globs compiled and its rule spelled out.
+    A budget with its globs compiled, its rule spelled out, and the tags of its balances as keys have them.
     """
 
     def __init__(self, budget: Budget, time_zone: str) -> None:
         self.budget = budget
         self.rule = budget.limit.rule(time_zone)
-        self._globs: Sequence[tuple[str, re.Pattern[str]]] = [
-            (tag, re.compile(translate(glob))) for tag, glob in budget.match.items()
-        ]
-
-    def admits(self, tags: Mapping[str, str]) -> bool:
-        return all(glob.match(tags.get(tag, "")) for tag, glob in self._globs)
+        self.per = sorted(budget.per)
+        self.window = _NEVER
+        self.admits = compile_match(budget.match)

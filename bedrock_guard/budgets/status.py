@@ -24,7 +24,7 @@ class BudgetStatus:
         budget: The budget's name.
         per: The tag values of the balance, sorted; empty when the budget keeps one.
         unit: `"USD"`, or what is counted.
-        limit, spent, pending, remaining: USD as `Decimal`, counts as `int`.
+        limit, spent, pending, remaining: USD as `Decimal`, counts as `int`; the limit is this balance's own.
         window_start: Aware UTC.
         resets_at: Aware UTC; None for a lifetime budget.
         prices_as_of: The day that the price list is of, by which it was spent.
@@ -73,9 +73,10 @@ def _rows(
 ) -> Iterator[BudgetStatus]:
     rule, window = matcher.current(budget, now)
     own = grouped.get((budget.name, rule, window.start), [])
-    unit, limit = budget.limit.unit, budget.limit.amount
+    unit = budget.limit.unit
     figures = sorted((balance.key.per, balance.spent, balance.pending) for balance in own)
     for per, spent, pending in figures or [((), 0, 0)]:
+        limit = budget.limit_of(per).amount
         yield BudgetStatus(
             budget=budget.name,
             per=per,

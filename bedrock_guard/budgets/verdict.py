@@ -5,7 +5,7 @@ What a refusal says: figures first, then when it ends, then what would fit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
 from zoneinfo import ZoneInfo
@@ -48,11 +48,11 @@ def describe(lines: Sequence[tuple[Match, RefusedLine]]) -> tuple[RefusedBudget,
 
 
 def _describe_line(match: Match, refused: RefusedLine) -> RefusedBudget:
-    unit, limit = match.unit, match.budget.limit.amount
+    unit, limit = match.unit, match.limit
     return RefusedBudget(
         budget=match.budget.name,
         per=match.key.per,
-        limit_text=str(match.budget.limit),
+        limit_text=str(replace(match.budget.limit, amount=limit)),
         unit=unit,
         limit=in_api_units(limit, unit),
         spent=in_api_units(refused.spent, unit),

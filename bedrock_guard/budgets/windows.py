@@ -11,29 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from bedrock_guard.domain.budget import Period, Window
-from bedrock_guard.errors import ConfigurationError
 
 _EPOCH: Final = date(1970, 1, 1)
 _SECONDS: Final = {"minute": 60, "hour": 3600}
-
-
-def open_zone(name: str) -> ZoneInfo:
-    """
-    The zone of an IANA name.
-
-    Raises:
-        ConfigurationError: There is none of this name on this machine.
-    """
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError) as error:
-        raise ConfigurationError(
-            f"time_zone {name!r} is no IANA zone known here, such as 'UTC' or 'Europe/Berlin' "
-            "(on a machine without zone data: pip install tzdata)."
-        ) from error
 
 
 class Windows:

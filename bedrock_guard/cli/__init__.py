@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import typer
 
+from bedrock_guard.cli.check import check
 from bedrock_guard.cli.demo import demo
 from bedrock_guard.cli.dynamodb import dynamodb
 from bedrock_guard.cli.ledger import ledger
 from bedrock_guard.cli.prices import prices
+from bedrock_guard.cli.schema import schema
 
 app = typer.Typer(
     name="bedrock-guard",
@@ -29,7 +31,9 @@ def root() -> None:
     """
 
 
+app.command()(check)
 app.command()(demo)
+app.command()(schema)
 app.add_typer(dynamodb)
 app.add_typer(ledger)
 app.add_typer(prices)

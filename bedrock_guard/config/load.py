@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bedrock_guard.checks import check_budgets, check_ledger_error, check_tag_mapping
+from bedrock_guard.checks import check_budgets, check_ledger_error, check_tag_mapping, check_tags_to_aws
 from bedrock_guard.domain.budget import Budget, parse_budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
@@ -85,6 +85,7 @@ def resolve(
     base, file = _base(settings)
     merged = _with_overrides(base, overrides or {})
     check_ledger_error(merged)
+    check_tags_to_aws(merged.tags_to_aws)
     found = _budgets(budget, budgets, file, is_argument=settings is not None)
     if found is None:
         raise ConfigurationError(_HOW_TO)
@@ -141,10 +142,8 @@ def _base(
         file = _read_file(Path(settings))
     elif settings is not None:
         raise ConfigurationError(f"settings is {settings!r}; it is a path, a mapping, or a Settings.")
-    elif named := os.environ.get("BEDROCK_GUARD_CONFIG"):
-        file = _read_file(Path(named))
     else:
-        found = _find_file()
+        found = find_settings_file()
         file = read_settings({}, where="settings=") if found is None else _read_file(found)
     return file.to_settings(), file
 
@@ -211,7 +210,12 @@ def is_hosted() -> bool:
     return any(os.environ.get(variable) for variable in (_LAMBDA, *_CONTAINERS))
 
 
-def _find_file() -> Path | None:
+def find_settings_file() -> Path | None:
+    """
+    The settings file in force where none is named in the program; None where there is none.
+    """
+    if named := os.environ.get("BEDROCK_GUARD_CONFIG"):
+        return Path(named)
     if is_hosted():
         return None
     folder = Path.cwd()

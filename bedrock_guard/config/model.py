@@ -5,18 +5,30 @@ What a settings file may say, checked by pydantic, and turned into the frozen no
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import Any, Literal
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from bedrock_guard.checks import check_allow_up_to
-from bedrock_guard.domain.budget import Budget, parse_budget
+from bedrock_guard.checks import check_allow_up_to, check_tags_to_aws
+from bedrock_guard.config.places import find_line
+from bedrock_guard.domain.budget import Budget, parse_budget, parse_limit
+from bedrock_guard.domain.globs import read_match
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.price_rule import EVERY_METER, PriceRule, parse_price_rule
 from bedrock_guard.domain.settings import Settings
+from bedrock_guard.domain.zones import open_zone
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.meters import METERS
+
+T = TypeVar("T")
+
+# What pydantic adds to the place of a mistake in a value that may be of several types.
+_UNION_TAGS: Final = frozenset(["float", "int", "str", "bool", "list[str]"])
+_SHOULD_BE: Final = "Input should be "
+_BARE: Final = re.compile("[A-Za-z0-9_-]+")
 
 
 class _Strict(BaseModel):
@@ -28,21 +40,27 @@ class BudgetTable(_Strict):
     One `[budgets.<name>]` table.
     """
 
-    limit: str
-    match: dict[str, str] = Field(default_factory=dict)
+    limit: str | None = None
+    match: dict[str, str | list[str]] = Field(default_factory=dict)
     per: str | list[str] = Field(default_factory=list)
+    limits: dict[str, str] | None = None
 
     def to_budget(self, name: str) -> Budget:
         """
         The budget that the table describes.
 
         Raises:
-            ConfigurationError: It names the table.
+            ConfigurationError: It cannot be understood.
         """
-        try:
-            return Budget(name, self.limit, match=self.match, per=self.per)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"budgets.{name}: {error}") from None
+        here = ("budgets", name)
+        if self.limit is not None:
+            _at((*here, "limit"), parse_limit, self.limit)
+        for tag, globs in self.match.items():
+            _at((*here, "match", tag), read_match, f"Budget {name!r}", {tag: globs})
+        for value, limit in (self.limits or {}).items():
+            _at((*here, "limits", value), parse_limit, limit)
+        whole = partial(Budget, name, self.limit, match=self.match, per=self.per, limits=self.limits)
+        return _at(here, whole)
 
 
 class SettingsFile(_Strict):
@@ -66,16 +84,28 @@ class SettingsFile(_Strict):
     resolve_profiles: Literal["off", "lookup"] = "off"
     max_price_age_days: int | None = Field(default=None, gt=0)
     untagged: Literal["shared", "refuse"] = "shared"
+    principal: Literal["off", "lookup"] = "off"
+    tags_to_aws: bool | list[str] = False
     time_zone: str = "UTC"
     keep_entries_days: int | None = Field(default=90, gt=0)
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @field_validator("tags_to_aws", mode="before")
+    @classmethod
+    def _as_list(cls, named: object) -> object:
+        return list(named) if isinstance(named, tuple) else named  # as an argument has it
 
     def to_settings(self) -> Settings:
         """
         The part that the pipeline is told.
         """
-        plain = {name: getattr(self, name) for name in Settings.__dataclass_fields__ if name != "prices"}
-        return Settings(**plain, prices=self.to_price_rules())
+        plain = {name: getattr(self, name) for name in Settings.__dataclass_fields__ if name not in _MADE}
+        named = self.tags_to_aws
+        return Settings(
+            **plain,
+            prices=self.to_price_rules(),
+            tags_to_aws=named if isinstance(named, bool) else tuple(named),
+        )
 
     def to_price_rules(self) -> tuple[PriceRule, ...]:
         """
@@ -85,7 +115,7 @@ class SettingsFile(_Strict):
             ConfigurationError: One names no meter, or no price that can be meant.
         """
         return tuple(
-            _price_rule(models, meter, text)
+            _at(("prices", models, meter), _price_rule, models, meter, text)
             for models, table in self.prices.items()
             for meter, text in table.items()
         )
@@ -98,15 +128,7 @@ class SettingsFile(_Strict):
             ConfigurationError: One names no model, or says something of an id that tells its model itself.
         """
         for alias, model in self.models.items():
-            known = parse_model_id(alias).model
-            if known is not None:
-                raise ConfigurationError(
-                    f"models.{alias!r} is {known} already; only opaque ids are named here."
-                )
-            if parse_model_id(model).model is None:
-                raise ConfigurationError(
-                    f"models.{alias!r}: {model!r} is no model id, such as 'us.anthropic.claude-sonnet-4-6'."
-                )
+            _at(("models", alias), _check_alias, alias, model)
 
     def to_budgets(self) -> tuple[Budget, ...] | None:
         """
@@ -114,21 +136,63 @@ class SettingsFile(_Strict):
         """
         if self.budget is None and self.budgets is None:
             return None
-        single = () if self.budget is None else (parse_budget(self.budget),)
+        single = () if self.budget is None else (_at(("budget",), parse_budget, self.budget),)
         tables = (self.budgets or {}).items()
         return (*single, *(table.to_budget(name) for name, table in tables))
 
+    def check(self) -> None:
+        """
+        Look at what types cannot tell.
+
+        Raises:
+            ConfigurationError: Something cannot be understood.
+        """
+        self.to_budgets()
+        self.to_price_rules()
+        self.check_models()
+        _at(("allow_up_to",), check_allow_up_to, self.allow_up_to)
+        _at(("time_zone",), open_zone, self.time_zone)
+        _at(("tags_to_aws",), check_tags_to_aws, self.tags_to_aws)
+
+
+# Settings that are not what the file says, word for word.
+_MADE: Final = ("prices", "tags_to_aws")
+
+
+class _MisplacedError(ConfigurationError):
+    """
+    A mistake whose place in the file is known: *path* names its key.
+    """
+
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def _at(path: tuple[str, ...], read: Callable[..., T], *arguments: object) -> T:
+    """
+    What *read* returns of the value at *path*.
+    """
+    try:
+        return read(*arguments)
+    except ConfigurationError as error:
+        raise _MisplacedError(path, str(error)) from None
+
+
+def _check_alias(alias: str, model: str) -> None:
+    known = parse_model_id(alias).model
+    if known is not None:
+        raise ConfigurationError(f"{alias!r} is {known} already; only opaque ids are named here.")
+    if parse_model_id(model).model is None:
+        raise ConfigurationError(f"{model!r} is no model id, such as 'us.anthropic.claude-sonnet-4-6'.")
+
 
 def _price_rule(models: str, meter: str, text: str) -> PriceRule:
-    place = f"prices.{models!r}.{meter}"
     if meter != EVERY_METER and meter not in METERS:
         near = difflib.get_close_matches(meter, METERS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f'known are "*", {", ".join(METERS)}.'
-        raise ConfigurationError(f"{place} names no meter; {hint}")
-    try:
-        return parse_price_rule(models, meter, text, unit="" if meter == EVERY_METER else METERS[meter].unit)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{place}: {error}") from None
+        raise ConfigurationError(f"{meter!r} is no meter; {hint}")
+    return parse_price_rule(models, meter, text, unit="" if meter == EVERY_METER else METERS[meter].unit)
 
 
 def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = None) -> SettingsFile:
@@ -140,45 +204,37 @@ def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = N
     """
     try:
         settings = SettingsFile.model_validate(dict(values))
-        settings.to_budgets()
-        settings.to_price_rules()
-        settings.check_models()
-        check_allow_up_to(settings.allow_up_to)
+        settings.check()
     except ValidationError as error:
-        problems = [_explain(problem, where, text) for problem in error.errors()]
-        raise ConfigurationError("\n".join(dict.fromkeys(problems))) from None
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from None
+        raise ConfigurationError("\n".join(_explain(error, where, text))) from None
+    except _MisplacedError as error:
+        is_named = str(error).startswith(error.path[-1])
+        raise ConfigurationError(f"{_place(error.path, where, text, is_named=is_named)}: {error}") from None
     return settings
 
 
-def _explain(problem: Any, where: str, text: str | None) -> str:
-    # A union's tag is no part of the path.
-    path = [str(part) for part in problem["loc"] if str(part) not in ("float", "int", "str", "list[str]")]
-    place = f"{where}{_line(path, text)}: {'.'.join(path)}"
-    if problem["type"] != "extra_forbidden":
-        return f"{place}: {problem['msg']}, and not {problem['input']!r}."
-    known = list((BudgetTable if path[0] == "budgets" else SettingsFile).model_fields)
-    near = difflib.get_close_matches(path[-1], known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-    return f"{place} is no setting; {hint}"
+def _explain(error: ValidationError, where: str, text: str | None) -> Iterator[str]:
+    """
+    A line for each key; one that may be of several types has a problem for each of them.
+    """
+    by_path: dict[tuple[str, ...], list[Any]] = {}
+    for problem in error.errors():
+        # A union's tag is no part of the path.
+        path = tuple([str(part) for part in problem["loc"] if str(part) not in _UNION_TAGS])
+        by_path.setdefault(path, []).append(problem)
+    for path, problems in by_path.items():
+        first, place = problems[0], _place(path, where, text)
+        if first["type"] != "extra_forbidden":
+            others = [f" or {each['msg'].removeprefix(_SHOULD_BE)}" for each in problems[1:]]
+            yield f"{place}: {first['msg']}{''.join(others)}, and not {first['input']!r}."
+            continue
+        known = list((BudgetTable if path[0] == "budgets" else SettingsFile).model_fields)
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+        yield f"{place} is no setting; {hint}"
 
 
-def _line(path: list[str], text: str | None) -> str:
-    """
-    `, line N` of the key that *path* names in TOML *text*, as far as a look at the lines can tell.
-    """
-    if text is None:
-        return _line(path[:-1], text) if len(path) > 1 else ""
-    table = ".".join(path[:-1])
-    inside = not table
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped.startswith("["):
-            header = stripped.strip("[]").strip().removeprefix("tool.bedrock_guard").lstrip(".")
-            if header == ".".join(path):
-                return f", line {number}"
-            inside = header == table
-        elif inside and stripped.partition("=")[0].strip().strip("\"'") == path[-1]:
-            return f", line {number}"
-    return _line(path[:-1], text) if len(path) > 1 else ""
+def _place(path: Sequence[str], where: str, text: str | None, *, is_named: bool = False) -> str:
+    line = None if text is None else find_line(path, text)
+    key = "" if is_named else ": " + ".".join(part if _BARE.fullmatch(part) else repr(part) for part in path)
+    return f"{where}{'' if line is None else f', line {line}'}{key}"

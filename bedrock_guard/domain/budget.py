@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from bedrock_guard.domain.cost import nanousd_from_usd, usd_from_nanousd
+from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
     CACHE_WRITE_1H,
@@ -48,7 +49,7 @@ PERIODS: Final[dict[str, bool]] = {
     "year": False,
 }
 
-BUILT_IN_TAGS: Final = ("model", "model_id", "family", "region", "operation", "service_tier")
+BUILT_IN_TAGS: Final = ("model", "model_id", "family", "region", "operation", "service_tier", "principal")
 
 MAX_LIMIT: Final = 2**63 - 1
 _MULTIPLES: Final = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -62,6 +63,12 @@ _GRAMMAR = (
     '"100 requests/minute", "50M uncached_input_tokens/day", "5 USD/6 hours". '
     f"Units: {', '.join(UNITS)}. Periods: {', '.join(PERIODS)}, or N minutes, hours or days."
 )
+_OTHERS: Final = "*"
+_LIMITS: Final = (
+    "it maps values of the per tag to limits: "
+    'per="user", limits={"alice": "50 USD/month", "*": "4 USD/month"}.'
+)
+_MOST_SHOWN: Final = 3
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 _.:@+-]{0,127}$")
 
 
@@ -124,25 +131,30 @@ class Budget:
     Attributes:
         name: Unique in a guard; part of the ledger's keys, so a new name starts afresh.
         limit: A string such as `"5 USD/day"` (see `parse_limit`), or a `Limit`.
-        match: Tag -> glob; a call counts when every one matches. Empty: every call.
+        match: Tag -> glob, `"!glob"`, or a list of them; a call counts when every tag matches (see
+            `domain.globs`). Empty: every call.
         per: Tags with a balance for each of their values. Empty: one balance.
+        limits: Value of the one `per` tag -> its own limit, `""` for calls without the tag; `"*"` may
+            stand for *limit*. All are of one unit and period.
 
     Raises:
-        ConfigurationError: The name, limit, or a tag cannot be understood.
+        ConfigurationError: The name, a limit, or a tag cannot be understood.
     """
 
     name: str
     limit: Limit
-    match: Mapping[str, str] = field(default_factory=dict)
+    match: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     per: tuple[str, ...] = ()
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def __init__(
         self,
         name: str,
-        limit: str | Limit,
+        limit: str | Limit | None = None,
         *,
-        match: Mapping[str, str] | None = None,
+        match: Mapping[str, Globs] | None = None,
         per: str | Iterable[str] = (),
+        limits: Mapping[str, str | Limit] | None = None,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -156,14 +168,24 @@ class Budget:
                 f"Budget {name!r}: match is {match!r}; it maps tags to globs: {{'model': 'anthropic.*'}}."
             )
         tags = (per,) if isinstance(per, str) else tuple(per)
-        _check_tags(name, tags, dict(match or {}))
+        _check_tags(name, tags, match or {})
+        usual, own = _read_limits(name, limit, limits, tags)
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "limit", limit if isinstance(limit, Limit) else parse_limit(limit))
-        object.__setattr__(self, "match", dict(match or {}))
+        object.__setattr__(self, "limit", usual)
+        object.__setattr__(self, "match", read_match(f"Budget {name!r}", match or {}))
         object.__setattr__(self, "per", tags)
+        object.__setattr__(self, "limits", own)
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.limit})"
+        shown = [f"{value or 'untagged'}: {limit}" for value, limit in self.limits.items()]
+        more = [f"{len(shown) - _MOST_SHOWN} more"] if len(shown) > _MOST_SHOWN else []
+        return f"{self.name} ({'; '.join([str(self.limit), *shown[:_MOST_SHOWN], *more])})"
+
+    def limit_of(self, per: tuple[tuple[str, str], ...]) -> Limit:
+        """
+        The limit of the balance *per*, as a ledger's key names it.
+        """
+        return self.limits.get(per[0][1], self.limit) if self.limits and per else self.limit
 
 
 def parse_budget(text: str) -> Budget:
@@ -272,14 +294,52 @@ def _amount(text: str, found: re.Match[str], unit: str) -> int:
     return amount
 
 
-def _check_tags(name: str, per: tuple[str, ...], match: dict[str, str]) -> None:
+def _read_limits(
+    name: str,
+    limit: str | Limit | None,
+    limits: Mapping[str, str | Limit] | None,
+    per: tuple[str, ...],
+) -> tuple[Limit, dict[str, Limit]]:
+    """
+    The limit of most balances, and those of named values.
+    """
+    given = {} if limits is None else limits
+    if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given):
+        raise ConfigurationError(f"Budget {name!r}: limits is {limits!r}; {_LIMITS}")
+    if (limit is None) == (_OTHERS not in given):
+        has = "neither limit nor" if limit is None else "both limit and"
+        raise ConfigurationError(
+            f'Budget {name!r} has {has} limits["*"]; one of them says what most may spend: "5 USD/day".'
+        )
+    usual = _read_limit(given[_OTHERS] if limit is None else limit)
+    if limits is None:
+        return usual, {}
+    if len(per) != 1:
+        raise ConfigurationError(
+            f"Budget {name!r}: limits names values of one tag, and per names {len(per)}; {_LIMITS} "
+            "Otherwise write a budget for each, with match."
+        )
+    own = {value: _read_limit(each) for value, each in given.items() if value != _OTHERS}
+    for value, each in own.items():
+        if "*" in value or "?" in value:
+            raise ConfigurationError(
+                f"Budget {name!r}: limits[{value!r}] is a glob, and limits names values; '*' is all others."
+            )
+        if (each.unit, each.period) != (usual.unit, usual.period):
+            raise ConfigurationError(
+                f"Budget {name!r}: limits[{value!r}] is {str(each)!r} and others are {str(usual)!r}; limits "
+                "of one budget have one unit and one period, or a changed limit would start a balance afresh."
+            )
+    return usual, own
+
+
+def _read_limit(limit: str | Limit) -> Limit:
+    return limit if isinstance(limit, Limit) else parse_limit(limit)
+
+
+def _check_tags(name: str, per: tuple[str, ...], match: Mapping[str, object]) -> None:
     for tag in (*per, *match):
         if not isinstance(tag, str) or not tag:
             raise ConfigurationError(f"Budget {name!r}: {tag!r} is not a tag's name: a non-empty string.")
     if len(set(per)) != len(per):
         raise ConfigurationError(f"Budget {name!r}: per names a tag twice: {', '.join(per)}.")
-    for tag, glob in match.items():
-        if not isinstance(glob, str):
-            raise ConfigurationError(
-                f"Budget {name!r}: match[{tag!r}] is {glob!r}; a glob is a string, 'anthropic.*'."
-            )

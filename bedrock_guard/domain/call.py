@@ -111,6 +111,7 @@ class Call(NamedTuple):
         size: How large the request is.
         request_tags: The call's own `requestMetadata`.
         routes: For a prompt router, the call as each of its models would take it; else empty.
+        principal: The ARN that its client's credentials are of; empty where nobody asked, or could tell.
     """
 
     operation: str
@@ -122,6 +123,15 @@ class Call(NamedTuple):
     latency: str = "standard"
     request_tags: Mapping[str, str] = MappingProxyType({})
     routes: tuple[Call, ...] = ()
+    principal: str = ""
+
+    def by(self, principal: str) -> Call:
+        """
+        This call, as one of *principal*.
+        """
+        return self._replace(
+            principal=principal, routes=tuple([each._replace(principal=principal) for each in self.routes])
+        )
 
     @property
     def is_routed(self) -> bool:

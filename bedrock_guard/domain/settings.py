@@ -39,6 +39,10 @@ class Settings:
         max_price_age_days: Calls are refused as unpriced once the price list is older; None never.
         untagged: What becomes of a call without a tag that a `per` budget needs: `"shared"`
             puts it on one balance with others like it, `"refuse"` refuses it.
+        principal: Whether calls have the tag `principal`, the ARN that their client's credentials are of:
+            `"off"`, or `"lookup"`, which asks STS once (an assumed role is its role's ARN).
+        tags_to_aws: Tags that are sent along as the call's `requestMetadata`, so that Bedrock's invocation
+            logs carry them: names, or True for all that the program sets.
         time_zone: IANA name; calendar windows are aligned in it.
         hold_s: Seconds a reservation lives without news of its process; None: (connect +
             read time-out) x attempts of the client + 60, and at least 300.
@@ -57,6 +61,8 @@ class Settings:
     resolve_profiles: Literal["off", "lookup"] = "off"
     max_price_age_days: int | None = None
     untagged: Literal["shared", "refuse"] = "shared"
+    principal: Literal["off", "lookup"] = "off"
+    tags_to_aws: bool | tuple[str, ...] = False
     time_zone: str = "UTC"
     hold_s: float | None = None
     keep_entries_days: int | None = 90

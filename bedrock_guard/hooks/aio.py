@@ -31,10 +31,14 @@ class AioClientHooks(ClientHooks):
     The handlers of one async client.
     """
 
+    is_async = True
+
     async def async_open(self, **event: Any) -> None:
         """
         before-call: reserve the most that the call can cost, or raise.
         """
+        if self._tells_principal and self._principal.is_due:
+            await self._principal.ask_off_loop()
         await self._run(partial(self.open, **event))
 
     async def async_check_retry(self, request: Any, **event: Any) -> None:

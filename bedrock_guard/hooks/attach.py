@@ -19,6 +19,7 @@ from bedrock_guard.hooks.calls import CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, settle_reply
 from bedrock_guard.hooks.streams import named_like
+from bedrock_guard.hooks.tagging import TagWriter
 from bedrock_guard.pipeline import Pipeline
 
 _ATTRIBUTE: Final = "_bedrock_guard"
@@ -49,6 +50,8 @@ def attach(client: Any, pipeline: Pipeline, *, owner: object) -> None:
             client.__class__ = named_like(netted, base)
         else:
             hooks.add(pipeline, owner)
+        if pipeline.settings.tags_to_aws:
+            _tag_writer(client, hooks).register(client.meta.events)
 
 
 def detach(client: Any, pipeline: Pipeline) -> None:
@@ -65,6 +68,7 @@ def detach(client: Any, pipeline: Pipeline) -> None:
         if hooks.pipelines:
             return
         hooks.unregister(client.meta.events)
+        _tag_writer(client, hooks).unregister(client.meta.events)
         del client.__dict__[_ATTRIBUTE]
         # Where another tool has swapped the class since, ours stays below it, and does nothing.
         if "_is_bedrock_guard" in vars(type(client)):
@@ -85,6 +89,10 @@ def owners_of(client: Any) -> tuple[object, ...]:
     """
     hooks = hooks_of(client)
     return () if hooks is None else tuple(hooks.owners.values())
+
+
+def _tag_writer(client: Any, hooks: ClientHooks) -> TagWriter:
+    return TagWriter(client.meta.service_model.service_name, hooks)
 
 
 def _netted_class(base: Any) -> Any:

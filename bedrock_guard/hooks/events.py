@@ -23,9 +23,11 @@ from typing import Any, Final
 
 from botocore.client import BaseClient
 
+from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError, UnmeteredOperation
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.lookup import ProfileLookup
+from bedrock_guard.hooks.principal import PrincipalLookup
 from bedrock_guard.hooks.settling import reads_content, settle_reply
 from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation
 from bedrock_guard.pipeline import Pipeline
@@ -56,6 +58,8 @@ class ClientHooks:
     The handlers of one client. They hold no client, so that it stays collectable.
     """
 
+    is_async = False
+
     def __init__(self, client: BaseClient) -> None:
         service = client.meta.service_model.service_name
         if service not in SERVICES:
@@ -64,11 +68,13 @@ class ClientHooks:
             )
         self.owners: dict[Pipeline, object] = {}
         self.pipelines: tuple[Pipeline, ...] = ()
-        self._planners: tuple[Planner, ...] = ()
+        self.planners: tuple[Planner, ...] = ()
         self._service = service
         self._region = client.meta.region_name
         self._client_hold_s = _hold_s(client.meta.config)
         self._look_up = ProfileLookup(client).find
+        self._principal = PrincipalLookup(client, is_async=self.is_async)
+        self._tells_principal = False
 
     def add(self, pipeline: Pipeline, owner: object) -> None:
         """
@@ -85,7 +91,8 @@ class ClientHooks:
     def _own(self, owners: dict[Pipeline, object]) -> None:
         self.owners = owners
         self.pipelines = tuple(owners)
-        self._planners = tuple([pipeline.planner for pipeline in owners])
+        self.planners = tuple([pipeline.planner for pipeline in owners])
+        self._tells_principal = any(planner.settings.principal == "lookup" for planner in self.planners)
 
     def register(self, events: Any) -> None:
         """
@@ -134,7 +141,7 @@ class ClientHooks:
             return
         state.operation = operation
         asked = _read_params(state, operation, params)
-        state.call = read_call(self._planners, operation, asked, region=self._region, look_up=self._look_up)
+        state.call = self._read_call(operation, asked)
         state.params = None
         for pipeline in self.pipelines:
             opened = pipeline.open(state.call)
@@ -216,6 +223,10 @@ class ClientHooks:
             )
         return None if operation is None or isinstance(operation, Free) else operation
 
+    def _read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
+        call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
+        return call.by(self._principal.find()) if self._tells_principal else call
+
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
         """
         Bound again what another handler changed; *attribute* holds the body of this kind of request.
@@ -227,8 +238,7 @@ class ClientHooks:
         if content is not body and body is not None:  # it was a file, and is read now
             setattr(request, attribute, content)
         state.wire = Wire(request.url, request.headers, content)
-        changed = state.wire.read(operation)
-        state.call = read_call(self._planners, operation, changed, region=self._region, look_up=self._look_up)
+        state.call = self._read_call(operation, state.wire.read(operation))
         for pipeline, opened in state.opened:
             pipeline.rebound(opened, state.call)
 

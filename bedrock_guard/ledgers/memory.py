@@ -2,7 +2,8 @@
 A ledger in this process's memory: for tests, scripts and single workers.
 
 It forgets on exit and is not shared between processes; for either, use
-`sqlite:///`. It keeps the newest `keep_entries` entries and every balance.
+`sqlite:///`. It keeps the newest `keep_entries` entries, and every balance of windows that
+have not long ended.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from bedrock_guard.domain.ledger import (
     SweepReport,
 )
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
-from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers import books, forgetting
 from bedrock_guard.ledgers.url import read_url
 
 KEEP_ENTRIES: Final = 10_000
+# Balances forgotten under one lock: callers wait meanwhile.
+_FORGOTTEN_AT_ONCE: Final = 500
 
 
 _Sums: TypeAlias = tuple[int, int, int]
@@ -76,6 +79,7 @@ class MemoryLedger:
         self._ended: OrderedDict[str, _Call] = OrderedDict()
         self._noted: tuple[Mapping[LedgerKey, _Sums], str, _Call] | None = None
         self._sequence = 0
+        self._forgets_at = forgetting.FEW
         self._is_closed = False
         _ALL.add(self)
 
@@ -209,7 +213,23 @@ class MemoryLedger:
                 booked = books.expired_amounts(call.lines, call.on_expiry)
                 self._end(id_, call, call._replace(state="expired", entry=entry, booked=booked))
                 count[call.on_expiry] += 1
+        if len(self._balances) >= self._forgets_at:
+            self._forget(now)
         return SweepReport(charged=count["charge"], released=count["release"])
+
+    def _forget(self, now: float) -> None:
+        """
+        Forget balances of windows that have long ended, and look again once there are twice as many.
+        """
+        over = forgetting.find_over(list(self._balances), now)
+        for first in range(0, len(over), _FORGOTTEN_AT_ONCE):
+            with self._turn():
+                if self._noted is not None:
+                    self._write(*self._noted)
+                for key in over[first : first + _FORGOTTEN_AT_ONCE]:
+                    if not self._balances.get(key, _NOTHING)[2]:  # no call holds any of it
+                        self._balances.pop(key, None)
+        self._forgets_at = max(forgetting.FEW, 2 * len(self._balances))
 
     def drop_entries(self, *, before: float, limit: int = 1000) -> int:
         """
@@ -323,6 +343,8 @@ class MemoryLedger:
         sums: dict[LedgerKey, _Sums] = {}
         for line, new, old in zip(ended.lines, ended.booked, before, strict=True):
             key = line.key
+            if old and key not in balances:
+                continue  # its window is forgotten
             spent, pending, calls = balances.get(key, _NOTHING)
             if len(sums) < held:  # what follows are keys that were never reserved
                 pending -= line.amount

@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from bedrock_guard.domain.ledger import EntryFilter, Reservation, Settled
+from bedrock_guard.domain.ledger import Balance, EntryFilter, LedgerKey, Line, Reservation, Settled
 from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.ledgers import forgetting
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import (
     SetClock,
@@ -117,3 +118,114 @@ def test_a_fork_while_a_thread_is_inside_finds_the_lock_free() -> None:
     thread.join()
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+# --- many balances -------------------------------------------------------------------
+
+DAY_S = 86_400
+TODAY = 20_000 * DAY_S
+
+
+def spend(ledger: MemoryLedger, number: int, key: LedgerKey, amount: int = 1) -> Reservation:
+    held = ledger.reserve(
+        [Line(key, 100, amount)], entry=open_entry(f"{number}"), hold_s=60, on_expiry="charge"
+    )
+    assert isinstance(held, Reservation)
+    ledger.settle(held, {key: amount}, answered(f"{number}"))
+    return held
+
+
+def of_user(user: int | str, start: int, rule: str = "USD/day@UTC") -> LedgerKey:
+    return LedgerKey("user", rule, (("user", str(user)),), start)
+
+
+def test_balances_of_windows_that_have_long_ended_are_forgotten() -> None:
+    """
+    A worker with a budget for each user and day must not grow with every day.
+    """
+    ledger = MemoryLedger.open("memory://?keep_entries=10", clock=SetClock())
+    most = 0
+    for day in range(12):
+        for user in range(2_000):
+            spend(ledger, day * 2_000 + user, of_user(user, TODAY + day * DAY_S))
+        ledger.sweep(now=TODAY + day * DAY_S + 7_200)
+        most = max(most, len(ledger.balances()))
+
+    kept = {balance.key.window_start for balance in ledger.balances()}
+    assert most <= forgetting.FEW + 2_000
+    assert {TODAY + 10 * DAY_S, TODAY + 11 * DAY_S} <= kept
+    assert TODAY not in kept
+    assert all(balance.spent == 1 for balance in ledger.balances())
+
+
+def test_what_calls_under_way_hold_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A reservation settles in the window it was reserved in, however late; after that it is of no use.
+    """
+    monkeypatch.setattr(forgetting, "FEW", 1)
+    ledger = MemoryLedger.open("memory://", clock=SetClock())
+    old = of_user("ann", TODAY)
+    held = ledger.reserve([Line(old, 100, 5)], entry=open_entry("slow"), hold_s=10**9, on_expiry="charge")
+    assert isinstance(held, Reservation)
+    for day in range(1, 4):
+        spend(ledger, day, of_user("ann", TODAY + day * DAY_S))
+    now = TODAY + 4 * DAY_S
+
+    ledger.sweep(now=now)
+    assert [balance.key.window_start for balance in ledger.balances()] == [
+        TODAY,
+        TODAY + 2 * DAY_S,
+        TODAY + 3 * DAY_S,
+    ]
+    assert ledger.settle(held, {old: 3}, answered("slow")) == Settled("settled")
+    for day in range(5, 9):
+        spend(ledger, day, of_user("ann", TODAY + day * DAY_S))
+    ledger.sweep(now=now + 5 * DAY_S)
+    assert ledger.balances([old]) == [Balance(old)]
+
+
+def test_a_late_settle_in_a_forgotten_window_leaves_no_sum_below_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Its books are closed for good; a correction has nothing left to correct.
+    """
+    monkeypatch.setattr(forgetting, "FEW", 1)
+    ledger = MemoryLedger.open("memory://", clock=SetClock())
+    old = of_user("ann", TODAY)
+    late = ledger.reserve([Line(old, 100, 50)], entry=open_entry("late"), hold_s=1, on_expiry="charge")
+    assert isinstance(late, Reservation)
+    for day in range(1, 4):
+        spend(ledger, day, of_user("ann", TODAY + day * DAY_S))
+    for _ in range(2):  # ends it, and forgets its window
+        ledger.sweep(now=10**10)
+
+    assert ledger.settle(late, {old: 5}, answered("late")) == Settled("corrected")
+    assert ledger.balances([old]) == [Balance(old)]
+
+
+@pytest.mark.parametrize(
+    ("starts", "now", "over"),
+    [
+        ([0], 10**9, []),  # for all time
+        ([0, 60], 10**9, []),
+        ([0, 60, 120], 10**9, [0]),
+        ([0, 60, 120], 60 + forgetting.KEPT_S - 1, []),  # it ended within the hour
+        ([0, 60, 120], 60 + forgetting.KEPT_S, [0]),
+        ([0, 60, 120, 7_200], 120 + forgetting.KEPT_S, [0, 60]),
+        ([0, 60, 120, 7_200], 119 + forgetting.KEPT_S, [0]),
+    ],
+)
+def test_windows_are_over_when_two_newer_ones_are_known_and_an_hour_has_passed(
+    starts: list[int], now: float, over: list[int]
+) -> None:
+    """
+    A clock that is set back a little must not find a full window empty.
+    """
+    keys = [of_user("ann", start, "USD/minute@UTC") for start in starts]
+
+    assert [key.window_start for key in forgetting.find_over(keys, now)] == over
+    assert forgetting.find_over([key._replace(rule="USD/rolling 30 minutes@UTC") for key in keys], now) == []
+    assert forgetting.find_over([*keys, of_user("ann", 10**10, "USD/hour@UTC")], now) == [
+        key for key in keys if key.window_start in over
+    ]

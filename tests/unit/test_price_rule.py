@@ -247,7 +247,7 @@ def test_a_file_keeps_the_order_of_its_tables(tmp_path: Path) -> None:
     [
         (
             '[prices."a*"]\ninput_token = "1 USD/1M"',
-            r"prices\.'a\*'\.input_token names no meter; did you mean",
+            r"prices\.'a\*'\.input_token: 'input_token' is no meter; did you mean",
         ),
         ('[prices."a*"]\ninput_tokens = "cheap"', r"prices\.'a\*'\.input_tokens: 'cheap' is no price"),
         ('[prices."a*"]\ninput_tokens = 3', "prices"),

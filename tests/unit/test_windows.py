@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bedrock_guard.budgets.windows import Windows, find_window, open_zone
+from bedrock_guard.budgets.windows import Windows, find_window
 from bedrock_guard.domain.budget import Period
+from bedrock_guard.domain.zones import open_zone
 from bedrock_guard.errors import ConfigurationError
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -1,0 +1,83 @@
+"""
+Balances in a ledger that no budget names: of another program, or left behind by a change.
+
+A changed name, unit, period or zone is another balance, which starts at zero. That is right, and
+must not happen unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from bedrock_guard.budgets.windows import find_window
+from bedrock_guard.domain.budget import UNITS, USD, Budget, in_api_units, parse_limit
+from bedrock_guard.domain.ledger import Balance
+from bedrock_guard.domain.zones import open_zone
+from bedrock_guard.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """
+    The balances of one budget and rule, in windows that are not over.
+
+    Attributes:
+        budget: A name, as the ledger has it.
+        rule: Unit, period and zone: `"USD/day@UTC"`.
+        now: The rule that the budget of that name has now; None where there is none.
+        unit: `"USD"`, or what is counted.
+        balances: How many, for different values of its tags.
+        spent, pending: Their sums; USD as `Decimal`, counts as `int`.
+    """
+
+    budget: str
+    rule: str
+    now: str | None
+    unit: str
+    balances: int
+    spent: Decimal | int
+    pending: Decimal | int
+
+
+def find_strangers(
+    budgets: Iterable[Budget], balances: Iterable[Balance], *, time_zone: str, now: float
+) -> list[Stranger]:
+    """
+    What of *balances* no budget counts, sorted; those of windows that are over count no more anyway.
+    """
+    rules: Mapping[str, str] = {each.name: each.limit.rule(time_zone) for each in budgets}
+    found: dict[tuple[str, str], list[Balance]] = {}
+    for balance in balances:
+        key = balance.key
+        if rules.get(key.budget) != key.rule and not _is_over(key.rule, key.window_start, now):
+            found.setdefault((key.budget, key.rule), []).append(balance)
+    return [_stranger(name, rule, own, rules.get(name)) for (name, rule), own in sorted(found.items())]
+
+
+def _stranger(name: str, rule: str, own: list[Balance], now: str | None) -> Stranger:
+    unit = rule.partition("/")[0].partition(" ")[0]
+    unit = unit if unit in UNITS else rule
+    spent, pending = sum(each.spent for each in own), sum(each.pending for each in own)
+    return Stranger(
+        name,
+        rule,
+        now,
+        unit,
+        len(own),
+        in_api_units(spent, unit) if unit == USD else spent,
+        in_api_units(pending, unit) if unit == USD else pending,
+    )
+
+
+def _is_over(rule: str, window_start: int, now: float) -> bool:
+    """
+    Whether a window has ended; one of a rule that this version does not know has not.
+    """
+    period, _, zone = rule.partition("@")
+    try:
+        window = find_window(parse_limit(f"1 {period}").period, open_zone(zone or "UTC"), window_start)
+    except ConfigurationError:
+        return False
+    return window.end is not None and window.end <= now
