@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from math import inf
 from typing import Final, NamedTuple
 
 from bedrock_guard.budgets.windows import Windows, open_zone
 from bedrock_guard.domain.budget import Budget, Window
-from bedrock_guard.domain.ledger import LedgerKey
+from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
 
@@ -27,6 +27,9 @@ UNTAGGED = ""
 class Match:
     """
     A budget that a call counts towards, and the balance it is; *limit* is in *unit*.
+
+    Attributes:
+        special: The line to hold, of no amount, where it is not that of an enforced window.
     """
 
     budget: Budget
@@ -34,6 +37,15 @@ class Match:
     window: Window
     unit: str
     limit: int
+    special: Line | None = None
+
+    def line(self, amount: int) -> Line:
+        """
+        What a call that may come to *amount* holds.
+        """
+        if self.special is None:
+            return Line(self.key, self.limit, amount)
+        return self.special._replace(amount=amount)
 
 
 class _Remembered(NamedTuple):
@@ -55,6 +67,7 @@ class Matcher:
         self.zone = open_zone(settings.time_zone)
         self._windows = Windows(self.zone)
         self._refuses_untagged = settings.untagged == "refuse"
+        self._is_shadow = settings.mode == "shadow"
         self._rules = [_Rule(budget, settings.time_zone) for budget in self.budgets]
         self._seen = tuple({tag for budget in self.budgets for tag in (*budget.match, *budget.per)})
         self._remembered: dict[tuple[str | None, ...], _Remembered] = {}
@@ -102,8 +115,33 @@ class Matcher:
                 limit = rule.budget.limit
                 window = self._windows.at(limit.period, now)
                 key = LedgerKey(rule.budget.name, rule.rule, self._per(rule.budget, tags), window.start)
-                found.append(Match(rule.budget, key, window, limit.unit, limit.amount))
+                most = rule.budget.most
+                special = self._special(rule.budget, key, most)
+                found.append(Match(rule.budget, key, window, limit.unit, most, special))
         return tuple(found)
+
+    def roll(self, matches: Sequence[Match], now: float) -> Sequence[Match]:
+        """
+        *matches* with what rolls in its sub-window at *now*: what is held later counts later.
+        """
+        rolled = []
+        for match in matches:
+            window = self._windows.at(match.budget.limit.period, now) if match.special else match.window
+            if match.special is None or match.special.kind != "rolling" or window.start <= match.key.window_start:
+                rolled.append(match)
+                continue
+            key = match.key._replace(window_start=window.start)
+            rolled.append(replace(match, key=key, window=window, special=match.special._replace(key=key)))
+        return tuple(rolled)
+
+    def _special(self, budget: Budget, key: LedgerKey, most: int) -> Line | None:
+        period = budget.limit.period
+        enforce = not (self._is_shadow or budget.mode == "shadow" or budget.on_exceed == "warn")
+        if enforce and period.kind == "window":
+            return None
+        refill = budget.limit.amount if period.kind == "rate" else 0
+        span_s = 0 if period.kind == "window" else period.seconds
+        return Line(key, most, 0, period.kind, enforce, span_s, refill)
 
     def _per(self, budget: Budget, tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         if not budget.per:

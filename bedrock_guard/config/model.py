@@ -31,6 +31,9 @@ class BudgetTable(_Strict):
     limit: str
     match: dict[str, str] = Field(default_factory=dict)
     per: str | list[str] = Field(default_factory=list)
+    on_exceed: Literal["refuse", "warn"] = "refuse"
+    mode: Literal["enforce", "shadow"] = "enforce"
+    burst: float | int | str | None = None
 
     def to_budget(self, name: str) -> Budget:
         """
@@ -40,7 +43,15 @@ class BudgetTable(_Strict):
             ConfigurationError: It names the table.
         """
         try:
-            return Budget(name, self.limit, match=self.match, per=self.per)
+            return Budget(
+                name,
+                self.limit,
+                match=self.match,
+                per=self.per,
+                on_exceed=self.on_exceed,
+                mode=self.mode,
+                burst=self.burst,
+            )
         except ConfigurationError as error:
             raise ConfigurationError(f"budgets.{name}: {error}") from None
 
@@ -54,6 +65,7 @@ class SettingsFile(_Strict):
     budgets: dict[str, BudgetTable] | None = None
     ledger: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
+    mode: Literal["enforce", "shadow"] = "enforce"
     on_ledger_error: Literal["refuse", "allow"] = "refuse"
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
