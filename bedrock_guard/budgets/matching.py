@@ -127,7 +127,11 @@ class Matcher:
         rolled = []
         for match in matches:
             window = self._windows.at(match.budget.limit.period, now) if match.special else match.window
-            if match.special is None or match.special.kind != "rolling" or window.start <= match.key.window_start:
+            if (
+                match.special is None
+                or match.special.kind != "rolling"
+                or window.start <= match.key.window_start
+            ):
                 rolled.append(match)
                 continue
             key = match.key._replace(window_start=window.start)

@@ -52,11 +52,9 @@ def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
 
     A ledger that cannot take it does not change the verdict.
     """
-    minute = int(entry.at_s // 60) * 60
-    digest = blake2s(repr((key, entry.model_id, entry.operation)).encode(), digest_size=8).hexdigest()
     refused = replace(
         entry,
-        id=f"refused-{minute:x}-{digest}",
+        id=_alike(entry, key),
         outcome="refused",
         usage={},
         cost_nanousd=0,
@@ -67,3 +65,37 @@ def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
         ledger.record(refused)
     except LedgerUnavailable as error:
         log.warning("The refusal of a call by %s could not be recorded: %s", key.budget, error)
+
+
+def record_would_refuse(
+    ledger: Ledger,
+    entry: Entry,
+    *,
+    reason: str,
+    budget: str | None,
+    per: tuple[tuple[str, str], ...] = (),
+) -> None:
+    """
+    Leave one entry for all that a shadow would have refused alike within a minute; nothing that fails is raised.
+    """
+    would = replace(
+        entry,
+        id=_alike(entry, ("would", reason, budget, per)),
+        outcome="would_refuse",
+        usage={},
+        cost_nanousd=0,
+        basis="reported",
+        exceeded=(),
+        budget=budget,
+        reason=reason,
+    )
+    try:
+        ledger.record(would)
+    except Exception as error:  # noqa: BLE001 - a shadow raises nothing
+        log.warning("What %s would have refused could not be recorded: %s", budget or reason, error)
+
+
+def _alike(entry: Entry, what: object) -> str:
+    minute = int(entry.at_s // 60) * 60
+    digest = blake2s(repr((what, entry.model_id, entry.operation)).encode(), digest_size=8).hexdigest()
+    return f"refused-{minute:x}-{digest}"

@@ -69,7 +69,9 @@ def find_window(period: Period, zone: ZoneInfo, at: float) -> Window:
     if period.unit == "lifetime" or period.kind == "rate":
         return Window(0, None)
     if period.kind == "rolling" or period.unit in _FIXED:
-        length = period.seconds // SUB_WINDOWS if period.kind == "rolling" else SECONDS[period.unit] * period.count
+        length = (
+            period.seconds // SUB_WINDOWS if period.kind == "rolling" else SECONDS[period.unit] * period.count
+        )
         start = int(at // length) * length
         return Window(start, start + length)
     first, following = _DATES[period.unit]

@@ -209,7 +209,9 @@ class ClientHooks:
 
     def _find_operation(self, name: str) -> Operation | None:
         operation = OPERATIONS.get((self._service, name))
-        if operation is None and any(each.settings.on_unmetered == "refuse" for each in self.pipelines):
+        if operation is None and not all(
+            [each.allows_unmetered(self._service, name, self._region or "") for each in self.pipelines]
+        ):
             raise UnmeteredOperation(
                 f"{name} of {self._service} may bill, and its usage cannot be counted here, so no budget "
                 'could hold. Set on_unmetered = "allow" to let such calls through uncounted.'

@@ -20,9 +20,12 @@ def all_balances(db: sqlite3.Connection) -> list[Balance]:
     Every balance, by its key.
     """
     found = [
-        Balance(sqlite_rows.read_key(*row[:4]), *row[4:]) for row in db.execute(sqlite_schema.BALANCES).fetchall()
+        Balance(sqlite_rows.read_key(*row[:4]), *row[4:])
+        for row in db.execute(sqlite_schema.BALANCES).fetchall()
     ]
-    return [replace(each, full_at_s=_full_at_s(db, each.key)) if _is_rate(each.key) else each for each in found]
+    return [
+        replace(each, full_at_s=_full_at_s(db, each.key)) if _is_rate(each.key) else each for each in found
+    ]
 
 
 def balance(db: sqlite3.Connection, key: LedgerKey) -> Balance:

@@ -252,7 +252,9 @@ class LineContract:
 
         refused(make(ledger, clock, "more", rate(1)))
 
-    @pytest.mark.parametrize(("after_s", "spent", "free"), [(0.0, 4, 6), (1.0, 4, 6), (0.0, 10, 0), (2.5, 0, 10)])
+    @pytest.mark.parametrize(
+        ("after_s", "spent", "free"), [(0.0, 4, 6), (1.0, 4, 6), (0.0, 10, 0), (2.5, 0, 10)]
+    )
     def test_what_was_held_in_vain_comes_back_as_far_as_time_has_not_refilled_it(
         self, ledger: Ledger, clock: SetClock, after_s: float, spent: int, free: int
     ) -> None:

@@ -131,7 +131,9 @@ def unfit_lines(wanted: Iterable[Line], met: Met, now: float, *, enforce: bool) 
     """
     Those of the lines that did not fit into what they *met*.
     """
-    found = [unfit(line, met[line.key], now) for line in wanted if line.key in met and line.enforce is enforce]
+    found = [
+        unfit(line, met[line.key], now) for line in wanted if line.key in met and line.enforce is enforce
+    ]
     return tuple(refused for refused in found if refused is not None)
 
 
@@ -175,7 +177,9 @@ def hold_rate(line: Line, met: Met, now: float) -> Special:
         return Special(condition, {"after": after_ns}, ("#full = :after",))
     if item is None:  # a bucket that is full has room for all but what is larger than it
         larger = line.limit is not None and line.amount > line.limit
-        return Special("#full <= :most", {"after": after_ns, "most": -1 if larger else now_ns}, ("#full = :after",))
+        return Special(
+            "#full <= :most", {"after": after_ns, "most": -1 if larger else now_ns}, ("#full = :after",)
+        )
     return Special("#full = :read", {"after": after_ns, "read": full_at_ns}, ("#full = :after",))
 
 
@@ -208,7 +212,11 @@ def end_rate(line: Line, held: int, spent: int, age_ns: int) -> Special | None:
     if line.kind != "rate" or line.limit is None:
         return None
     change_ns = lines.given_back_ns(line, held, spent, age_ns=age_ns)
-    return Special("attribute_exists(#used)", {"change": change_ns}, (), ("#full :change",)) if change_ns else None
+    return (
+        Special("attribute_exists(#used)", {"change": change_ns}, (), ("#full :change",))
+        if change_ns
+        else None
+    )
 
 
 def _full_at_ns(item: Item | None) -> int:
