@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from bedrock_guard.budgets.matching import Matcher
-from bedrock_guard.budgets.status import BudgetStatus, read_status
+from bedrock_guard.budgets.status import BudgetStatus, count_would_refuse, read_status
 from bedrock_guard.checks import (
     check_model_id,
     check_moment,
@@ -268,13 +268,14 @@ class Guard:
         """
         One row for each balance of the current windows, and one of zeros for a budget without any.
         """
-        return read_status(
+        rows = read_status(
             self.budgets,
             self._matcher,
             self._ledger.balances(),
             now=self._clock(),
             prices_as_of=self.prices_as_of,
         )
+        return count_would_refuse(rows, self._matcher.shadows, self._ledger)
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """

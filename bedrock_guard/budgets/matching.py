@@ -108,6 +108,19 @@ class Matcher:
         rule = next(rule.rule for rule in self._rules if rule.budget is budget)
         return rule, self._windows.at(budget.limit.period, now)
 
+    def enforces(self, budget: Budget) -> bool:
+        """
+        Whether *budget* refuses.
+        """
+        return not (self._is_shadow or budget.mode == "shadow" or budget.on_exceed == "warn")
+
+    @property
+    def shadows(self) -> frozenset[str]:
+        """
+        Names of the budgets that are only tried out.
+        """
+        return frozenset(each.name for each in self.budgets if self._is_shadow or each.mode == "shadow")
+
     def _match(self, tags: Mapping[str, str], now: float) -> Sequence[Match]:
         found = []
         for rule in self._rules:
@@ -140,7 +153,7 @@ class Matcher:
 
     def _special(self, budget: Budget, key: LedgerKey, most: int) -> Line | None:
         period = budget.limit.period
-        enforce = not (self._is_shadow or budget.mode == "shadow" or budget.on_exceed == "warn")
+        enforce = self.enforces(budget)
         if enforce and period.kind == "window":
             return None
         refill = budget.limit.amount if period.kind == "rate" else 0

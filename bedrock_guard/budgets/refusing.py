@@ -11,7 +11,7 @@ from hashlib import blake2s
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
-from bedrock_guard.budgets.verdict import Output, describe, write
+from bedrock_guard.budgets.verdict import Output, describe, frees_at, write
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable
@@ -35,14 +35,14 @@ def refuse(
     by_key = {match.key: match for match in matches}
     pairs = [(by_key[refused.line.key], refused) for refused in refusal.lines]
     refusals = describe(pairs)
-    ends = [match.window.end for match, _ in pairs]
+    frees = [frees_at(match, refused) for match, refused in pairs]
     return BudgetExceeded(
         text=write(refusals, now=now, zone=zone, output=output, is_retry=is_retry),
         refusals=refusals,
         model_id=entry.model_id,
         operation=entry.operation,
         tags=dict(entry.tags),
-        retry_after_s=None if None in ends else max(0.0, max(end or 0 for end in ends) - now),
+        retry_after_s=None if None in frees else max(0.0, max(at_s or 0 for at_s in frees) - now),
     )
 
 
