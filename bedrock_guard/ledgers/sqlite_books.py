@@ -165,8 +165,8 @@ def end(
         ending = ending.for_lines(call, amounts)
         write_end(db, call, state, ending, ending.rows)
         if ending.has_rates:
-            before = [line.amount for line in call.lines()]
-            sqlite_lines.give_back(db, ending.lines, before, ending.booked, now - call.at)
+            held = [line.amount for line in call.lines()]
+            sqlite_lines.give_back(db, ending.lines, held, ending.booked, now - call.at)
         return books.SETTLED[books.ENDS["pending", state], ending.is_overrun]
     call = find(db, reservation_id)
     ending = ending.for_lines(call, amounts)
