@@ -1,8 +1,9 @@
 """
 `mode = "shadow"`: nothing is refused, nothing raised; what would have been leaves entries.
 
-Every choice that would refuse a call is made otherwise (`lenient`), and what the settings that were wanted would have
-done is looked at afterwards (`tell`). Calls that the ledger cannot take are let through, and booked once it is back.
+Every choice that would refuse a call is made otherwise (`lenient`), and what the settings that were
+wanted would have done is looked at afterwards (`tell`). Calls that the ledger cannot take are let
+through, and booked once it is back.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class ShadowStandIn:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    def hold(self, opened: OpenCall, error: LedgerUnavailable, *, hold_s: float) -> Reservation:
+    def hold(self, opened: OpenCall, _: LedgerUnavailable, *, hold_s: float) -> Reservation:
         """
         What the ledger would have held.
         """
@@ -97,10 +98,10 @@ class ShadowStandIn:
         self,
         opened: OpenCall,
         lines: Sequence[Line],
-        nanousd: int | None,
-        error: LedgerUnavailable | None,
+        nanousd: int | None,  # noqa: ARG002 - as `StandIn.extend`, which bounds it
+        error: LedgerUnavailable | None,  # noqa: ARG002
         *,
-        is_retry: bool,
+        is_retry: bool,  # noqa: ARG002
     ) -> Reservation:
         """
         What the ledger would have held, with *lines*.

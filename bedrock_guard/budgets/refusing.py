@@ -76,7 +76,7 @@ def record_would_refuse(
     per: tuple[tuple[str, str], ...] = (),
 ) -> None:
     """
-    Leave one entry for all that a shadow would have refused alike within a minute; nothing that fails is raised.
+    Leave one entry for all that a shadow would have refused alike within a minute; it never raises.
     """
     would = replace(
         entry,

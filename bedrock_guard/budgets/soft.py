@@ -22,7 +22,7 @@ _MOST_TOLD: Final = 4096
 
 class SoftLimits:
     """
-    Tells of each balance once in a window that its soft limit is reached, and keeps what a shadow would refuse.
+    Tells once of each balance and window that a soft limit is reached; keeps what a shadow would refuse.
     """
 
     def __init__(self, ledger: Ledger, *, is_shadow: bool) -> None:

@@ -155,7 +155,9 @@ def _balance(refused: RefusedBudget, *, now: float, zone: ZoneInfo) -> str:
 
 
 def _rate(refused: RefusedBudget, *, now: float) -> str:
-    taken = f"rate: {show(refused.spent, refused.unit)} of a burst of {show(refused.limit, refused.unit)} taken"
+    taken = (
+        f"rate: {show(refused.spent, refused.unit)} of a burst of {show(refused.limit, refused.unit)} taken"
+    )
     if refused.resets_at is None:
         return f"{taken} · never frees"
     seconds = max(0.0, refused.resets_at.timestamp() - now)

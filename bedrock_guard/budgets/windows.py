@@ -64,7 +64,9 @@ class Windows:
 
 def find_window(period: Period, zone: ZoneInfo, at: float) -> Window:
     """
-    The window of *period* in *zone* that holds the moment *at*, seconds since 1970; of what rolls, the sub-window.
+    The window of *period* in *zone* that holds the moment *at*, seconds since 1970.
+
+    Of what rolls, the sub-window; a rate has one for all time.
     """
     if period.unit == "lifetime" or period.kind == "rate":
         return Window(0, None)

@@ -83,7 +83,7 @@ class Period:
     The rule that makes windows: a calendar unit, or *count* of them; `"lifetime"` never ends.
 
     Attributes:
-        kind: `window` begins and ends; `rolling` is the time until now; `rate` is refilled while time goes by.
+        kind: `window` begins and ends; `rolling` is the time until now; `rate` is refilled by time.
     """
 
     unit: str = "lifetime"

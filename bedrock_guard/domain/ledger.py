@@ -67,8 +67,8 @@ class Line(NamedTuple):
         key: Whose balance.
         limit: The most that spent and pending may come to; None only counts. Of a rate, its burst.
         amount: The most the call can add, in the unit of the key's rule.
-        kind: `window`: this key alone is counted. `rolling`: so are the sub-windows before it. `rate`: a bucket,
-            which is refilled while time goes by.
+        kind: `window`: this key alone is counted. `rolling`: so are the sub-windows before it.
+            `rate`: a bucket, which is refilled while time goes by.
         enforce: False counts without refusing, and tells what would have been refused.
         span_s: Rolling: how long before the sub-window's start others count too. Rate: in how many seconds
             *refill* comes.

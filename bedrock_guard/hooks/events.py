@@ -209,14 +209,18 @@ class ClientHooks:
 
     def _find_operation(self, name: str) -> Operation | None:
         operation = OPERATIONS.get((self._service, name))
-        if operation is None and not all(
-            [each.allows_unmetered(self._service, name, self._region or "") for each in self.pipelines]
-        ):
+        if operation is None and not self._allow_unmetered(name):
             raise UnmeteredOperation(
                 f"{name} of {self._service} may bill, and its usage cannot be counted here, so no budget "
                 'could hold. Set on_unmetered = "allow" to let such calls through uncounted.'
             )
         return None if operation is None or isinstance(operation, Free) else operation
+
+    def _allow_unmetered(self, name: str) -> bool:
+        region = self._region or ""
+        # Each is asked: a shadow keeps what it was asked for.
+        allowed = [pipeline.allows_unmetered(self._service, name, region) for pipeline in self.pipelines]
+        return all(allowed)
 
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
         """

@@ -45,7 +45,7 @@ def counts_since(line: Line) -> int:
 
 def rolls_free_at(line: Line, used: Mapping[int, int]) -> float | None:
     """
-    When a rolling *line* fits, as sub-windows (their starts, and what is *used* in them) leave; None for never.
+    When a rolling *line* fits, as sub-windows leave (their starts, and what is *used* in them); None: never.
     """
     limit = line.limit or 0
     left = sum(used.values()) + line.amount

@@ -244,7 +244,8 @@ class SQLiteLedger:
         ending = Ending.of(reservation.lines, amounts, entry)
         now = self._clock()
         return self._file.write(
-            lambda db: sqlite_books.end(db, reservation.id, end, ending, amounts, now), most_wait_s=END_WAIT_S
+            lambda db: sqlite_books.end(db, reservation.id, end, ending, amounts, now=now),
+            most_wait_s=END_WAIT_S,
         )
 
 

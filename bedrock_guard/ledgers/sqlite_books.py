@@ -154,6 +154,7 @@ def end(
     state: books.State,
     ending: Ending,
     amounts: Mapping[LedgerKey, int],
+    *,
     now: float,
 ) -> Settled:
     """

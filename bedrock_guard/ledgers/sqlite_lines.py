@@ -1,7 +1,7 @@
 """
 What a SQLite ledger does for lines that roll, are a rate, or are not enforced, inside a transaction.
 
-One by one, by what is read under the lock; lines of enforced windows need one statement each, in `sqlite_books`.
+One by one, by what is read under the lock; enforced windows need one statement each, in `sqlite_books`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _taken(db: sqlite3.Connection, line: Line, now: float) -> tuple[int, float |
     schema = sqlite_schema.read_schema(db)
     if schema < sqlite_schema.RATES_SINCE:
         raise LedgerUnavailable(
-            f"Budget {line.key.budget!r} is a rate, which this ledger file cannot keep: its schema is {schema}, "
+            f"Budget {line.key.budget!r} is a rate, which this ledger cannot keep: it has schema {schema}, "
             f"and rates need {sqlite_schema.RATES_SINCE}. Run, once: bedrock-guard ledger migrate"
         )
     row = db.execute(sqlite_schema.RATE, sqlite_rows.key_columns(line.key)[:3]).fetchone()

@@ -70,7 +70,7 @@ def refused(answer: Reservation | Refusal) -> Refusal:
 
 class LineContract:
     """
-    A rolling window holds in any run of its span, a bucket refills by time alone, and what is not enforced tells.
+    What rolls holds in any run of its span, a bucket refills by time alone, and what is not enforced tells.
     """
 
     # Rolling

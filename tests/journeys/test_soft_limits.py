@@ -34,7 +34,9 @@ def call(guarded: Guarded, times: int = 1) -> None:
 # Rates and what rolls
 
 
-def test_a_rate_refuses_and_says_to_the_moment_when_to_come_back(make_guarded: Callable[..., Guarded]) -> None:
+def test_a_rate_refuses_and_says_to_the_moment_when_to_come_back(
+    make_guarded: Callable[..., Guarded],
+) -> None:
     """
     Who waits for `retry_after_s` is let through, and who asks before that is not.
     """
@@ -151,7 +153,14 @@ def test_a_soft_limit_is_told_once_and_never_refuses(
     assert [text.partition(" is reached")[0] for text in told] == ["Soft limit soft (0.002 USD/day)"] * 2
     entries = list(guarded.guard.entries())
     assert {entry.outcome for entry in entries} == {"answered"}
-    assert [entry.exceeded for entry in reversed(entries)] == [(), ("soft",), ("soft",), ("soft",), (), ("soft",)]
+    assert [entry.exceeded for entry in reversed(entries)] == [
+        (),
+        ("soft",),
+        ("soft",),
+        ("soft",),
+        (),
+        ("soft",),
+    ]
     (row,) = guarded.guard.status()
     assert (row.spent, row.remaining, row.enforced, row.would_refuse) == (2 * COST, 0, False, None)
 

@@ -39,7 +39,9 @@ class Admitted:
 
 
 # What happens, and how much time goes by before: to the fraction, so that edges are met from both sides.
-seconds = st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.999, 2.0, 7.0, 29.5, 58.0, 59.0, 59.999, 60.0, 61.0, 62.0, 90.0])
+seconds = st.sampled_from(
+    [0.0, 0.1, 0.5, 1.0, 1.999, 2.0, 7.0, 29.5, 58.0, 59.0, 59.999, 60.0, 61.0, 62.0, 90.0]
+)
 steps = st.lists(
     st.tuples(
         seconds,

@@ -111,7 +111,9 @@ def test_round_midnight_a_moment_is_in_one_day(zone: str, day: date, off_s: int)
     assert (window.start, window.end) == model("day", 1, zone, at)
 
 
-@pytest.mark.parametrize(("unit", "count", "length"), [("minute", 7, 420), ("hour", 5, 18_000), ("hour", 1, 3600)])
+@pytest.mark.parametrize(
+    ("unit", "count", "length"), [("minute", 7, 420), ("hour", 5, 18_000), ("hour", 1, 3600)]
+)
 @settings(max_examples=50, deadline=None, database=None, derandomize=True)
 @given(at=st.integers(0, 2**33))
 def test_minutes_and_hours_are_counted_from_1970(unit: str, count: int, length: int, at: int) -> None:
@@ -121,5 +123,5 @@ def test_minutes_and_hours_are_counted_from_1970(unit: str, count: int, length: 
     window = find_window(Period(unit, count), ZoneInfo("Asia/Kathmandu"), at)
 
     assert window.end is not None
-    assert window.start % length == 0 and window.end - window.start == length
+    assert (window.start % length, window.end - window.start) == (0, length)
     assert window.start <= at < window.end

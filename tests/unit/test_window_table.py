@@ -87,7 +87,9 @@ def test_a_rule_tells_what_kind_of_balance_it_is(
     assert (budget.limit.rule("UTC"), str(budget.limit)) == (rule, shown)
 
 
-@pytest.mark.parametrize(("burst", "unit", "most"), [(None, "requests", 5), (10, "requests", 10), ("2.5", "USD", 25 * 10**8)])
+@pytest.mark.parametrize(
+    ("burst", "unit", "most"), [(None, "requests", 5), (10, "requests", 10), ("2.5", "USD", 25 * 10**8)]
+)
 def test_a_burst_is_in_the_unit_of_its_limit(burst: object, unit: str, most: int) -> None:
     """
     Without one, a rate allows at once what it allows in its period.

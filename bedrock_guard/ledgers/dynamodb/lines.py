@@ -6,8 +6,9 @@ How lines are held in a table, by what they met there.
                head < ours: v as it was read, and what left is taken off
     rate       full <= now, or now < full <= the last moment that leaves room
 
-The first request guesses; the item that it met tells the next. Of what rolls, `used` and `spent` are the sums of
-all sub-windows, `u<start>` and `s<start>` those of one, `head` is the newest, and `v` counts the changes.
+The first request guesses; the item that it met tells the next. Of what rolls, `used` and `spent`
+are the sums of all sub-windows, `u<start>` and `s<start>` those of one, `head` is the newest, and
+`v` counts the changes.
 """
 
 from __future__ import annotations
