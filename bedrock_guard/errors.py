@@ -88,8 +88,10 @@ class RefusedBudget:
         limit_text: The limit as it is written: `"250 USD/day"`.
         limit, spent, pending, requested, remaining: In *unit*; USD as `Decimal`, counts as `int`.
         pending_calls: How many calls hold what is pending, or None where the ledger does not count them.
-        resets_at: End of the window, aware UTC; None for a lifetime budget.
-        reason: `"limit"`, or `"larger_than_limit"` when no window could ever fit the call.
+        resets_at: When there is room again, aware UTC: the end of the window; of a rolling window or a rate,
+            when the call would fit. None for never.
+        reason: `"limit"`, `"rate"`, or `"larger_than_limit"` when the call could never fit.
+        kind: `"window"`, `"rolling"` or `"rate"`; of a rate, *limit* is its burst and *spent* what is taken.
     """
 
     budget: str
@@ -104,6 +106,7 @@ class RefusedBudget:
     resets_at: datetime | None
     reason: str
     pending_calls: int | None = None
+    kind: str = "window"
 
 
 @dataclass(eq=False)  # exceptions are compared and hashed by identity
@@ -119,7 +122,8 @@ class BudgetExceeded(GuardError):
         refusals: Every budget that had no room.
         model_id, operation: Of the call.
         tags: The call's tags, built-in ones included.
-        retry_after_s: Seconds until the window ends; None when it never does.
+        retry_after_s: Seconds until there is room: the window ends, enough has rolled out of it, or the rate
+            is refilled so far; None when that is never.
     """
 
     text: str
@@ -195,7 +199,7 @@ class BudgetExceeded(GuardError):
     @property
     def resets_at(self) -> datetime | None:
         """
-        When the window ends, aware UTC; None for a lifetime budget.
+        When there is room again, aware UTC; None for never, as of a lifetime budget.
         """
         return self.refusals[0].resets_at
 

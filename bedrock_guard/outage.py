@@ -194,7 +194,7 @@ class StandIn:
             ) from error
         known = self._held.get(opened.entry.id)
         match = matches[0] if known is None else known.match
-        line = Line(match.key, match.limit, nanousd)
+        line = match.line(nanousd)
         answer = (
             self._begin_holding(opened, _Held(match, covered_nanousd), line, hold_s=hold_s)
             if known is None
@@ -253,7 +253,7 @@ def book(ledger: Ledger, opened: OpenCall, entry: Entry) -> None:
         ReservationClosed: It ended there, differently.
     """
     amounts = {} if entry.outcome == "not_sent" else opened.amounts(entry)
-    lines = [Line(match.key, None, amounts.get(match.key, 0)) for match in opened.plan.matches]
+    lines = [match.line(amounts.get(match.key, 0))._replace(limit=None) for match in opened.plan.matches]
     # Should this process die now, whoever sweeps charges what it did cost.
     as_open = entry.changed(outcome="pending", estimated_cost_nanousd=entry.cost_nanousd)
     held = ledger.reserve(lines, entry=as_open, hold_s=opened.hold_s, on_expiry="charge")

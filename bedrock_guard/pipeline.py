@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from bedrock_guard import shadow
 from bedrock_guard.budgets.refusing import record_refusal, refuse
+from bedrock_guard.budgets.soft import SoftLimits, lines_of_retry
 from bedrock_guard.charging import closed_entry
 from bedrock_guard.context import current_scope
-from bedrock_guard.domain.budget import REQUESTS
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.ledger import (
@@ -32,11 +33,13 @@ from bedrock_guard.domain.ledger import (
     RefusedLine,
     Reservation,
 )
+from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import SLOW_S, Outage, StandIn
 from bedrock_guard.planning import Plan, Planner
+from bedrock_guard.shadow import ShadowStandIn
 from bedrock_guard.sweeping import Sweeper
 from bedrock_guard.upkeep import Upkeep
 
@@ -53,6 +56,7 @@ class Pipeline:
         ledger: Ledger,
         clock: Clock,
         new_id: Callable[[], str],
+        wanted: Settings | None = None,
     ) -> None:
         self.planner = planner
         self.settings = planner.settings
@@ -61,7 +65,10 @@ class Pipeline:
         self.upkeep = Upkeep(ledger, clock)
         self.sweeper = Sweeper(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
         self.outage = Outage()
-        self.stand_in = StandIn(planner.settings, clock)
+        self.is_shadow = planner.settings.mode == "shadow"
+        self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
+        self._soft = SoftLimits(ledger, is_shadow=self.is_shadow)
+        self._wanted = wanted or planner.settings
         self._new_id = new_id
 
     def open(self, call: Call) -> OpenCall:
@@ -74,7 +81,19 @@ class Pipeline:
         """
         now = self.clock()
         plan = self.planner.plan(call, now)
-        return OpenCall(plan, _open_entry(self._new_id(), now, plan), current_scope().tallies)
+        entry = _open_entry(self._new_id(), now, plan)
+        if self.is_shadow:
+            shadow.tell(self.ledger, self.planner, self._wanted, plan, entry)
+        return OpenCall(plan, entry, current_scope().tallies)
+
+    def allows_unmetered(self, service: str, operation: str, region: str) -> bool:
+        """
+        Whether an operation that may bill, and cannot be counted, may be called.
+        """
+        if self.is_shadow and self._wanted.on_unmetered == "refuse":
+            now = self.clock()
+            shadow.tell_unmetered(self.ledger, now, service=service, operation=operation, region=region)
+        return self.settings.on_unmetered == "allow"
 
     def reserve(self, opened: OpenCall, *, hold_s: float) -> None:
         """
@@ -101,6 +120,8 @@ class Pipeline:
             opened.reservation = answer
             opened.hold_s = hold_s
             opened.is_held = True
+            if answer.over:
+                opened.entry = entry = self._soft.note(entry, plan.matches, answer.over)
             self.upkeep.watch(opened)
             # After the hold: where the ledger is gone, a call must not wait for it twice.
             if entry.at_s >= self.sweeper.due_at:
@@ -124,7 +145,9 @@ class Pipeline:
         answer = self._extend(opened, more, money)
         if isinstance(answer, Refusal):
             raise self._refused(plan, entry, _as_whole_call(answer, held))
-        entry = entry.changed(allowed_by=opened.entry.allowed_by)
+        entry = entry.changed(allowed_by=opened.entry.allowed_by, exceeded=opened.entry.exceeded)
+        if answer.over:
+            entry = self._soft.note(entry, plan.matches, answer.over)
         opened.reservation, opened.plan, opened.entry = answer, plan, entry
 
     def retry(self, opened: OpenCall) -> None:
@@ -138,12 +161,16 @@ class Pipeline:
         if self.settings.on_lost_reply == "release":
             return
         plan = opened.plan
-        units = {match.key: match.unit for match in plan.matches}
-        lines = [line for line in plan.lines() if units[line.key] != REQUESTS]
+        held = {line.key: line.amount for line in opened.reservation.lines}
+        later = self.planner.matcher.roll(plan.matches, self.clock())
+        lines = lines_of_retry(plan.matches, later, plan.lines(), held)
+        plan = plan._replace(matches=later)
         answer = self._extend(opened, lines, plan.nanousd, is_retry=True)
         if isinstance(answer, Refusal):
             raise self._refused(plan, opened.entry, answer, is_retry=True)
-        opened.reservation = answer
+        opened.reservation, opened.plan = answer, plan
+        if answer.over:
+            opened.entry = self._soft.note(opened.entry, plan.matches, answer.over)
 
     def end(
         self,
@@ -218,7 +245,7 @@ class Pipeline:
         is released behind the caller's back, who has waited long enough.
         """
         try:
-            if self.upkeep.is_closed or error.is_lasting:
+            if not self.is_shadow and (self.upkeep.is_closed or error.is_lasting):
                 raise error
             opened.reservation = self.stand_in.hold(opened, error, hold_s=hold_s)
         except LedgerUnavailable:
@@ -248,12 +275,15 @@ class Pipeline:
         try:
             answer = self.ledger.extend(opened.reservation, lines)
         except ReservationClosed as error:
-            raise LedgerUnavailable(
+            gone = LedgerUnavailable(
                 f"The hold of call {opened.entry.id} expired while it was under way (was this process "
                 f"suspended?), and nothing more can be held for it. {error}"
-            ) from error
+            )
+            if not self.is_shadow:
+                raise gone from error
+            return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)
         except LedgerUnavailable as error:
-            if self.upkeep.is_closed or error.is_lasting:
+            if not self.is_shadow and (self.upkeep.is_closed or error.is_lasting):
                 raise
             # From in here: an error that is kept holds this frame, and that the reply.
             return self.stand_in.extend(opened, lines, nanousd, error, is_retry=is_retry)

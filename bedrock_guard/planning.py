@@ -107,7 +107,9 @@ class Plan(NamedTuple):
                 amount = 0
                 for usage in self.alternatives:
                     amount = max(amount, amount_of(unit, nanousd=money, usage=usage))
-            lines.append(Line(match.key, match.limit, amount))
+            lines.append(
+                Line(match.key, match.limit, amount) if match.special is None else match.line(amount)
+            )
         return lines
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from bedrock_guard.budgets.matching import Matcher
-from bedrock_guard.budgets.status import BudgetStatus, read_status
+from bedrock_guard.budgets.status import BudgetStatus, count_would_refuse, read_status
 from bedrock_guard.checks import (
     check_model_id,
     check_moment,
@@ -46,6 +46,7 @@ from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.resolving import read_call
+from bedrock_guard.shadow import lenient
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.settings import Settings
@@ -102,7 +103,8 @@ class Guard:
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
-        matcher = Matcher(self._resolved.budgets, self._resolved.settings)
+        working = lenient(self._resolved.settings)
+        matcher = Matcher(self._resolved.budgets, working)
         self._owns_ledger = is_url
         self._ledger: Ledger = (
             open_ledger(self._resolved.ledger or "", clock=self._clock)
@@ -112,14 +114,18 @@ class Guard:
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(
-            settings=self._resolved.settings,
+            settings=working,
             matcher=matcher,
             prices=self._prices,
             tags=self._resolved.tags,
         )
         self._matcher = matcher
         self._pipeline = Pipeline(
-            planner=planner, ledger=self._ledger, clock=self._clock, new_id=self._new_id
+            planner=planner,
+            ledger=self._ledger,
+            clock=self._clock,
+            new_id=self._new_id,
+            wanted=self._resolved.settings,
         )
         if is_lambda():
             self._pipeline.upkeep.begin()
@@ -263,13 +269,14 @@ class Guard:
         """
         One row for each balance of the current windows, and one of zeros for a budget without any.
         """
-        return read_status(
+        rows = read_status(
             self.budgets,
             self._matcher,
             self._ledger.balances(),
             now=self._clock(),
             prices_as_of=self.prices_as_of,
         )
+        return count_would_refuse(rows, self._matcher.shadows, self._ledger)
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """

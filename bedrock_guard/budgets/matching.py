@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from bedrock_guard.budgets.windows import Windows
 from bedrock_guard.domain.budget import Budget, Window
 from bedrock_guard.domain.globs import compile_match
-from bedrock_guard.domain.ledger import LedgerKey
+from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.zones import open_zone
 from bedrock_guard.errors import ConfigurationError
@@ -27,6 +27,9 @@ UNTAGGED = ""
 class Match(NamedTuple):
     """
     A budget that a call counts towards, and the balance it is; *limit* is that balance's, in *unit*.
+
+    Attributes:
+        special: The line to hold, of no amount, where it is not that of an enforced window.
     """
 
     budget: Budget
@@ -34,6 +37,15 @@ class Match(NamedTuple):
     window: Window
     unit: str
     limit: int
+    special: Line | None = None
+
+    def line(self, amount: int) -> Line:
+        """
+        What a call that may come to *amount* holds.
+        """
+        if self.special is None:
+            return Line(self.key, self.limit, amount)
+        return self.special._replace(amount=amount)
 
 
 class _Remembered(NamedTuple):
@@ -55,6 +67,7 @@ class Matcher:
         self.zone = open_zone(settings.time_zone)
         self._windows = Windows(self.zone)
         self._refuses_untagged = settings.untagged == "refuse"
+        self._is_shadow = settings.mode == "shadow"
         self._rules = [_Rule(budget, settings.time_zone) for budget in self.budgets]
         self._matched = tuple({tag for budget in self.budgets for tag in budget.match})
         self._seen = tuple({tag for budget in self.budgets for tag in (*budget.match, *budget.per)})
@@ -98,6 +111,19 @@ class Matcher:
         rule = next(rule.rule for rule in self._rules if rule.budget is budget)
         return rule, self._windows.at(budget.limit.period, now)
 
+    def enforces(self, budget: Budget) -> bool:
+        """
+        Whether *budget* refuses.
+        """
+        return not (self._is_shadow or budget.mode == "shadow" or budget.on_exceed == "warn")
+
+    @property
+    def shadows(self) -> frozenset[str]:
+        """
+        Names of the budgets that are only tried out.
+        """
+        return frozenset(each.name for each in self.budgets if self._is_shadow or each.mode == "shadow")
+
     def _match(self, tags: Mapping[str, str], now: float) -> Sequence[Match]:
         found = []
         for rule in self._rules_for(tags):
@@ -108,8 +134,36 @@ class Matcher:
             if not window.start <= now < (window.end or inf):
                 window = rule.window = self._windows.at(limit.period, now)
             key = LedgerKey(budget.name, rule.rule, per, window.start)
-            found.append(Match(budget, key, window, limit.unit, limit.amount))
+            most = limit.amount if budget.burst is None else budget.burst
+            found.append(Match(budget, key, window, limit.unit, most, self._special(budget, key, most)))
         return tuple(found)
+
+    def roll(self, matches: Sequence[Match], now: float) -> Sequence[Match]:
+        """
+        *matches* with what rolls in its sub-window at *now*: what is held later counts later.
+        """
+        rolled = []
+        for match in matches:
+            window = self._windows.at(match.budget.limit.period, now) if match.special else match.window
+            if (
+                match.special is None
+                or match.special.kind != "rolling"
+                or window.start <= match.key.window_start
+            ):
+                rolled.append(match)
+                continue
+            key = match.key._replace(window_start=window.start)
+            rolled.append(match._replace(key=key, window=window, special=match.special._replace(key=key)))
+        return tuple(rolled)
+
+    def _special(self, budget: Budget, key: LedgerKey, most: int) -> Line | None:
+        period = budget.limit.period
+        enforce = self.enforces(budget)
+        if enforce and period.kind == "window":
+            return None
+        refill = budget.limit.amount if period.kind == "rate" else 0
+        span_s = 0 if period.kind == "window" else period.seconds
+        return Line(key, most, 0, period.kind, enforce, span_s, refill)
 
     def _rules_for(self, tags: Mapping[str, str]) -> Sequence[_Rule]:
         """

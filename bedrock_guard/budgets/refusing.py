@@ -11,7 +11,7 @@ from hashlib import blake2s
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
-from bedrock_guard.budgets.verdict import Output, describe, write
+from bedrock_guard.budgets.verdict import Output, describe, frees_at, write
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable
@@ -35,14 +35,14 @@ def refuse(
     by_key = {match.key: match for match in matches}
     pairs = [(by_key[refused.line.key], refused) for refused in refusal.lines]
     refusals = describe(pairs)
-    ends = [match.window.end for match, _ in pairs]
+    frees = [frees_at(match, refused) for match, refused in pairs]
     return BudgetExceeded(
         text=write(refusals, now=now, zone=zone, output=output, is_retry=is_retry),
         refusals=refusals,
         model_id=entry.model_id,
         operation=entry.operation,
         tags=dict(entry.tags),
-        retry_after_s=None if None in ends else max(0.0, max(end or 0 for end in ends) - now),
+        retry_after_s=None if None in frees else max(0.0, max(at_s or 0 for at_s in frees) - now),
     )
 
 
@@ -52,11 +52,9 @@ def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
 
     A ledger that cannot take it does not change the verdict.
     """
-    minute = int(entry.at_s // 60) * 60
-    digest = blake2s(repr((key, entry.model_id, entry.operation)).encode(), digest_size=8).hexdigest()
     refused = replace(
         entry,
-        id=f"refused-{minute:x}-{digest}",
+        id=_alike(entry, key),
         outcome="refused",
         usage={},
         cost_nanousd=0,
@@ -67,3 +65,37 @@ def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
         ledger.record(refused)
     except LedgerUnavailable as error:
         log.warning("The refusal of a call by %s could not be recorded: %s", key.budget, error)
+
+
+def record_would_refuse(
+    ledger: Ledger,
+    entry: Entry,
+    *,
+    reason: str,
+    budget: str | None,
+    per: tuple[tuple[str, str], ...] = (),
+) -> None:
+    """
+    Leave one entry for all that a shadow would have refused alike within a minute; it never raises.
+    """
+    would = replace(
+        entry,
+        id=_alike(entry, ("would", reason, budget, per)),
+        outcome="would_refuse",
+        usage={},
+        cost_nanousd=0,
+        basis="reported",
+        exceeded=(),
+        budget=budget,
+        reason=reason,
+    )
+    try:
+        ledger.record(would)
+    except Exception as error:  # noqa: BLE001 - a shadow raises nothing
+        log.warning("What %s would have refused could not be recorded: %s", budget or reason, error)
+
+
+def _alike(entry: Entry, what: object) -> str:
+    minute = int(entry.at_s // 60) * 60
+    digest = blake2s(repr((what, entry.model_id, entry.operation)).encode(), digest_size=8).hexdigest()
+    return f"refused-{minute:x}-{digest}"

@@ -5,14 +5,17 @@ What a budget has left, balance by balance.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+from typing import Final, NamedTuple
 
 from bedrock_guard.budgets.matching import Matcher
-from bedrock_guard.domain.budget import Budget, in_api_units
-from bedrock_guard.domain.ledger import Balance
+from bedrock_guard.domain.budget import Budget, Window, in_api_units
+from bedrock_guard.domain.ledger import Balance, EntryFilter, Ledger, read_all_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +28,12 @@ class BudgetStatus:
         per: The tag values of the balance, sorted; empty when the budget keeps one.
         unit: `"USD"`, or what is counted.
         limit, spent, pending, remaining: USD as `Decimal`, counts as `int`; the limit is this balance's own.
-        window_start: Aware UTC.
-        resets_at: Aware UTC; None for a lifetime budget.
+        window_start: Aware UTC; of a rolling window, since when what is spent counts; of a rate, now.
+        resets_at: Aware UTC; None for a lifetime budget. Of a rolling window, when the oldest that is counted
+            leaves it, and of a rate, when it is refilled; None while nothing is counted.
         prices_as_of: The day that the price list is of, by which it was spent.
+        enforced: False for a soft limit, and in a shadow: it counts and never refuses.
+        would_refuse: Calls in the window that a shadow would have refused; None where nothing is a shadow.
     """
 
     budget: str
@@ -40,6 +46,8 @@ class BudgetStatus:
     window_start: datetime
     resets_at: datetime | None
     prices_as_of: date
+    enforced: bool = True
+    would_refuse: int | None = None
 
 
 def read_status(
@@ -53,9 +61,9 @@ def read_status(
     """
     One row for each of *balances* in the current windows, and one of zeros for a budget without any.
     """
-    grouped: dict[tuple[str, str, int], list[Balance]] = defaultdict(list)
+    grouped: dict[tuple[str, str], list[Balance]] = defaultdict(list)
     for balance in balances:
-        grouped[balance.key.budget, balance.key.rule, balance.key.window_start].append(balance)
+        grouped[balance.key.budget, balance.key.rule].append(balance)
     return [
         row
         for budget in budgets
@@ -63,20 +71,51 @@ def read_status(
     ]
 
 
+def count_would_refuse(
+    rows: Iterable[BudgetStatus], shadows: Collection[str], ledger: Ledger
+) -> list[BudgetStatus]:
+    """
+    *rows* with how many calls those of *shadows* would have refused since their windows began.
+    """
+    counted = []
+    for row in rows:
+        if row.budget in shadows:
+            where = EntryFilter(
+                since=row.window_start.timestamp(), outcome="would_refuse", tags=dict(row.per) or None
+            )
+            found = [entry for entry in read_all_entries(ledger, where) if entry.budget == row.budget]
+            row = replace(row, would_refuse=sum(entry.count for entry in found if entry.reason == "budget"))  # noqa: PLW2901
+        counted.append(row)
+    return counted
+
+
+class _Figures(NamedTuple):
+    """
+    What counts of a balance now; in the ledger's units.
+    """
+
+    per: tuple[tuple[str, str], ...]
+    spent: int
+    pending: int
+    since: float
+    until: float | None
+
+
 def _rows(
     budget: Budget,
     matcher: Matcher,
-    grouped: dict[tuple[str, str, int], list[Balance]],
+    grouped: dict[tuple[str, str], list[Balance]],
     *,
     now: float,
     prices_as_of: date,
 ) -> Iterator[BudgetStatus]:
     rule, window = matcher.current(budget, now)
-    own = grouped.get((budget.name, rule, window.start), [])
+    own = grouped.get((budget.name, rule), [])
     unit = budget.limit.unit
-    figures = sorted((balance.key.per, balance.spent, balance.pending) for balance in own)
-    for per, spent, pending in figures or [((), 0, 0)]:
-        limit = budget.limit_of(per).amount
+    figures = sorted(_FIGURES[budget.limit.period.kind](budget, own, window, now))
+    empty = _Figures((), 0, 0, *_empty(budget, window, now))
+    for per, spent, pending, since, until in figures or [empty]:
+        limit = budget.most if budget.burst is not None else budget.limit_of(per).amount
         yield BudgetStatus(
             budget=budget.name,
             per=per,
@@ -85,7 +124,55 @@ def _rows(
             spent=in_api_units(spent, unit),
             pending=in_api_units(pending, unit),
             remaining=in_api_units(max(0, limit - spent - pending), unit),
-            window_start=datetime.fromtimestamp(window.start, UTC),
-            resets_at=None if window.end is None else datetime.fromtimestamp(window.end, UTC),
+            window_start=datetime.fromtimestamp(since, UTC),
+            resets_at=None if until is None else datetime.fromtimestamp(until, UTC),
             prices_as_of=prices_as_of,
+            enforced=matcher.enforces(budget),
         )
+
+
+def _empty(budget: Budget, window: Window, now: float) -> tuple[float, float | None]:
+    period = budget.limit.period
+    if period.kind == "window":
+        return window.start, window.end
+    return (now if period.kind == "rate" else window.start - period.seconds), None
+
+
+def _in_window(_: Budget, own: Sequence[Balance], window: Window, __: float) -> list[_Figures]:
+    return [
+        _Figures(each.key.per, each.spent, each.pending, window.start, window.end)
+        for each in own
+        if each.key.window_start == window.start
+    ]
+
+
+def _in_rolling(budget: Budget, own: Sequence[Balance], window: Window, _: float) -> list[_Figures]:
+    length, since = (window.end or 0) - window.start, window.start - budget.limit.period.seconds
+    by_per: dict[tuple[tuple[str, str], ...], list[Balance]] = defaultdict(list)
+    for balance in own:
+        if balance.key.window_start >= since:
+            by_per[balance.key.per].append(balance)
+    found = []
+    for per, balances in by_per.items():
+        counted = [each.key.window_start for each in balances if each.spent or each.pending]
+        until = min(counted) + budget.limit.period.seconds + length if counted else None
+        spent, pending = sum(each.spent for each in balances), sum(each.pending for each in balances)
+        found.append(_Figures(per, spent, pending, since, until))
+    return found
+
+
+def _in_rate(budget: Budget, own: Sequence[Balance], _: Window, now: float) -> list[_Figures]:
+    found = []
+    for each in own:
+        full_at = each.full_at_s or 0.0
+        taken = Fraction(max(0.0, full_at - now)) * budget.limit.amount / budget.limit.period.seconds
+        found.append(_Figures(each.key.per, ceil(taken), 0, now, full_at if full_at > now else None))
+    return found
+
+
+# By the kind of a budget's period: what counts of each of its balances.
+_FIGURES: Final[Mapping[str, Callable[[Budget, Sequence[Balance], Window, float], list[_Figures]]]] = {
+    "window": _in_window,
+    "rolling": _in_rolling,
+    "rate": _in_rate,
+}

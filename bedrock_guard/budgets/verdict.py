@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
@@ -42,13 +43,20 @@ def describe(lines: Sequence[tuple[Match, RefusedLine]]) -> tuple[RefusedBudget,
     """
     Every budget that had no room; the one that frees last comes first.
     """
-    last = float("inf")
-    order = sorted(lines, key=lambda pair: pair[0].window.end or last, reverse=True)
+    order = sorted(lines, key=lambda pair: frees_at(*pair) or float("inf"), reverse=True)
     return tuple(_describe_line(match, refused) for match, refused in order)
 
 
+def frees_at(match: Match, refused: RefusedLine) -> float | None:
+    """
+    When there is room for a call again, seconds since 1970; None for never.
+    """
+    return match.window.end if refused.line.kind == "window" else refused.frees_at_s
+
+
 def _describe_line(match: Match, refused: RefusedLine) -> RefusedBudget:
-    unit, limit = match.unit, match.limit
+    unit, limit, kind = match.unit, match.limit, refused.line.kind
+    at_s = frees_at(match, refused)
     return RefusedBudget(
         budget=match.budget.name,
         per=match.key.per,
@@ -59,9 +67,10 @@ def _describe_line(match: Match, refused: RefusedLine) -> RefusedBudget:
         pending=in_api_units(refused.pending, unit),
         requested=in_api_units(refused.line.amount, unit),
         remaining=in_api_units(refused.room, unit),
-        resets_at=datetime.fromtimestamp(match.window.end, UTC) if match.window.end else None,
-        reason="larger_than_limit" if refused.line.amount > limit else "limit",
+        resets_at=None if at_s is None else datetime.fromtimestamp(at_s, UTC),
+        reason="larger_than_limit" if refused.line.amount > limit else "rate" if kind == "rate" else "limit",
         pending_calls=refused.pending_calls,
+        kind=kind,
     )
 
 
@@ -74,7 +83,7 @@ def write(
     first = refusals[0]
     lines = [_headline(first, is_retry=is_retry), _balance(first, now=now, zone=zone)]
     if first.reason == "larger_than_limit":
-        lines.append("the call alone is larger than the limit: no window can ever fit it")
+        lines.append(_LARGER[first.kind])
     if output is not None and not is_retry:
         advice = _advice(output, refusals)
         lines += [advice] if advice else []
@@ -108,6 +117,14 @@ def show_duration(seconds: float) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
+# What is said of a call that is larger than the limit.
+_LARGER: Final = {
+    "window": "the call alone is larger than the limit: no window can ever fit it",
+    "rolling": "the call alone is larger than the limit: it can never fit",
+    "rate": "the call alone is larger than the burst: it can never fit",
+}
+
+
 def _headline(refused: RefusedBudget, *, is_retry: bool) -> str:
     per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in refused.per)
     asked = show(refused.requested, refused.unit, up=True)
@@ -118,20 +135,33 @@ def _headline(refused: RefusedBudget, *, is_retry: bool) -> str:
 
 
 def _balance(refused: RefusedBudget, *, now: float, zone: ZoneInfo) -> str:
+    if refused.kind == "rate":
+        return _rate(refused, now=now)
     calls = refused.pending_calls
     counted = "" if not calls else f" ({calls} call{'s' if calls != 1 else ''})"
     parts = [
         f"spent {show(refused.spent, refused.unit)}",
         f"pending {show(refused.pending, refused.unit)}{counted}",
     ]
+    verb = "frees" if refused.kind == "rolling" else "resets"
     if refused.resets_at is None:
-        parts.append("never resets")
+        parts.append(f"never {verb}")
     else:
         ends = refused.resets_at.astimezone(zone)
         seconds = refused.resets_at.timestamp() - now
         stamp = ends.strftime("%H:%M %Z" if seconds <= 86400 else "%Y-%m-%d %H:%M %Z")
-        parts.append(f"resets {stamp} (in {show_duration(seconds)})")
+        parts.append(f"{verb} {stamp} (in {show_duration(seconds)})")
     return " · ".join(parts)
+
+
+def _rate(refused: RefusedBudget, *, now: float) -> str:
+    taken = (
+        f"rate: {show(refused.spent, refused.unit)} of a burst of {show(refused.limit, refused.unit)} taken"
+    )
+    if refused.resets_at is None:
+        return f"{taken} · never frees"
+    seconds = max(0.0, refused.resets_at.timestamp() - now)
+    return f"{taken} · frees in {f'{seconds:.3g} s' if seconds < 60 else show_duration(seconds)}"
 
 
 def _fitting(output: Output, refused: RefusedBudget) -> int:

@@ -4,6 +4,11 @@ Windows: the runs of a period, true to the calendar of a zone.
 Minutes and hours are counted from 1970-01-01T00:00Z. Days and longer begin at
 local midnight, so that a day on which clocks change has 23 or 25 hours and a
 month is a month.
+
+What rolls has sub-windows, a thirtieth of it each, also counted from 1970: what
+was spent in one counts until all of it is as old as the period. So never more
+than the limit is spent in any run of it, and up to a thirtieth of it longer
+than that is a spent dollar remembered.
 """
 
 from __future__ import annotations
@@ -13,10 +18,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from bedrock_guard.domain.budget import Period, Window
+from bedrock_guard.domain.budget import SECONDS, Period, Window
+from bedrock_guard.domain.ledger import SUB_WINDOWS
 
 _EPOCH: Final = date(1970, 1, 1)
-_SECONDS: Final = {"minute": 60, "hour": 3600}
+# The periods of a fixed length that windows have; a day may have 23 hours.
+_FIXED: Final = ("minute", "hour")
 
 
 class Windows:
@@ -41,11 +48,15 @@ class Windows:
 def find_window(period: Period, zone: ZoneInfo, at: float) -> Window:
     """
     The window of *period* in *zone* that holds the moment *at*, seconds since 1970.
+
+    Of what rolls, the sub-window; a rate has one for all time.
     """
-    if period.unit == "lifetime":
+    if period.unit == "lifetime" or period.kind == "rate":
         return Window(0, None)
-    if period.unit in _SECONDS:
-        length = _SECONDS[period.unit] * period.count
+    if period.kind == "rolling" or period.unit in _FIXED:
+        length = (
+            period.seconds // SUB_WINDOWS if period.kind == "rolling" else SECONDS[period.unit] * period.count
+        )
         start = int(at // length) * length
         return Window(start, start + length)
     first, following = _DATES[period.unit]

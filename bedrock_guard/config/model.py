@@ -44,6 +44,9 @@ class BudgetTable(_Strict):
     match: dict[str, str | list[str]] = Field(default_factory=dict)
     per: str | list[str] = Field(default_factory=list)
     limits: dict[str, str] | None = None
+    on_exceed: Literal["refuse", "warn"] = "refuse"
+    mode: Literal["enforce", "shadow"] = "enforce"
+    burst: float | int | str | None = None
 
     def to_budget(self, name: str) -> Budget:
         """
@@ -59,8 +62,8 @@ class BudgetTable(_Strict):
             _at((*here, "match", tag), read_match, f"Budget {name!r}", {tag: globs})
         for value, limit in (self.limits or {}).items():
             _at((*here, "limits", value), parse_limit, limit)
-        whole = partial(Budget, name, self.limit, match=self.match, per=self.per, limits=self.limits)
-        return _at(here, whole)
+        given = self.model_dump(exclude={"limit"})
+        return _at(here, partial(Budget, name, self.limit, **given))
 
 
 class SettingsFile(_Strict):
@@ -72,6 +75,7 @@ class SettingsFile(_Strict):
     budgets: dict[str, BudgetTable] | None = None
     ledger: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
+    mode: Literal["enforce", "shadow"] = "enforce"
     on_ledger_error: Literal["refuse", "allow"] = "refuse"
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"

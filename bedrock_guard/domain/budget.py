@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 from bedrock_guard.domain.cost import nanousd_from_usd, usd_from_nanousd
 from bedrock_guard.domain.globs import Globs, read_match
+from bedrock_guard.domain.ledger import RATE_SUFFIX, LineKind
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
     CACHE_WRITE_1H,
@@ -23,6 +24,9 @@ from bedrock_guard.domain.usage import (
     Usage,
 )
 from bedrock_guard.errors import ConfigurationError
+
+OnExceed: TypeAlias = Literal["refuse", "warn"]
+Mode: TypeAlias = Literal["enforce", "shadow"]
 
 USD: Final = "USD"
 REQUESTS: Final = "requests"
@@ -40,6 +44,7 @@ UNITS: Final[dict[str, tuple[str, ...]]] = {
 
 # Which periods may be counted in N ("6 hours"); the others are calendar names only.
 PERIODS: Final[dict[str, bool]] = {
+    "second": True,
     "minute": True,
     "hour": True,
     "day": True,
@@ -49,6 +54,11 @@ PERIODS: Final[dict[str, bool]] = {
     "year": False,
 }
 
+# Periods of a fixed length: what rolls, or is a rate, is measured in these.
+SECONDS: Final[dict[str, int]] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+# What may be a rate when a burst is named; a second always is one.
+_RATES: Final = ("second", "minute", "hour")
+
 BUILT_IN_TAGS: Final = ("model", "model_id", "family", "region", "operation", "service_tier", "principal")
 
 MAX_LIMIT: Final = 2**63 - 1
@@ -56,12 +66,14 @@ _MULTIPLES: Final = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 _LIMIT = re.compile(
     r"^(?P<dollar>\$)?\s*(?P<number>[0-9]+(?:[,_][0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)(?P<multiple>[KMB]?)"
     r"(?:\s+(?P<unit>[A-Za-z_]+))?"
-    r"(?:\s*/\s*(?:(?P<count>[0-9]+)\s+)?(?P<period>[a-z]+?)(?P<plural>s)?)?$"
+    r"(?:\s*/\s*(?P<rolling>rolling\s+)?(?:(?P<count>[0-9]+)\s+)?(?P<period>[a-z]+?)(?P<plural>s)?)?$"
 )
 _GRAMMAR = (
     'A limit reads "<number>[K|M|B] <unit>[/<period>]": "5 USD/day", "$5/day", "20 USD" (for all time), '
-    '"100 requests/minute", "50M uncached_input_tokens/day", "5 USD/6 hours". '
-    f"Units: {', '.join(UNITS)}. Periods: {', '.join(PERIODS)}, or N minutes, hours or days."
+    '"100 requests/minute", "50M uncached_input_tokens/day", "5 USD/6 hours", "10 USD/rolling 24 hours", '
+    '"5 requests/second" (a rate). '
+    f"Units: {', '.join(UNITS)}. Periods: {', '.join(PERIODS)}, or N seconds, minutes, hours or days; "
+    "rolling minutes, hours or days."
 )
 _OTHERS: Final = "*"
 _LIMITS: Final = (
@@ -76,13 +88,25 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 _.:@+-]{0,127}$")
 class Period:
     """
     The rule that makes windows: a calendar unit, or *count* of them; `"lifetime"` never ends.
+
+    Attributes:
+        kind: `window` begins and ends; `rolling` is the time until now; `rate` is refilled by time.
     """
 
     unit: str = "lifetime"
     count: int = 1
+    kind: LineKind = "window"
+
+    @property
+    def seconds(self) -> int:
+        """
+        How long it is; of a fixed length only.
+        """
+        return SECONDS[self.unit] * self.count
 
     def __str__(self) -> str:
-        return self.unit if self.count == 1 else f"{self.count} {self.unit}s"
+        length = self.unit if self.count == 1 else f"{self.count} {self.unit}s"
+        return f"rolling {length}" if self.kind == "rolling" else length
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +144,9 @@ class Limit:
         """
         if self.period.unit == "lifetime":
             return self.unit
-        return f"{self.unit}/{self.period}@{time_zone}"
+        if self.period.kind == "rate":
+            return f"{self.unit}/{self.period}{RATE_SUFFIX}"
+        return f"{self.unit}/{self.period}" + ("" if self.period.kind == "rolling" else f"@{time_zone}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +162,11 @@ class Budget:
         per: Tags with a balance for each of their values. Empty: one balance.
         limits: Value of the one `per` tag -> its own limit, `""` for calls without the tag; `"*"` may
             stand for *limit*. All are of one unit and period.
+        on_exceed: `"refuse"`, or `"warn"`: a soft limit, which is counted, told, and never refuses.
+        mode: `"enforce"`, or `"shadow"`: counted and never refused; what would have been refused is kept as
+            entries.
+        burst: The most that a rate allows at once: nano-dollars when its unit is USD, else a count. None for
+            windows. As an argument in USD or as a count; a rate without one has that of its limit.
 
     Raises:
         ConfigurationError: The name, a limit, or a tag cannot be understood.
@@ -146,6 +177,9 @@ class Budget:
     match: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     per: tuple[str, ...] = ()
     limits: Mapping[str, Limit] = field(default_factory=dict)
+    on_exceed: OnExceed = "refuse"
+    mode: Mode = "enforce"
+    burst: int | None = None
 
     def __init__(
         self,
@@ -155,6 +189,9 @@ class Budget:
         match: Mapping[str, Globs] | None = None,
         per: str | Iterable[str] = (),
         limits: Mapping[str, str | Limit] | None = None,
+        on_exceed: OnExceed = "refuse",
+        mode: Mode = "enforce",
+        burst: float | Decimal | str | None = None,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -169,12 +206,30 @@ class Budget:
             )
         tags = (per,) if isinstance(per, str) else tuple(per)
         _check_tags(name, tags, match or {})
+        _check_word(name, "on_exceed", on_exceed, get_args(OnExceed))
+        _check_word(name, "mode", mode, get_args(Mode))
         usual, own = _read_limits(name, limit, limits, tags)
+        rate, most = _rate(name, usual, burst)
+        if most is not None and own:
+            raise ConfigurationError(
+                f"Budget {name!r}: a rate has one limit, so limits cannot be given beside it; name a budget "
+                "with match for each."
+            )
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "limit", usual)
+        object.__setattr__(self, "limit", rate)
+        object.__setattr__(self, "on_exceed", on_exceed)
+        object.__setattr__(self, "mode", mode)
+        object.__setattr__(self, "burst", most)
         object.__setattr__(self, "match", read_match(f"Budget {name!r}", match or {}))
         object.__setattr__(self, "per", tags)
         object.__setattr__(self, "limits", own)
+
+    @property
+    def most(self) -> int:
+        """
+        What a balance holds at most: the limit; of a rate, its burst.
+        """
+        return self.limit.amount if self.burst is None else self.burst
 
     def __str__(self) -> str:
         shown = [f"{value or 'untagged'}: {limit}" for value, limit in self.limits.items()]
@@ -276,7 +331,46 @@ def _period(text: str, found: re.Match[str]) -> Period:
     number = int(count or 1)
     if not 1 <= number <= 10_000:
         raise ConfigurationError(f"{text!r} is not a limit: a period is 1 to 10000 {unit}s. {_GRAMMAR}")
-    return Period(unit, number)
+    if not found["rolling"]:
+        return Period(unit, number, "rate" if unit == "second" else "window")
+    if unit == "second" or not PERIODS[unit]:
+        raise ConfigurationError(f"{text!r} is not a limit: minutes, hours and days roll. {_GRAMMAR}")
+    return Period(unit, number, "rolling")
+
+
+def _rate(name: str, limit: Limit, burst: object) -> tuple[Limit, int | None]:
+    """
+    *limit* as it is meant with this *burst*, and the burst in the ledger's unit; None for a window.
+    """
+    period = limit.period
+    if burst is None and period.kind != "rate":
+        return limit, None
+    if period.kind == "rolling" or period.unit not in _RATES or not limit.amount:
+        raise ConfigurationError(
+            f"Budget {name!r}: {limit} is no rate"
+            + (", so it has no burst" if limit.amount else "")
+            + f". A rate is an amount above 0 in N {'s, '.join(_RATES)}s, such as '5 requests/second'."
+        )
+    amount = limit.amount if burst is None else _burst(name, burst, limit.unit)
+    return replace(limit, period=replace(period, kind="rate")), amount
+
+
+def _burst(name: str, burst: object, unit: str) -> int:
+    try:
+        number = Decimal(str(burst))
+        amount = nanousd_from_usd(number) if unit == USD else int(number)
+    except (ArithmeticError, ValueError):
+        number, amount = Decimal(0), 0
+    if isinstance(burst, bool) or not 1 <= amount <= MAX_LIMIT or (unit != USD and amount != number):
+        raise ConfigurationError(
+            f"Budget {name!r}: burst is {burst!r}; it is the most {unit} at once: burst=10."
+        )
+    return amount
+
+
+def _check_word(name: str, what: str, word: object, words: tuple[str, ...]) -> None:
+    if word not in words:
+        raise ConfigurationError(f"Budget {name!r}: {what} is {word!r}; it is one of {', '.join(words)}.")
 
 
 def _amount(text: str, found: re.Match[str], unit: str) -> int:

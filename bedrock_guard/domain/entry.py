@@ -18,7 +18,9 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 from bedrock_guard.domain.cost import usd_from_nanousd
 
 AttemptOutcome: TypeAlias = Literal["not_sent", "rejected", "answered", "lost", "abandoned"]
-Outcome: TypeAlias = Literal["pending", "answered", "rejected", "lost", "abandoned", "not_sent", "refused"]
+Outcome: TypeAlias = Literal[
+    "pending", "answered", "rejected", "lost", "abandoned", "not_sent", "refused", "would_refuse"
+]
 Basis: TypeAlias = Literal["reported", "estimated", "expired"]
 
 
@@ -77,7 +79,9 @@ class Entry:
         narrowed_by: Which event told that, `"message_start"`.
         allowed_by: `"on_ledger_error"` when that setting let the call, or a retry of it, through while the
             ledger was gone; None when its budgets had room for all of it.
-        budget: Who refused, for refusals.
+        exceeded: Names of the budgets that had no room for the call and let it go on: soft limits, shadows.
+        budget: Who refused, or would have, for refusals.
+        reason: Of `would_refuse`, why: `"budget"`, `"unpriced"`, `"untagged"` or `"unmetered"`.
         count: How many refusals this entry stands for; 1 for a call.
     """
 
@@ -107,7 +111,9 @@ class Entry:
     narrowed_usage: Mapping[str, int] | None = None
     narrowed_by: str | None = None
     allowed_by: str | None = None
+    exceeded: tuple[str, ...] = ()
     budget: str | None = None
+    reason: str | None = None
     count: int = 1
 
     @property
@@ -192,6 +198,7 @@ class Entry:
             for attempt in values.get("attempts", ())
         )
         known["anomalies"] = tuple(values.get("anomalies", ()))
+        known["exceeded"] = tuple(values.get("exceeded", ()))
         return cls(**known)
 
 

@@ -19,6 +19,12 @@ from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtim
 from bedrock_guard.domain.entry import Entry
 
 OnExpiry: TypeAlias = Literal["charge", "release"]
+# Of a rolling window; divides a minute, and so whatever rolls, into whole seconds.
+SUB_WINDOWS: Final = 30
+# How the rule of a key ends whose balance is a rate, and what the rule of one that rolls holds.
+RATE_SUFFIX: Final = " rate"
+ROLLING_PART: Final = "/rolling "
+LineKind: TypeAlias = Literal["window", "rolling", "rate"]
 
 
 class Clock(Protocol):
@@ -43,7 +49,8 @@ class LedgerKey(NamedTuple):
         budget: The budget's name.
         rule: Unit, period and zone in canonical form: `"USD/day@UTC"`, `"USD"` for all time.
         per: Sorted `(tag, value)` pairs; empty when the budget keeps one balance.
-        window_start: Start of the window, seconds since 1970; 0 for all time.
+        window_start: Start of the window, seconds since 1970; 0 for all time, and for a rate. In a rolling
+            window, the start of the sub-window.
     """
 
     budget: str
@@ -58,13 +65,47 @@ class Line(NamedTuple):
 
     Attributes:
         key: Whose balance.
-        limit: The most that spent and pending may come to; None only counts.
+        limit: The most that spent and pending may come to; None only counts. Of a rate, its burst.
         amount: The most the call can add, in the unit of the key's rule.
+        kind: `window`: this key alone is counted. `rolling`: so are the sub-windows before it.
+            `rate`: a bucket, which is refilled while time goes by.
+        enforce: False counts without refusing, and tells what would have been refused.
+        span_s: Rolling: how long before the sub-window's start others count too. Rate: in how many seconds
+            *refill* comes.
+        refill: Of a rate; 0 for others.
     """
 
     key: LedgerKey
     limit: int | None
     amount: int
+    kind: LineKind = "window"
+    enforce: bool = True
+    span_s: int = 0
+    refill: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """
+    A line that did not fit, and the balance it met.
+
+    Attributes:
+        frees_at_s: Rolling and rate: when it would fit, if nothing else is held and nothing given back;
+            None when never, and for a window, whose end the caller knows.
+    """
+
+    line: Line
+    spent: int
+    pending: int
+    pending_calls: int | None = None
+    frees_at_s: float | None = None
+
+    @property
+    def room(self) -> int:
+        """
+        What was free.
+        """
+        return max(0, (self.line.limit or 0) - self.spent - self.pending)
 
 
 class Reservation(NamedTuple):
@@ -75,30 +116,14 @@ class Reservation(NamedTuple):
         id: The entry's id.
         lines: What is held where, extensions included.
         expires_at_s: When anyone may end it, as its process is taken for dead.
+        over: Of the lines that were just asked for, those that did not fit and are not enforced. The same
+            entry id again does not tell it again.
     """
 
     id: str
     lines: tuple[Line, ...]
     expires_at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedLine:
-    """
-    A line that did not fit, and the balance it met.
-    """
-
-    line: Line
-    spent: int
-    pending: int
-    pending_calls: int | None = None
-
-    @property
-    def room(self) -> int:
-        """
-        What was free.
-        """
-        return max(0, (self.line.limit or 0) - self.spent - self.pending)
+    over: tuple[RefusedLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +139,15 @@ class Refusal:
 class Balance:
     """
     What a key has spent, and what calls under way hold.
+
+    Attributes:
+        full_at_s: Of a rate: when all that was taken from it is refilled; None for others.
     """
 
     key: LedgerKey
     spent: int = 0
     pending: int = 0
+    full_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ class Settings:
     How a guard decides where a rule leaves a choice.
 
     Attributes:
+        mode: `"enforce"`, or `"shadow"`: nothing is refused and nothing raised; what would have been leaves
+            entries.
         on_ledger_error: What becomes of calls while the ledger cannot say whether they fit: `"refuse"`, or
             `"allow"` up to *allow_up_to*; they are booked when it is back.
         allow_up_to: With `"allow"`, and only then, a limit in USD such as `"5 USD/hour"`: the most that
@@ -49,6 +51,7 @@ class Settings:
         keep_entries_days: Entries of older calls are dropped by a sweep, balances never; None keeps all.
     """
 
+    mode: Literal["enforce", "shadow"] = "enforce"
     on_ledger_error: Literal["refuse", "allow"] = "refuse"
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"

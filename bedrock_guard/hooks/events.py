@@ -216,7 +216,7 @@ class ClientHooks:
 
     def _find_operation(self, name: str) -> Operation | None:
         operation = OPERATIONS.get((self._service, name))
-        if operation is None and any(each.settings.on_unmetered == "refuse" for each in self.pipelines):
+        if operation is None and not self._allow_unmetered(name):
             raise UnmeteredOperation(
                 f"{name} of {self._service} may bill, and its usage cannot be counted here, so no budget "
                 'could hold. Set on_unmetered = "allow" to let such calls through uncounted.'
@@ -226,6 +226,12 @@ class ClientHooks:
     def _read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
         call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
         return call.by(self._principal.find()) if self._tells_principal else call
+
+    def _allow_unmetered(self, name: str) -> bool:
+        region = self._region or ""
+        # Each is asked: a shadow keeps what it was asked for.
+        allowed = [pipeline.allows_unmetered(self._service, name, region) for pipeline in self.pipelines]
+        return all(allowed)
 
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
         """

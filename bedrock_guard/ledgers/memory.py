@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, Self, TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import (
+    RATE_SUFFIX,
     Balance,
     Clock,
     EntryFilter,
@@ -32,6 +33,7 @@ from bedrock_guard.domain.ledger import (
 )
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import books, forgetting
+from bedrock_guard.ledgers import lines as line_kinds
 from bedrock_guard.ledgers.url import read_url
 
 KEEP_ENTRIES: Final = 10_000
@@ -43,6 +45,8 @@ _Sums: TypeAlias = tuple[int, int, int]
 """What a balance has spent, what is pending, and how many calls hold that."""
 
 _NOTHING: Final[_Sums] = (0, 0, 0)
+# Beside the balance of a rate, as the start of a window that none has: when its bucket is full.
+_FULL_AT: Final = -1
 
 
 class _Call(NamedTuple):
@@ -100,21 +104,23 @@ class MemoryLedger:
         Hold every line, or none.
         """
         wanted = books.merge(lines)
-        expires_at_s = self._clock() + hold_s
+        now = self._clock()
+        expires_at_s = now + hold_s
         id_ = entry.id
+        over: list[RefusedLine] = []
         with self._turn():
             if self._noted is not None:
                 self._write(*self._noted)
             known = self._open.get(id_) or self._ended.get(id_)
             if known is not None:
                 return _reservation(id_, known)
-            sums = self._held(wanted)
+            sums = self._held(wanted, now, over)
             if isinstance(sums, Refusal):
                 return sums
             self._sequence += 1
             call = _Call(self._sequence, "pending", entry, wanted, (), expires_at_s, on_expiry)
             self._write(sums, id_, call)
-        return Reservation(id_, wanted, expires_at_s)
+        return Reservation(id_, wanted, expires_at_s, tuple(over))
 
     def extend(
         self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
@@ -123,7 +129,9 @@ class MemoryLedger:
         Hold more money, for longer, or both: all of it or none.
         """
         id_, more = reservation.id, books.merge(lines)
+        over: list[RefusedLine] = []
         with self._turn():
+            now = self._clock()
             if self._noted is not None:
                 self._write(*self._noted)
             call = self._open.get(id_)
@@ -131,13 +139,13 @@ class MemoryLedger:
                 ended = self._ended.get(id_)
                 raise books.already(id_, ended.state) if ended else books.unknown(id_)
             together = books.merge((*call.lines, *more))
-            expires_at_s = call.expires_at_s if hold_s is None else self._clock() + hold_s
-            sums = self._held(more, by=call)
+            expires_at_s = call.expires_at_s if hold_s is None else now + hold_s
+            sums = self._held(more, now, over, by=call)
             if isinstance(sums, Refusal):
                 return sums
             call = call._replace(lines=together, expires_at_s=max(call.expires_at_s, expires_at_s))
             self._write(sums, id_, call)
-            return _reservation(id_, call)
+            return _reservation(id_, call)._replace(over=tuple(over))
 
     def settle(self, reservation: Reservation, amounts: Mapping[LedgerKey, int], entry: Entry) -> Settled:
         """
@@ -175,8 +183,8 @@ class MemoryLedger:
             if self._noted is not None:
                 self._write(*self._noted)
             found = self._balances
-            asked = sorted(found) if keys is None else keys
-            return [Balance(key, *found.get(key, _NOTHING)[:2]) for key in asked]
+            asked = sorted(key for key in found if key[3] != _FULL_AT) if keys is None else keys
+            return [Balance(key, *found.get(key, _NOTHING)[:2], self._full_at_s(key)) for key in asked]
 
     def entries(
         self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
@@ -284,9 +292,13 @@ class MemoryLedger:
                 self._ended.popitem(last=False)
         self._noted = None
 
-    def _held(self, lines: tuple[Line, ...], *, by: _Call | None = None) -> dict[LedgerKey, _Sums] | Refusal:
+    def _held(
+        self, lines: tuple[Line, ...], now: float, over: list[RefusedLine], *, by: _Call | None = None
+    ) -> dict[LedgerKey, _Sums] | Refusal:
         """
         The balances with *lines* held, unless one does not fit; *by* a call that holds others already.
+
+        What does not fit and is not enforced is added to *over*.
         """
         balances = self._balances
         sums: dict[LedgerKey, _Sums] = {}
@@ -295,23 +307,64 @@ class MemoryLedger:
             spent, pending, calls = balances.get(key, _NOTHING)
             pending += line.amount
             limit = line.limit
-            if spent + pending > (books.MAX_AMOUNT if limit is None else limit):
-                return self._refusal(lines)
+            if line.kind != "window" or spent + pending > (books.MAX_AMOUNT if limit is None else limit):
+                refused = self._unfit(line, now)
+                if refused is not None:
+                    if line.enforce:
+                        return self._refusal(lines, now)
+                    over.append(refused)
+                if line.kind == "rate":
+                    sums[_full_at_key(key)] = self._taken(line, now)[0], 0, 0
             if by is None or all(key != held.key for held in by.lines):
                 calls += 1
             sums[key] = spent, pending, calls
         return sums
 
-    def _refusal(self, lines: tuple[Line, ...]) -> Refusal:
-        refused = []
-        for line in lines:
-            spent, pending, calls = self._balances.get(line.key, _NOTHING)
-            used = spent + pending + line.amount
-            if line.limit is None and used > books.MAX_AMOUNT:
-                raise books.uncountable(line.key, used)
-            if line.limit is not None and used > line.limit:
-                refused.append(RefusedLine(line, spent, pending, calls))
-        return Refusal(tuple(refused))
+    def _refusal(self, lines: tuple[Line, ...], now: float) -> Refusal:
+        found = [self._unfit(line, now) for line in lines]
+        return Refusal(tuple([refused for refused in found if refused is not None and refused.line.enforce]))
+
+    def _unfit(self, line: Line, now: float) -> RefusedLine | None:
+        """
+        The balance that *line* met, if it does not fit.
+
+        Raises:
+            LedgerUnavailable: It would be larger than a ledger counts.
+        """
+        spent, pending, calls = self._balances.get(line.key, _NOTHING)
+        used = spent + pending + line.amount
+        if used > books.MAX_AMOUNT and (line.limit is None or not line.enforce or line.kind == "rate"):
+            raise books.uncountable(line.key, used)
+        if line.limit is None:
+            return None
+        if line.kind == "rate":
+            after_ns, free_at_s = self._taken(line, now)
+            return None if free_at_s is None else line_kinds.refused_rate(line, after_ns, free_at_s, now)
+        if line.kind == "rolling":
+            return line_kinds.refused_rolling(line, self._sub_windows(line))
+        return RefusedLine(line, spent, pending, calls) if used > line.limit else None
+
+    def _taken(self, line: Line, now: float) -> tuple[int, float | None]:
+        full_at_ns = self._balances.get(_full_at_key(line.key), _NOTHING)[0]
+        return line_kinds.taken(line, full_at_ns, line_kinds.nanoseconds(now))
+
+    def _sub_windows(self, line: Line) -> dict[int, _Sums]:
+        """
+        What counts for a rolling line: one more than its own, for a clock that was set back.
+        """
+        budget, rule, per, start = line.key
+        step = line_kinds.sub_window_s(line)
+        found = {}
+        for each in range(line_kinds.counts_since(line), start + 2 * step, step):
+            sums = self._balances.get(LedgerKey(budget, rule, per, each))
+            if sums is not None:
+                found[each] = sums
+        return found
+
+    def _full_at_s(self, key: LedgerKey) -> float | None:
+        if not key.rule.endswith(RATE_SUFFIX):
+            return None
+        return self._balances.get(_full_at_key(key), _NOTHING)[0] / 10**9
 
     def _close(
         self,
@@ -346,11 +399,25 @@ class MemoryLedger:
             if old and key not in balances:
                 continue  # its window is forgotten
             spent, pending, calls = balances.get(key, _NOTHING)
-            if len(sums) < held:  # what follows are keys that were never reserved
+            if held:  # what follows are keys that were never reserved
+                held -= 1
                 pending -= line.amount
                 calls -= 1
+            if line.kind == "rate":
+                held_before = line.amount if call.state == "pending" else old
+                sums[_full_at_key(key)] = self._given_back(call, line, held_before, new), 0, 0
             sums[key] = spent + new - old, pending, calls
         self._write(sums, id_, ended)
+
+    def _given_back(self, call: _Call, line: Line, held: int, spent: int) -> int:
+        at_s = call.entry.at_s if call.entry else 0.0
+        age_ns = line_kinds.nanoseconds(self._clock() - at_s)
+        full_at_ns = self._balances.get(_full_at_key(line.key), _NOTHING)[0]
+        return full_at_ns + line_kinds.given_back_ns(line, held, spent, age_ns=age_ns)
+
+
+def _full_at_key(key: LedgerKey) -> LedgerKey:
+    return key._replace(window_start=_FULL_AT)
 
 
 def _reservation(reservation_id: str, call: _Call) -> Reservation:

@@ -27,7 +27,15 @@ from bedrock_guard.domain.ledger import (
     SweepReport,
 )
 from bedrock_guard.errors import ConfigurationError
-from bedrock_guard.ledgers import books, sqlite_books, sqlite_entries, sqlite_rows, sqlite_schema
+from bedrock_guard.ledgers import (
+    books,
+    sqlite_books,
+    sqlite_entries,
+    sqlite_lines,
+    sqlite_rows,
+    sqlite_schema,
+)
+from bedrock_guard.ledgers.lines import with_kinds
 from bedrock_guard.ledgers.sqlite_books import Call, Ending
 from bedrock_guard.ledgers.sqlite_file import SQLiteFile
 from bedrock_guard.ledgers.url import read_url
@@ -90,12 +98,14 @@ class SQLiteLedger:
         Hold every line, or none.
         """
         wanted = books.merge(lines)
-        expires_at_s = self._clock() + hold_s
+        now = self._clock()
+        expires_at_s = now + hold_s
         reservation = Reservation(entry.id, wanted, expires_at_s)
         # What can be made ready before the lock is held is; others wait for what is done under it.
         lines_text, entry_text = sqlite_rows.write_lines(wanted), sqlite_rows.write_entry(entry)
         row = (entry.id, entry.at_s, expires_at_s, on_expiry, lines_text, entry_text)
         holds = sqlite_books.hold_rows(wanted)
+        are_windows = all(line.kind == "window" for line in wanted)
 
         def work(db: sqlite3.Connection) -> Reservation | Refusal:
             if not db.execute(sqlite_schema.OPEN, row).rowcount:
@@ -103,13 +113,15 @@ class SQLiteLedger:
                 if known.state == "recorded":
                     raise books.already(entry.id, known.state)
                 return Reservation(entry.id, known.lines(), known.expires_at_s)
-            if db.executemany(sqlite_schema.HOLD, holds).rowcount == len(holds):
-                return reservation
-            # One does not fit, or has no balance yet: once more from the start, one by one.
-            db.execute("ROLLBACK")
-            db.execute("BEGIN IMMEDIATE")
-            db.execute(sqlite_schema.OPEN, row)
-            return sqlite_books.hold(db, wanted, holds) or reservation
+            if are_windows:
+                if db.executemany(sqlite_schema.HOLD, holds).rowcount == len(holds):
+                    return reservation
+                # One does not fit, or has no balance yet: once more from the start, one by one.
+                db.execute("ROLLBACK")
+                db.execute("BEGIN IMMEDIATE")
+                db.execute(sqlite_schema.OPEN, row)
+            found = sqlite_books.hold(db, wanted, holds, now=now)
+            return found if isinstance(found, Refusal) else reservation._replace(over=found)
 
         return self._file.write(work)
 
@@ -125,19 +137,20 @@ class SQLiteLedger:
             call = sqlite_books.find(db, reservation.id)
             if call.state != "pending":
                 raise books.already(reservation.id, call.state)
-            held = call.lines()
+            held = with_kinds(call.lines(), reservation.lines)
             together = books.merge((*held, *more))
             rows = sqlite_books.hold_rows(more, known=frozenset(line.key for line in held))
-            refusal = sqlite_books.hold(db, more, rows)
-            if refusal is not None:
-                return refusal
+            now = self._clock()
+            found = sqlite_books.hold(db, more, rows, now=now)
+            if isinstance(found, Refusal):
+                return found
             expires_at_s = call.expires_at_s
             if hold_s is not None:
-                expires_at_s = max(expires_at_s, self._clock() + hold_s)
+                expires_at_s = max(expires_at_s, now + hold_s)
             db.execute(
                 sqlite_schema.EXTEND, (reservation.id, sqlite_rows.write_lines(together), expires_at_s)
             )
-            return Reservation(reservation.id, together, expires_at_s)
+            return Reservation(reservation.id, together, expires_at_s, found)
 
         return self._file.write(work)
 
@@ -165,11 +178,8 @@ class SQLiteLedger:
         One balance for each of *keys*, zeros where there is none; all that there are for None.
         """
         if keys is None:
-            rows = self._file.read(lambda db: db.execute(sqlite_schema.BALANCES).fetchall())
-            return [Balance(sqlite_rows.read_key(*row[:4]), *row[4:]) for row in rows]
-        return self._file.read(
-            lambda db: [Balance(key, *sqlite_books.read_balance(db, key)[:2]) for key in keys]
-        )
+            return self._file.read(sqlite_lines.all_balances)
+        return self._file.read(lambda db: [sqlite_lines.balance(db, key) for key in keys])
 
     def entries(
         self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
@@ -232,8 +242,10 @@ class SQLiteLedger:
         entry: Entry | None,
     ) -> Settled:
         ending = Ending.of(reservation.lines, amounts, entry)
+        now = self._clock()
         return self._file.write(
-            lambda db: sqlite_books.end(db, reservation.id, end, ending, amounts), most_wait_s=END_WAIT_S
+            lambda db: sqlite_books.end(db, reservation.id, end, ending, amounts, now=now),
+            most_wait_s=END_WAIT_S,
         )
 
 

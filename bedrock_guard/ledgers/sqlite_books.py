@@ -13,7 +13,8 @@ from typing import NamedTuple, Self, TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line, Refusal, RefusedLine, Settled
-from bedrock_guard.ledgers import books, sqlite_rows, sqlite_schema
+from bedrock_guard.ledgers import books, sqlite_lines, sqlite_rows, sqlite_schema
+from bedrock_guard.ledgers.lines import with_kinds
 
 HoldRow: TypeAlias = tuple[str, str, str, int, int, bool, int]
 BookRow: TypeAlias = tuple[str, str, str, int, int, int, bool]
@@ -46,6 +47,7 @@ class Ending(NamedTuple):
         held_text: What it must hold, as it is stored, for the rest to be right.
         lines: What it holds, and keys that were never reserved; `lines_text` is how they are stored.
         rows: How the balances change, if it is open.
+        has_rates: Whether a line is a rate, whose bucket changes too.
     """
 
     held_text: str
@@ -56,6 +58,7 @@ class Ending(NamedTuple):
     rows: list[BookRow]
     entry_at_s: float | None
     entry_text: str | None
+    has_rates: bool
 
     @classmethod
     def of(cls, held: tuple[Line, ...], amounts: Mapping[LedgerKey, int], entry: Entry | None) -> Self:
@@ -77,6 +80,7 @@ class Ending(NamedTuple):
             rows,
             None if entry is None else entry.at_s,
             None if entry is None else sqlite_rows.write_entry(entry),
+            any(line.kind == "rate" for line in lines),
         )
 
     def for_lines(self, call: Call, amounts: Mapping[LedgerKey, int]) -> Self:
@@ -85,7 +89,7 @@ class Ending(NamedTuple):
         """
         if call.lines_text == self.held_text:
             return self
-        other = self.of(call.lines(), amounts, None)
+        other = self.of(with_kinds(call.lines(), self.lines), amounts, None)
         return other._replace(entry_at_s=self.entry_at_s, entry_text=self.entry_text)
 
 
@@ -117,42 +121,34 @@ def hold_rows(lines: Sequence[Line], *, known: frozenset[LedgerKey] = frozenset(
     ]
 
 
-def hold(db: sqlite3.Connection, lines: Sequence[Line], rows: Sequence[HoldRow]) -> Refusal | None:
+def hold(
+    db: sqlite3.Connection, lines: Sequence[Line], rows: Sequence[HoldRow], *, now: float
+) -> Refusal | tuple[RefusedLine, ...]:
     """
     Add *lines* to what is pending, or roll back; some balances may not be there yet.
+
+    Returns what did not fit and is not enforced.
     """
-    for index, row in enumerate(rows):
-        if not (
-            db.execute(sqlite_schema.HOLD, row).rowcount or db.execute(sqlite_schema.HOLD_FIRST, row).rowcount
-        ):
+    over = []
+    for index, (line, row) in enumerate(zip(lines, rows, strict=True)):
+        if line.kind == "window" and _add(db, row):
+            continue
+        unfit = sqlite_lines.unfit(db, line, now)
+        if unfit is not None and line.enforce:
             # The lines before did fit, and none of those after has been touched.
-            refusal = refuse(db, lines[index:])
+            found = [sqlite_lines.unfit(db, each, now) for each in lines[index:]]
             db.execute("ROLLBACK")
-            return refusal
-    return None
+            return Refusal(tuple(refused for refused in found if refused and refused.line.enforce))
+        if unfit is not None:
+            over.append(unfit)
+        if line.kind == "rate":
+            sqlite_lines.take(db, line, now)
+        _add(db, (*row[:6], books.MAX_AMOUNT))
+    return tuple(over)
 
 
-def refuse(db: sqlite3.Connection, lines: Sequence[Line]) -> Refusal:
-    """
-    Those of *lines* that do not fit.
-    """
-    refused = []
-    for line in lines:
-        spent, pending, calls = read_balance(db, line.key)
-        used = spent + pending + line.amount
-        if line.limit is None and used > books.MAX_AMOUNT:
-            raise books.uncountable(line.key, used)
-        if line.limit is not None and used > line.limit:
-            refused.append(RefusedLine(line, spent, pending, calls))
-    return Refusal(tuple(refused))
-
-
-def read_balance(db: sqlite3.Connection, key: LedgerKey) -> tuple[int, int, int]:
-    """
-    Spent, pending and pending calls of *key*.
-    """
-    row = db.execute(sqlite_schema.BALANCE, sqlite_rows.key_columns(key)).fetchone()
-    return row or (0, 0, 0)
+def _add(db: sqlite3.Connection, row: HoldRow) -> int:
+    return db.execute(sqlite_schema.HOLD, row).rowcount or db.execute(sqlite_schema.HOLD_FIRST, row).rowcount
 
 
 def end(
@@ -161,6 +157,8 @@ def end(
     state: books.State,
     ending: Ending,
     amounts: Mapping[LedgerKey, int],
+    *,
+    now: float,
 ) -> Settled:
     """
     Spend what *ending* says in place of what the call holds, or has spent.
@@ -170,6 +168,9 @@ def end(
         call = Call(reservation_id, "pending", *taken[0])
         ending = ending.for_lines(call, amounts)
         write_end(db, call, state, ending, ending.rows)
+        if ending.has_rates:
+            held = [line.amount for line in call.lines()]
+            sqlite_lines.give_back(db, ending.lines, held, ending.booked, now - call.at)
         return books.SETTLED[books.ENDS["pending", state], ending.is_overrun]
     call = find(db, reservation_id)
     ending = ending.for_lines(call, amounts)
@@ -177,6 +178,8 @@ def end(
     how = books.how_ends(reservation_id, call.state, state, is_same=ending.booked == before)
     if how != "replayed":
         write_end(db, call, state, ending, _corrections(ending, before))
+        if ending.has_rates:
+            sqlite_lines.give_back(db, ending.lines, before, ending.booked, now - call.at)
     return books.SETTLED[how, ending.is_overrun]
 
 

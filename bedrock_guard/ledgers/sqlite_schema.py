@@ -17,8 +17,9 @@ from bedrock_guard.errors import LedgerUnavailable
 
 # "bGrd": tells our files from other programs' databases, which are left alone.
 APPLICATION_ID: Final = 0x62477264
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 NEWEST_USABLE: Final = SCHEMA + 1
+RATES_SINCE: Final = 3  # before, there was nowhere to keep them
 FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
 # Pages of the write-ahead log, 8 MB, before they are copied into the file. Whoever commits then does that,
 # and all others wait for the disk meanwhile: the more pages, the rarer and the longer.
@@ -82,6 +83,15 @@ CREATE TABLE dropped (              -- what entries that are kept no longer had 
 
 CREATE INDEX entry_unusual ON entry (json_extract(entry, '$.outcome'), at) WHERE {IS_UNUSUAL};
 """,
+    3: """
+CREATE TABLE rate (                 -- what is spent and held is in `balance`, as of others
+    budget TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    per TEXT NOT NULL,
+    full_at INTEGER NOT NULL,       -- nanoseconds since 1970: when all that was taken is refilled
+    PRIMARY KEY (budget, rule, per)
+) STRICT, WITHOUT ROWID;
+""",
 }
 
 # No row changed: the line does not fit, or there is no such balance yet. Counting changed
@@ -111,6 +121,16 @@ BALANCE: Final = """
 SELECT spent, pending, pending_calls FROM balance
 WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4
 """
+SUB_WINDOWS: Final = """
+SELECT window_start, spent, pending, pending_calls FROM balance
+WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start >= ?4
+"""
+RATE: Final = "SELECT full_at FROM rate WHERE budget = ?1 AND rule = ?2 AND per = ?3"
+TAKE_RATE: Final = """
+INSERT INTO rate (budget, rule, per, full_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT DO UPDATE SET full_at = excluded.full_at
+"""
+GIVE_BACK: Final = "UPDATE rate SET full_at = full_at + ?4 WHERE budget = ?1 AND rule = ?2 AND per = ?3"
 BALANCES: Final = """
 SELECT budget, rule, per, window_start, spent, pending FROM balance
 ORDER BY budget, rule, per, window_start

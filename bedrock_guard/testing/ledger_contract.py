@@ -8,9 +8,8 @@ What every ledger promises, as tests: subclass it to prove one of your own.
             yield ledger
             ledger.close()
 
-Each test gets an empty ledger on a clock that stands still. For readable
-failures, call `pytest.register_assert_rewrite("bedrock_guard.testing")` in your
-`conftest.py` before this is imported.
+Each test gets an empty ledger on a clock that stands still. For readable failures, call
+`pytest.register_assert_rewrite("bedrock_guard.testing")` in your `conftest.py` first.
 """
 # ruff: noqa: S101 - tests assert
 
@@ -50,10 +49,11 @@ from bedrock_guard.testing.ledger_calls import (
     settle,
     together,
 )
+from bedrock_guard.testing.ledger_line_contract import LineContract
 from bedrock_guard.testing.ledger_reservation_contract import ReservationContract
 
 
-class LedgerContract(ReservationContract):
+class LedgerContract(LineContract, ReservationContract):
     """
     Every promise of `Ledger`; override `ledger`.
     """

@@ -19,7 +19,19 @@ from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb import items
 from bedrock_guard.ledgers.dynamodb.items import Call, Item, Place
+from bedrock_guard.ledgers.dynamodb.lines import (
+    Met,
+    Special,
+    both,
+    end_rate,
+    end_rolling,
+    has_sub_window,
+    hold_rate,
+    hold_rolling,
+    is_rolling,
+)
 from bedrock_guard.ledgers.dynamodb.table import Reason
+from bedrock_guard.ledgers.lines import nanoseconds
 
 # A transaction has 100 actions: the call, and two for each balance that is new.
 MOST_LINES: Final = 49
@@ -47,6 +59,8 @@ class Change(NamedTuple):
     Attributes:
         room: The most that may be used before; None when it is not asked.
         is_new: Whether the balance may not be there yet, and is made.
+        special: What else is asked and done, of what rolls and of rates.
+        others: Further sub-windows of the same item that are changed.
     """
 
     key: LedgerKey
@@ -55,6 +69,8 @@ class Change(NamedTuple):
     calls: int
     room: int | None = None
     is_new: bool = False
+    special: Special | None = None
+    others: tuple[LedgerKey, ...] = ()
 
 
 class Ended(NamedTuple):
@@ -63,6 +79,7 @@ class Ended(NamedTuple):
 
     Attributes:
         kept: Until when, as `kept_until` writes it; None for ever.
+        now: When that is, seconds since 1970.
     """
 
     state: books.State
@@ -70,6 +87,7 @@ class Ended(NamedTuple):
     booked: books.Booked
     entry: Entry | None
     kept: Item | None
+    now: float
 
 
 def kept_until(at_s: float, keep_s: float) -> Item | None:
@@ -80,35 +98,43 @@ def kept_until(at_s: float, keep_s: float) -> Item | None:
 
 
 def hold_changes(
-    lines: Iterable[Line], *, new: frozenset[LedgerKey], known: frozenset[LedgerKey] = frozenset()
+    lines: Iterable[Line], *, met: Met, now: float, known: frozenset[LedgerKey] = frozenset()
 ) -> list[Change]:
     """
-    To hold *lines*; keys in *known* count the call already.
+    To hold *lines*, by what they *met* when it was tried before; keys in *known* count the call already.
     """
-    return [
-        Change(
-            line.key,
-            used=line.amount,
-            spent=0,
-            calls=line.key not in known,
-            room=(books.MAX_AMOUNT if line.limit is None else line.limit) - line.amount,
-            is_new=line.key in new,
-        )
-        for line in lines
-    ]
+    changes = []
+    for line in lines:
+        key, used, spent, special = line.key, line.amount, 0, None
+        is_new = key in met and met[key] is None
+        calls = int(key not in known)
+        if line.kind == "rolling":
+            used, spent, special = hold_rolling(line, met)
+            calls = 0  # a sub-window takes its calls along when it leaves
+        elif line.kind == "rate":
+            special = hold_rate(line, met, now)
+        limit = books.MAX_AMOUNT if line.limit is None or (key in met and not line.enforce) else line.limit
+        changes.append(Change(key, used, spent, calls, limit - line.amount, is_new, special))
+    return changes
 
 
 def end_changes(
-    call: Call, lines: tuple[Line, ...], booked: books.Booked, new: frozenset[LedgerKey]
+    call: Call,
+    lines: tuple[Line, ...],
+    booked: books.Booked,
+    new: frozenset[LedgerKey],
+    age_ns: int = 0,
 ) -> list[Change]:
     """
-    To spend *booked* on *lines*, in place of what the call holds or has spent.
+    To spend *booked* on *lines*, in place of what the call holds or has spent; it was opened *age_ns* ago.
     """
     changes = []
     for index, (line, spent) in enumerate(zip(lines, booked, strict=True)):
         is_known = index < len(call.lines)
         # What was held or spent in a balance that is gone is gone with it.
         is_new = not is_known or line.key in new
+        if line.key in new and is_rolling(line.key):
+            continue  # its sub-window does not count any more
         is_held = call.state == "pending" and not is_new
         held = line.amount if is_held else 0
         before = call.booked[index] if index < len(call.booked) and not is_new else 0
@@ -116,19 +142,48 @@ def end_changes(
             line.key,
             used=spent - before - held,
             spent=spent - before,
-            calls=-1 if is_held else 0,
+            calls=-1 if is_held and not is_rolling(line.key) else 0,
             is_new=is_new,
         )
+        if is_rolling(line.key):
+            change = change._replace(special=end_rolling(line, change.used, change.spent))
+        elif line.kind == "rate":
+            change = change._replace(special=end_rate(line, before + held, spent, age_ns))
         if change.used or change.spent or change.calls:
             changes.append(change)
-    return changes
+    return _one_for_each_item(changes)
+
+
+def _one_for_each_item(changes: list[Change]) -> list[Change]:
+    """
+    *changes* with those in sub-windows of one balance together: a call that was extended later has several.
+    """
+    by_place: dict[Place, Change] = {}
+    for change in changes:
+        place = items.place_of_balance(change.key)
+        known = by_place.get(place)
+        if known is not None and known.special is not None and change.special is not None:
+            change = known._replace(  # noqa: PLW2901
+                used=known.used + change.used,
+                spent=known.spent + change.spent,
+                special=both(known.special, change.special),
+                others=(*known.others, change.key),
+            )
+        by_place[place] = change
+    return list(by_place.values())
 
 
 def gone(changes: Sequence[Change], reasons: Sequence[Reason]) -> frozenset[LedgerKey]:
     """
     Balances that a change found missing: somebody deleted them, and they are made anew.
     """
-    return frozenset(change.key for change, reason in zip(changes, reasons, strict=False) if reason.is_failed)
+    return frozenset(
+        key
+        for change, reason in zip(changes, reasons, strict=False)
+        if reason.is_failed
+        for key in (change.key, *change.others)
+        if not (is_rolling(key) and has_sub_window(reason.item, key))
+    )
 
 
 def balance_actions(table: str, changes: list[Change]) -> list[Item]:
@@ -206,7 +261,9 @@ def end_actions(
     }
     given = {"e": None if ended.entry is None else items.pack_entry(ended.entry), "ttl": ended.kept}
     update = set_or_remove(update, values, given)
-    changes = end_changes(call, ended.lines, ended.booked, new)
+    at_s = (items.placed_ms(call.id) or 0) / 1000 if ended.entry is None else ended.entry.at_s
+    age_ns = nanoseconds(ended.now - at_s)
+    changes = end_changes(call, ended.lines, ended.booked, new, age_ns)
     return [call_action(table, call, update=update, values=values), *balance_actions(table, changes)]
 
 
@@ -251,6 +308,19 @@ def _balance_action(table: str, change: Change) -> Item:
         "spent": {"N": str(change.spent)},
         "n": {"N": str(int(change.calls))},
     }
+    special = change.special
+    if special is not None:
+        values |= {name: {"N": str(value)} for name, value in special.values.items()}
+        sets = f"SET {', '.join(special.sets)} " if special.sets else ""
+        adds = ", ".join(("#used :used", "#spent :spent", "#n :n", *special.adds))
+        removes = f" REMOVE {', '.join(special.removes)}" if special.removes else ""
+        return update_action(
+            table,
+            items.place_of_balance(change.key),
+            update=f"{sets}ADD {adds}{removes}",
+            condition=special.condition,
+            values=values,
+        )
     if change.room is not None:
         values["room"] = {"N": str(change.room)}
         condition = IS_NEW_OR_HAS_ROOM if change.is_new else HAS_ROOM

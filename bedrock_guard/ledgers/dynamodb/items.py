@@ -2,7 +2,8 @@
 What the table's items hold, and where they are.
 
     pk              sk            is
-    B#<key>         B             a balance: used (spent and pending), spent, n (calls that hold)
+    B#<key>         B             a balance: used (spent and pending), spent, n (calls that hold);
+                                  of a rate also full; of what rolls, all sub-windows (`lines`)
     D#<0..3>        <key>         the directory: that there is such a balance
     J#<00..07>      <time>-...    a call: pending, then the journal's entry of it
     F               <id>          the same for ids that do not begin with their time
@@ -28,7 +29,7 @@ from hashlib import blake2s, sha256
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import LedgerKey, Line, OnExpiry, Reservation
+from bedrock_guard.domain.ledger import ROLLING_PART, LedgerKey, Line, OnExpiry, Reservation
 from bedrock_guard.ledgers.books import Booked, State
 
 Item: TypeAlias = dict[str, Any]
@@ -189,18 +190,23 @@ def _key_name(key: LedgerKey) -> str:
 
 def place_of_balance(key: LedgerKey) -> Place:
     """
-    Where a balance is kept: in a partition of its own.
+    Where a balance is kept: in a partition of its own; sub-windows of one that rolls together.
     """
-    return f"B#{_key_name(key)}", "B"
+    return f"B#{_key_name(_shared_key(key))}", "B"
 
 
 def directory_item(key: LedgerKey) -> Item:
     """
     That there is a balance of *key*.
     """
+    key = _shared_key(key)
     name = _key_name(key)
     shard = zlib.crc32(name.encode()) % DIRECTORIES
     return {**place_item((directory(shard), name)), "key": {"S": key_text(key)}}
+
+
+def _shared_key(key: LedgerKey) -> LedgerKey:
+    return key._replace(window_start=0) if ROLLING_PART in key.rule else key
 
 
 def directory(shard: int) -> str:

@@ -28,7 +28,6 @@ from bedrock_guard.domain.ledger import (
     Line,
     OnExpiry,
     Refusal,
-    RefusedLine,
     Reservation,
     Settled,
     SweepReport,
@@ -36,10 +35,13 @@ from bedrock_guard.domain.ledger import (
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb import actions, items, reading, schema
+from bedrock_guard.ledgers.dynamodb import lines as lines_of
 from bedrock_guard.ledgers.dynamodb.address import Address, read_address
 from bedrock_guard.ledgers.dynamodb.items import Call, Item
+from bedrock_guard.ledgers.dynamodb.lines import Met
 from bedrock_guard.ledgers.dynamodb.sweeping import Sweeper
 from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Reason, Table, Turn
+from bedrock_guard.ledgers.lines import with_kinds
 
 _NOTHING: Final[frozenset[LedgerKey]] = frozenset()
 _DOUBTS: Final = 10_000
@@ -99,7 +101,8 @@ class DynamoDBLedger:
         with self._table.turn() as turn:
             if more:
                 return self._hold_more(turn, items.held_call(reservation), more, until_s)
-            return self._hold_longer(turn, reservation.id, until_s or 0.0).reservation
+            call = self._hold_longer(turn, reservation.id, until_s or 0.0)
+            return call._replace(lines=with_kinds(call.lines, reservation.lines)).reservation
 
     def settle(self, reservation: Reservation, amounts: Mapping[LedgerKey, int], entry: Entry) -> Settled:
         """
@@ -191,9 +194,10 @@ class DynamoDBLedger:
         put = actions.open_action(
             self._table.name, items.place_of_call(call.id), _open_item(turn, call, entry)
         )
-        new = _NOTHING
+        met: Met = {}
+        now = self._clock()
         while True:
-            changes = actions.hold_changes(call.lines, new=new)
+            changes = actions.hold_changes(call.lines, met=met, now=now)
             try:
                 self._table.transact(turn, [put, *actions.balance_actions(self._table.name, changes)])
             except ConditionFailed as failed:
@@ -203,15 +207,15 @@ class DynamoDBLedger:
                     if known.state == "recorded":
                         raise books.already(call.id, known.state) from None
                     return known.reservation
-                answer = _why(call.lines, others)
-                if isinstance(answer, frozenset):
-                    new |= answer
-                elif turn.in_doubt and not self._bar(turn, call, None):
+                answer = _why(call.lines, others, met, now)
+                if answer is None:
+                    continue
+                if turn.in_doubt and not self._bar(turn, call, None):
                     continue  # the request that was taken for lost has come through: it is met again
-                else:
-                    return answer
+                return answer
             else:
-                return call.reservation
+                over = lines_of.unfit_lines(call.lines, met, now, enforce=False)
+                return call.reservation._replace(over=over)
 
     def _hold_longer(self, turn: Turn, id_: str, until_s: float) -> Call:
         action = actions.update_action(
@@ -230,7 +234,8 @@ class DynamoDBLedger:
     def _hold_more(
         self, turn: Turn, call: Call, more: tuple[Line, ...], until_s: float | None
     ) -> Reservation | Refusal:
-        new = _NOTHING
+        met: Met = {}
+        now = self._clock()
         while True:
             together = _countable(books.merge((*call.lines, *more)))
             longer = call._replace(lines=together, expires_at_s=max(call.expires_at_s, until_s or 0.0))
@@ -247,22 +252,22 @@ class DynamoDBLedger:
                 },
             )
             known = frozenset(line.key for line in call.lines)
-            changes = actions.hold_changes(more, new=new, known=known)
+            changes = actions.hold_changes(more, met=met, now=now, known=known)
             try:
                 self._table.transact(turn, [action, *actions.balance_actions(self._table.name, changes)])
             except ConditionFailed as failed:
                 own, *others = failed.reasons
                 if own.is_failed:
-                    call = _still_open(call.id, own.item)
+                    call = _still_open(call.id, own.item, call.lines)
                     if call.written_by == turn.id:
                         return call.reservation
                     continue
-                answer = _why(more, others)
-                if isinstance(answer, Refusal):
+                answer = _why(more, others, met, now)
+                if answer is not None:
                     return answer
-                new |= answer
             else:
-                return longer.reservation
+                over = lines_of.unfit_lines(more, met, now, enforce=False)
+                return longer.reservation._replace(over=over)
 
     def _end(
         self,
@@ -285,14 +290,15 @@ class DynamoDBLedger:
             ours = how
             try:
                 kept = actions.kept_until(self._clock(), self._keep_s)
-                ended = actions.Ended(end, lines, booked, entry, kept)
+                ended = actions.Ended(end, lines, booked, entry, kept, self._clock())
                 self._table.transact(
                     turn, actions.end_actions(self._table.name, call, ended, by=turn.id, new=new)
                 )
             except ConditionFailed as failed:
                 own, *others = failed.reasons
                 if own.is_failed and own.item:
-                    call = items.read_call(own.item)
+                    known, call = call.lines, items.read_call(own.item)
+                    call = call._replace(lines=with_kinds(call.lines, known))
                 elif own.is_failed:
                     if end == "released" and call.id in self._doubted and self._bar(turn, call, entry):
                         return books.SETTLED["released", False]
@@ -350,29 +356,21 @@ def _countable(lines: tuple[Line, ...]) -> tuple[Line, ...]:
     return lines
 
 
-def _why(lines: tuple[Line, ...], reasons: Sequence[Reason]) -> Refusal | frozenset[LedgerKey]:
+def _why(lines: tuple[Line, ...], reasons: Sequence[Reason], met: Met, now: float) -> Refusal | None:
     """
-    Why *lines* were not held: they do not fit, or their balances are not there yet.
+    Why *lines* were not held: they do not fit; else None, and the items that they *met* tell how they may.
     """
-    refused, new = [], []
     for line, reason in zip(lines, reasons, strict=False):
-        if not reason.is_failed:
-            continue
-        spent, pending, calls = reading.read_sums(reason.item)
-        used = spent + pending + line.amount
-        if line.limit is None and used > books.MAX_AMOUNT:
-            raise books.uncountable(line.key, used)
-        if line.limit is not None and used > line.limit:
-            refused.append(RefusedLine(line, spent, pending, calls))
-        elif reason.item is None:
-            new.append(line.key)
-    return Refusal(tuple(refused)) if refused else frozenset(new)
+        if reason.is_failed:
+            met[line.key] = reason.item
+    refused = lines_of.unfit_lines(lines, met, now, enforce=True)
+    return Refusal(refused) if refused else None
 
 
-def _still_open(id_: str, item: Item | None) -> Call:
+def _still_open(id_: str, item: Item | None, known: Sequence[Line] = ()) -> Call:
     if item is None:
         raise books.unknown(id_)
     call = items.read_call(item)
     if call.state != "pending":
         raise books.already(id_, call.state)
-    return call
+    return call._replace(lines=with_kinds(call.lines, known))

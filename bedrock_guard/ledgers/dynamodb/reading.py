@@ -17,7 +17,7 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Balance, EntryFilter, LedgerKey
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
-from bedrock_guard.ledgers.dynamodb import actions, items
+from bedrock_guard.ledgers.dynamodb import actions, items, lines
 from bedrock_guard.ledgers.dynamodb.items import Item, Place
 from bedrock_guard.ledgers.dynamodb.table import Table, Turn
 
@@ -42,18 +42,10 @@ def balances(table: Table, keys: Sequence[LedgerKey] | None) -> list[Balance]:
     """
     wanted = sorted(_all_keys(table)) if keys is None else list(keys)
     places = {key: items.place_of_balance(key) for key in wanted}
-    found = {item["pk"]["S"]: item for item in get_all(table, list(places.values()))}
-    return [Balance(key, *read_sums(found.get(places[key][0]))[:2]) for key in wanted]
-
-
-def read_sums(item: Item | None) -> tuple[int, int, int]:
-    """
-    What is spent and pending of a balance, and how many calls hold it; zeros for one that is not there.
-    """
-    if item is None:
-        return 0, 0, 0
-    spent = int(item["spent"]["N"])
-    return spent, int(item["used"]["N"]) - spent, int(item["n"]["N"])
+    found = {item["pk"]["S"]: item for item in get_all(table, list(dict.fromkeys(places.values())))}
+    if keys is None:
+        return [each for key in wanted for each in lines.read_balances(key, found.get(places[key][0]))]
+    return [lines.read_balance(key, found.get(places[key][0])) for key in wanted]
 
 
 def entries(

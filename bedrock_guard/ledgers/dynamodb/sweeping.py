@@ -140,7 +140,7 @@ class Sweeper:
         )
         booked = books.expired_amounts(call.lines, call.on_expiry)
         kept = actions.kept_until(this.now, this.keep_s)
-        ended = actions.Ended("expired", call.lines, booked, entry, kept)
+        ended = actions.Ended("expired", call.lines, booked, entry, kept, this.now)
         while True:
             try:
                 self._table.transact(
