@@ -145,7 +145,9 @@ def test_it_cannot_be_set_by_a_program_or_its_users(
     with pytest.raises(ConfigurationError, match="'principal' is a built-in tag"), scope(principal="me"):
         pass
     with Guard(budgets=PER, ledger="memory://", principal=setting) as guard:
-        with guard.hold("Converse", {**HELLO, "requestMetadata": {"principal": "boss"}}, region="eu-west-1") as h:
+        with guard.hold(
+            "Converse", {**HELLO, "requestMetadata": {"principal": "boss"}}, region="eu-west-1"
+        ) as h:
             h.rejected()
 
         assert keys(guard) == [(("principal", ""),)]
