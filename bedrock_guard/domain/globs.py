@@ -40,8 +40,11 @@ def read_match(owner: str, match: Mapping[str, Globs]) -> dict[str, str | tuple[
 def compile_match(match: Mapping[str, Globs]) -> Callable[[Mapping[str, str]], bool]:
     """
     A function that tells whether the tags of a call are those that *match* means.
+
+    Raises:
+        ConfigurationError: It is no match.
     """
-    tests = [(tag, compile_globs(globs)) for tag, globs in match.items()]
+    tests = [(tag, compile_globs(globs)) for tag, globs in read_match("A match", match).items()]
 
     def is_matched(tags: Mapping[str, str]) -> bool:
         for tag, test in tests:  # noqa: SIM110 - a generator would take twice as long
