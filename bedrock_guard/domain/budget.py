@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from bedrock_guard.domain.cost import nanousd_from_usd, usd_from_nanousd
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.ledger import RATE_SUFFIX, LineKind
+from bedrock_guard.domain.named_limits import read_limits
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
     CACHE_WRITE_1H,
@@ -74,11 +75,6 @@ _GRAMMAR = (
     '"5 requests/second" (a rate). '
     f"Units: {', '.join(UNITS)}. Periods: {', '.join(PERIODS)}, or N seconds, minutes, hours or days; "
     "rolling minutes, hours or days."
-)
-_OTHERS: Final = "*"
-_LIMITS: Final = (
-    "it maps values of the per tag to limits: "
-    'per="user", limits={"alice": "50 USD/month", "*": "4 USD/month"}.'
 )
 _MOST_SHOWN: Final = 3
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 _.:@+-]{0,127}$")
@@ -208,7 +204,7 @@ class Budget:
         _check_tags(name, tags, match or {})
         _check_word(name, "on_exceed", on_exceed, get_args(OnExceed))
         _check_word(name, "mode", mode, get_args(Mode))
-        usual, own = _read_limits(name, limit, limits, tags)
+        usual, own = read_limits(name, limit, limits, per=tags, read=_read_limit)
         rate, most = _rate(name, usual, burst)
         if most is not None and own:
             raise ConfigurationError(
@@ -386,45 +382,6 @@ def _amount(text: str, found: re.Match[str], unit: str) -> int:
     if not 0 <= amount <= MAX_LIMIT:
         raise ConfigurationError(f"{text!r} is too large a limit: the most is 9 billion USD or 9e18 units.")
     return amount
-
-
-def _read_limits(
-    name: str,
-    limit: str | Limit | None,
-    limits: Mapping[str, str | Limit] | None,
-    per: tuple[str, ...],
-) -> tuple[Limit, dict[str, Limit]]:
-    """
-    The limit of most balances, and those of named values.
-    """
-    given = {} if limits is None else limits
-    if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given):
-        raise ConfigurationError(f"Budget {name!r}: limits is {limits!r}; {_LIMITS}")
-    if (limit is None) == (_OTHERS not in given):
-        has = "neither limit nor" if limit is None else "both limit and"
-        raise ConfigurationError(
-            f'Budget {name!r} has {has} limits["*"]; one of them says what most may spend: "5 USD/day".'
-        )
-    usual = _read_limit(given[_OTHERS] if limit is None else limit)
-    if limits is None:
-        return usual, {}
-    if len(per) != 1:
-        raise ConfigurationError(
-            f"Budget {name!r}: limits names values of one tag, and per names {len(per)}; {_LIMITS} "
-            "Otherwise write a budget for each, with match."
-        )
-    own = {value: _read_limit(each) for value, each in given.items() if value != _OTHERS}
-    for value, each in own.items():
-        if "*" in value or "?" in value:
-            raise ConfigurationError(
-                f"Budget {name!r}: limits[{value!r}] is a glob, and limits names values; '*' is all others."
-            )
-        if (each.unit, each.period) != (usual.unit, usual.period):
-            raise ConfigurationError(
-                f"Budget {name!r}: limits[{value!r}] is {str(each)!r} and others are {str(usual)!r}; limits "
-                "of one budget have one unit and one period, or a changed limit would start a balance afresh."
-            )
-    return usual, own
 
 
 def _read_limit(limit: str | Limit) -> Limit:

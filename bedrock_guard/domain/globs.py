@@ -40,8 +40,11 @@ def read_match(owner: str, match: Mapping[str, Globs]) -> dict[str, str | tuple[
 def compile_match(match: Mapping[str, Globs]) -> Callable[[Mapping[str, str]], bool]:
     """
     A function that tells whether the tags of a call are those that *match* means.
+
+    Raises:
+        ConfigurationError: It is no match.
     """
-    tests = [(tag, compile_globs(globs)) for tag, globs in match.items()]
+    tests = [(tag, compile_globs(globs)) for tag, globs in read_match("A match", match).items()]
 
     def is_matched(tags: Mapping[str, str]) -> bool:
         for tag, test in tests:  # noqa: SIM110 - a generator would take twice as long
@@ -90,17 +93,15 @@ def _any_of(globs: Sequence[str]) -> Callable[[str], object]:
 
 def _read_globs(place: str, globs: object) -> str | tuple[str, ...]:
     if isinstance(globs, str):
-        _check_glob(place, globs, globs)
-        return globs
-    each = tuple(globs) if isinstance(globs, Iterable) and not isinstance(globs, Mapping) else (globs,)
+        return _check_glob(place, globs, globs)
+    listed = globs if isinstance(globs, Iterable) and not isinstance(globs, Mapping) else (globs,)
+    each = tuple([_check_glob(place, globs, glob) for glob in listed])
     if not each:
         raise ConfigurationError(f"{place} is an empty list, which no call matches; leave it out for all.")
-    for glob in each:
-        _check_glob(place, globs, glob)
     return each
 
 
-def _check_glob(place: str, globs: object, glob: object) -> None:
+def _check_glob(place: str, globs: object, glob: object) -> str:
     if not isinstance(glob, str):
         raise ConfigurationError(
             f"{place} is {globs!r}; it is a glob or a list of globs: 'anthropic.*', '!nightly*', "
@@ -108,3 +109,4 @@ def _check_glob(place: str, globs: object, glob: object) -> None:
         )
     if glob == NOT:
         raise ConfigurationError(f"{place}: '!' stands before a glob; '?*' is any value but none.")
+    return glob

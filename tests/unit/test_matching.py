@@ -55,6 +55,22 @@ def test_per_keeps_one_balance_for_each_value() -> None:
     assert keys == [(("team", "a"), ("user", "ann")), (("team", "a"), ("user", "bob"))]
 
 
+def test_a_balance_is_that_of_the_window_whoever_asked_before() -> None:
+    """
+    Users come in any order, and a clock may be set back.
+    """
+    matcher = Matcher([Budget("user", "5 USD/day", per="user")], Settings())
+    day = 86_400
+
+    starts = [
+        matcher.match({"user": f"{number}"}, now)[0].key.window_start
+        for number, now in enumerate([NOW, NOW + day, NOW, NOW - day, NOW - day])
+    ]
+
+    midnight = int(NOW // day) * day
+    assert starts == [midnight, midnight + day, midnight, midnight - day, midnight - day]
+
+
 def test_an_untagged_call_is_never_outside_the_budget() -> None:
     """
     Leaving a tag away must not be a way round the limit.
