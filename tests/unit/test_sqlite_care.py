@@ -309,7 +309,7 @@ def test_a_file_of_a_schema_without_rates_says_what_to_run(
     rolling = Line(LedgerKey("hour", "USD/rolling hour", (), 1_800_000_000), 10, 1, "rolling", span_s=3600)
 
     hold(ledger, "rolls", rolling)
-    with pytest.raises(LedgerUnavailable, match="it has schema 1, and rates need 3.*ledger migrate"):
+    with pytest.raises(LedgerUnavailable, match=r"it has schema 1, and rates need 3.*ledger migrate"):
         hold(ledger, "rate", rate)
     run("migrate", url)
     hold(ledger, "rate", rate)
