@@ -88,7 +88,7 @@ class Model:
 
 
 lines_of_a_call = st.lists(
-    st.builds(Line, st.sampled_from(KEYS), st.just(LIMIT), st.integers(0, 60)),
+    st.tuples(st.sampled_from(KEYS), st.just(LIMIT), st.integers(0, 60)).map(lambda line: Line(*line)),
     min_size=1,
     max_size=3,
     unique_by=lambda line: line.key,

@@ -242,7 +242,7 @@ class SQLiteLedger:
         entry: Entry | None,
     ) -> Settled:
         ending = Ending.of(reservation.lines, amounts, entry)
-        now = self._clock()
+        now = self._clock() if ending.has_rates else 0.0
         return self._file.write(
             lambda db: sqlite_books.end(db, reservation.id, end, ending, amounts, now=now),
             most_wait_s=END_WAIT_S,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore_versions import needs_newer_model
 
 from bedrock_guard import Budget, BudgetExceeded
 from bedrock_guard.domain.ledger import Refusal, Reservation
@@ -241,6 +242,7 @@ def test_a_shadow_raises_nothing_and_says_what_would_have_been(
     assert entries["would_refuse"].reason == reason
 
 
+@needs_newer_model
 def test_a_shadow_lets_unmetered_operations_through(make_guarded: Callable[..., Guarded]) -> None:
     """
     They cannot be counted, and that they were called is kept.

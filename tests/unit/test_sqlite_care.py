@@ -16,7 +16,15 @@ from typer.testing import CliRunner, Result
 
 from bedrock_guard import Guard
 from bedrock_guard.cli import app
-from bedrock_guard.domain.ledger import DropsEntries, EntryFilter, Ledger, SweepReport, read_all_entries
+from bedrock_guard.domain.ledger import (
+    DropsEntries,
+    EntryFilter,
+    Ledger,
+    LedgerKey,
+    Line,
+    SweepReport,
+    read_all_entries,
+)
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.ledgers import open_ledger, sqlite_care, sqlite_entries, sqlite_schema
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
@@ -211,7 +219,7 @@ def test_the_version_before_goes_on_while_a_file_is_migrated(
 
     told = run("migrate", url)
 
-    assert (told.exit_code, told.output.strip()) == (0, f"{url}: schema 1 is now 2.")
+    assert (told.exit_code, told.output.strip()) == (0, f"{url}: schema 1 is now 3.")
     settle(old, under_way, 4)
     settle(new, hold(new, "new 2", 10), 7)
     assert new.sweep(now=NOW + HOLD_S) == SweepReport(charged=1)
@@ -282,9 +290,30 @@ def test_a_file_of_the_schema_before_keeps_its_entries(
 
     assert ledger.drop_entries(before=NOW + DAY_S) == 0
     assert run("migrate", url, "--json").exit_code == 0
-    assert json.loads(run("migrate", url, "--json").stdout) == {"ledger": url, "before": 2, "after": 2}
+    assert json.loads(run("migrate", url, "--json").stdout) == {"ledger": url, "before": 3, "after": 3}
     assert "nothing to do" in run("migrate", url).stdout
     assert ledger.drop_entries(before=NOW + DAY_S) == 1
+    ledger.close()
+
+
+def test_a_file_of_a_schema_without_rates_says_what_to_run(
+    path: Path, url: str, clock: SetClock, old_schema: pytest.MonkeyPatch
+) -> None:
+    """
+    Everything else goes on; a rate that was silently a window would be none.
+    """
+    SQLiteLedger(str(path), clock=clock).close()
+    old_schema.undo()
+    ledger = SQLiteLedger(str(path), clock=clock)
+    rate = Line(LedgerKey("rps", "requests/second rate", (), 0), 10, 1, "rate", span_s=1, refill=5)
+    rolling = Line(LedgerKey("hour", "USD/rolling hour", (), 1_800_000_000), 10, 1, "rolling", span_s=3600)
+
+    hold(ledger, "rolls", rolling)
+    with pytest.raises(LedgerUnavailable, match=r"it has schema 1, and rates need 3.*ledger migrate"):
+        hold(ledger, "rate", rate)
+    run("migrate", url)
+    hold(ledger, "rate", rate)
+    assert sqlite_care.check(url).findings == ()
     ledger.close()
 
 
@@ -306,7 +335,7 @@ def test_a_check_finds_books_that_are_right(ledger: SQLiteLedger, url: str) -> N
 
     assert json.loads(run("check", url, "--json").stdout) == {
         "ledger": url,
-        "schema": 2,
+        "schema": 3,
         "entries": 2,
         "open_calls": 1,
         "balances": 2,
