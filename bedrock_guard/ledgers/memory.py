@@ -14,11 +14,10 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple, Self, TypeAlias
+from typing import Final, NamedTuple, Self
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import (
-    RATE_SUFFIX,
     Balance,
     Clock,
     EntryFilter,
@@ -32,21 +31,13 @@ from bedrock_guard.domain.ledger import (
     SweepReport,
 )
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
-from bedrock_guard.ledgers import books, forgetting
-from bedrock_guard.ledgers import lines as line_kinds
+from bedrock_guard.ledgers import books, forgetting, memory_sums
+from bedrock_guard.ledgers.memory_sums import NOTHING, Sums
 from bedrock_guard.ledgers.url import read_url
 
 KEEP_ENTRIES: Final = 10_000
 # Balances forgotten under one lock: callers wait meanwhile.
 _FORGOTTEN_AT_ONCE: Final = 500
-
-
-_Sums: TypeAlias = tuple[int, int, int]
-"""What a balance has spent, what is pending, and how many calls hold that."""
-
-_NOTHING: Final[_Sums] = (0, 0, 0)
-# Beside the balance of a rate, as the start of a window that none has: when its bucket is full.
-_FULL_AT: Final = -1
 
 
 class _Call(NamedTuple):
@@ -78,10 +69,10 @@ class MemoryLedger:
         self._clock = clock
         self._keep_entries = keep_entries
         self._lock = threading.RLock()
-        self._balances: dict[LedgerKey, _Sums] = {}
+        self._balances: dict[LedgerKey, Sums] = {}
         self._open: dict[str, _Call] = {}
         self._ended: OrderedDict[str, _Call] = OrderedDict()
-        self._noted: tuple[Mapping[LedgerKey, _Sums], str, _Call] | None = None
+        self._noted: tuple[Mapping[LedgerKey, Sums], str, _Call] | None = None
         self._sequence = 0
         self._forgets_at = forgetting.FEW
         self._is_closed = False
@@ -183,8 +174,10 @@ class MemoryLedger:
             if self._noted is not None:
                 self._write(*self._noted)
             found = self._balances
-            asked = sorted(key for key in found if key[3] != _FULL_AT) if keys is None else keys
-            return [Balance(key, *found.get(key, _NOTHING)[:2], self._full_at_s(key)) for key in asked]
+            asked = sorted(key for key in found if key[3] != memory_sums.FULL_AT) if keys is None else keys
+            return [
+                Balance(key, *found.get(key, NOTHING)[:2], memory_sums.full_at_s(found, key)) for key in asked
+            ]
 
     def entries(
         self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
@@ -235,7 +228,7 @@ class MemoryLedger:
                 if self._noted is not None:
                     self._write(*self._noted)
                 for key in over[first : first + _FORGOTTEN_AT_ONCE]:
-                    if not self._balances.get(key, _NOTHING)[2]:  # no call holds any of it
+                    if not self._balances.get(key, NOTHING)[2]:  # no call holds any of it
                         self._balances.pop(key, None)
         self._forgets_at = max(forgetting.FEW, 2 * len(self._balances))
 
@@ -277,7 +270,7 @@ class MemoryLedger:
             raise LedgerUnavailable("The ledger in memory is closed.")
         return self._lock
 
-    def _write(self, sums: Mapping[LedgerKey, _Sums], id_: str, call: _Call) -> None:
+    def _write(self, sums: Mapping[LedgerKey, Sums], id_: str, call: _Call) -> None:
         """
         Put *sums* into the balances, and *call* where it belongs, both or in the end neither.
         """
@@ -294,77 +287,35 @@ class MemoryLedger:
 
     def _held(
         self, lines: tuple[Line, ...], now: float, over: list[RefusedLine], *, by: _Call | None = None
-    ) -> dict[LedgerKey, _Sums] | Refusal:
+    ) -> dict[LedgerKey, Sums] | Refusal:
         """
         The balances with *lines* held, unless one does not fit; *by* a call that holds others already.
 
         What does not fit and is not enforced is added to *over*.
         """
         balances = self._balances
-        sums: dict[LedgerKey, _Sums] = {}
+        sums: dict[LedgerKey, Sums] = {}
         for line in lines:
             key = line.key
-            spent, pending, calls = balances.get(key, _NOTHING)
+            spent, pending, calls = balances.get(key, NOTHING)
             pending += line.amount
             limit = line.limit
             if line.kind != "window" or spent + pending > (books.MAX_AMOUNT if limit is None else limit):
-                refused = self._unfit(line, now)
+                refused = memory_sums.unfit(self._balances, line, now)
                 if refused is not None:
                     if line.enforce:
                         return self._refusal(lines, now)
                     over.append(refused)
                 if line.kind == "rate":
-                    sums[_full_at_key(key)] = self._taken(line, now)[0], 0, 0
+                    sums[memory_sums.full_at_key(key)] = memory_sums.taken(balances, line, now)[0], 0, 0
             if by is None or all(key != held.key for held in by.lines):
                 calls += 1
             sums[key] = spent, pending, calls
         return sums
 
     def _refusal(self, lines: tuple[Line, ...], now: float) -> Refusal:
-        found = [self._unfit(line, now) for line in lines]
+        found = [memory_sums.unfit(self._balances, line, now) for line in lines]
         return Refusal(tuple([refused for refused in found if refused is not None and refused.line.enforce]))
-
-    def _unfit(self, line: Line, now: float) -> RefusedLine | None:
-        """
-        The balance that *line* met, if it does not fit.
-
-        Raises:
-            LedgerUnavailable: It would be larger than a ledger counts.
-        """
-        spent, pending, calls = self._balances.get(line.key, _NOTHING)
-        used = spent + pending + line.amount
-        if used > books.MAX_AMOUNT and (line.limit is None or not line.enforce or line.kind == "rate"):
-            raise books.uncountable(line.key, used)
-        if line.limit is None:
-            return None
-        if line.kind == "rate":
-            after_ns, free_at_s = self._taken(line, now)
-            return None if free_at_s is None else line_kinds.refused_rate(line, after_ns, free_at_s, now)
-        if line.kind == "rolling":
-            return line_kinds.refused_rolling(line, self._sub_windows(line))
-        return RefusedLine(line, spent, pending, calls) if used > line.limit else None
-
-    def _taken(self, line: Line, now: float) -> tuple[int, float | None]:
-        full_at_ns = self._balances.get(_full_at_key(line.key), _NOTHING)[0]
-        return line_kinds.taken(line, full_at_ns, line_kinds.nanoseconds(now))
-
-    def _sub_windows(self, line: Line) -> dict[int, _Sums]:
-        """
-        What counts for a rolling line: one more than its own, for a clock that was set back.
-        """
-        budget, rule, per, start = line.key
-        step = line_kinds.sub_window_s(line)
-        found = {}
-        for each in range(line_kinds.counts_since(line), start + 2 * step, step):
-            sums = self._balances.get(LedgerKey(budget, rule, per, each))
-            if sums is not None:
-                found[each] = sums
-        return found
-
-    def _full_at_s(self, key: LedgerKey) -> float | None:
-        if not key.rule.endswith(RATE_SUFFIX):
-            return None
-        return self._balances.get(_full_at_key(key), _NOTHING)[0] / 10**9
 
     def _close(
         self,
@@ -393,31 +344,23 @@ class MemoryLedger:
         held = len(call.lines) if call.state == "pending" else 0
         before = call.booked + (0,) * (len(ended.lines) - len(call.booked))
         balances = self._balances
-        sums: dict[LedgerKey, _Sums] = {}
+        sums: dict[LedgerKey, Sums] = {}
         for line, new, old in zip(ended.lines, ended.booked, before, strict=True):
             key = line.key
             if old and key not in balances:
                 continue  # its window is forgotten
-            spent, pending, calls = balances.get(key, _NOTHING)
+            spent, pending, calls = balances.get(key, NOTHING)
             if held:  # what follows are keys that were never reserved
                 held -= 1
                 pending -= line.amount
                 calls -= 1
             if line.kind == "rate":
                 held_before = line.amount if call.state == "pending" else old
-                sums[_full_at_key(key)] = self._given_back(call, line, held_before, new), 0, 0
+                age_s = self._clock() - (call.entry.at_s if call.entry else 0.0)
+                full_at_ns = memory_sums.given_back(balances, line, held_before, new, age_s=age_s)
+                sums[memory_sums.full_at_key(key)] = full_at_ns, 0, 0
             sums[key] = spent + new - old, pending, calls
         self._write(sums, id_, ended)
-
-    def _given_back(self, call: _Call, line: Line, held: int, spent: int) -> int:
-        at_s = call.entry.at_s if call.entry else 0.0
-        age_ns = line_kinds.nanoseconds(self._clock() - at_s)
-        full_at_ns = self._balances.get(_full_at_key(line.key), _NOTHING)[0]
-        return full_at_ns + line_kinds.given_back_ns(line, held, spent, age_ns=age_ns)
-
-
-def _full_at_key(key: LedgerKey) -> LedgerKey:
-    return key._replace(window_start=_FULL_AT)
 
 
 def _reservation(reservation_id: str, call: _Call) -> Reservation:

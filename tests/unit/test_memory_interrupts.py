@@ -16,11 +16,11 @@ import pytest
 
 from bedrock_guard.domain.ledger import EntryFilter, Line, Reservation
 from bedrock_guard.errors import ReservationClosed
-from bedrock_guard.ledgers import books, memory
+from bedrock_guard.ledgers import books, memory, memory_sums
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import DAY, TEAM, open_entry
 
-_FILES: Final = (memory.__file__, books.__file__)
+_FILES: Final = (memory.__file__, memory_sums.__file__, books.__file__)
 # CPython looks for signals when a call has returned, a function begins, or a loop goes round, as part of
 # that instruction. A tracer can raise before the next one only: which must have the same handlers.
 _CHECKS: Final = ("CALL", "RESUME", "JUMP_BACKWARD")
