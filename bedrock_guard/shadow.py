@@ -28,13 +28,18 @@ ALLOWED_BY: Final = "shadow"
 
 def lenient(settings: Settings) -> Settings:
     """
-    *settings* by which no call is refused; others than of a shadow as they are.
+    *settings* by which no call is refused or altered; others than of a shadow as they are.
     """
     if settings.mode != "shadow":
         return settings
     on_unpriced = "allow" if settings.on_unpriced == "refuse" else settings.on_unpriced
     return replace(
-        settings, on_unpriced=on_unpriced, on_unmetered="allow", untagged="shared", max_price_age_days=None
+        settings,
+        on_unpriced=on_unpriced,
+        on_unmetered="allow",
+        untagged="shared",
+        max_price_age_days=None,
+        tags_to_aws=False,
     )
 
 

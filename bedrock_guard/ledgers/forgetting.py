@@ -12,14 +12,11 @@ from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import Final
 
-from bedrock_guard.domain.ledger import LedgerKey
+from bedrock_guard.domain.ledger import ROLLING_PART, LedgerKey
 
 FEW: Final = 10_000
 """So many balances are not worth a look."""
 KEPT_S: Final = 3600
-
-# Keys with this in their rule are parts of a window, which need each other.
-_ROLLING: Final = "/rolling "
 
 
 def find_over(keys: Collection[LedgerKey], now: float) -> list[LedgerKey]:
@@ -30,8 +27,11 @@ def find_over(keys: Collection[LedgerKey], now: float) -> list[LedgerKey]:
     for budget, rule, _, start in keys:
         starts.setdefault((budget, rule), set()).add(start)
     before = {windows: _kept_from(each, now) for windows, each in starts.items()}
+    # What rolls is the sum of several windows, all of which count.
     return [
-        key for key in keys if key.window_start < before[key.budget, key.rule] and _ROLLING not in key.rule
+        key
+        for key in keys
+        if key.window_start < before[key.budget, key.rule] and ROLLING_PART not in key.rule
     ]
 
 

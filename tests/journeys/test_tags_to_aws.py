@@ -111,6 +111,17 @@ def test_only_what_is_asked_for_is_sent(
     assert sent(server) == arrives
 
 
+def test_a_shadow_alters_no_request(server: BedrockServer, make_client: Callable[..., Any]) -> None:
+    """
+    Whoever tries a guard out must find what is sent as it was.
+    """
+    client = make_client(tags={"service": "search"}, tags_to_aws=True, mode="shadow")
+
+    client.converse(**HELLO)
+
+    assert sent(server) is None
+
+
 @needs_newer_model
 def test_the_callers_own_pairs_win_and_its_dictionaries_stay_as_they_were(
     server: BedrockServer, make_client: Callable[..., Any]
