@@ -275,13 +275,9 @@ class Pipeline:
         try:
             answer = self.ledger.extend(opened.reservation, lines)
         except ReservationClosed as error:
-            gone = LedgerUnavailable(
-                f"The hold of call {opened.entry.id} expired while it was under way (was this process "
-                f"suspended?), and nothing more can be held for it. {error}"
-            )
             if not self.is_shadow:
-                raise gone from error
-            return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)
+                raise _expired(opened, error) from error
+            return self.stand_in.extend(opened, lines, nanousd, _expired(opened, error), is_retry=is_retry)
         except LedgerUnavailable as error:
             if not self.is_shadow and (self.upkeep.is_closed or error.is_lasting):
                 raise
@@ -308,6 +304,13 @@ class Pipeline:
 
 def _not_sent(opened: OpenCall) -> Entry:
     return opened.entry.changed(outcome="not_sent", cost_nanousd=0, usage={})
+
+
+def _expired(opened: OpenCall, error: ReservationClosed) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"The hold of call {opened.entry.id} expired while it was under way (was this process "
+        f"suspended?), and nothing more can be held for it. {error}"
+    )
 
 
 def _as_whole_call(refusal: Refusal, held: Mapping[LedgerKey, int]) -> Refusal:
