@@ -57,10 +57,12 @@ def frees_at(match: Match, refused: RefusedLine) -> float | None:
 def _describe_line(match: Match, refused: RefusedLine) -> RefusedBudget:
     unit, limit, kind = match.unit, match.limit, refused.line.kind
     at_s = frees_at(match, refused)
+    # Of a rate, the limit of a balance is its burst.
+    own = match.budget.limit if kind == "rate" else replace(match.budget.limit, amount=limit)
     return RefusedBudget(
         budget=match.budget.name,
         per=match.key.per,
-        limit_text=str(replace(match.budget.limit, amount=limit)),
+        limit_text=str(own),
         unit=unit,
         limit=in_api_units(limit, unit),
         spent=in_api_units(refused.spent, unit),

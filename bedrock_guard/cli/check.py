@@ -25,6 +25,7 @@ from bedrock_guard.budgets.verdict import show
 from bedrock_guard.cli.named_models import find_unpriced
 from bedrock_guard.cli.price_reports import console
 from bedrock_guard.config.load import Resolved, find_settings_file, resolve
+from bedrock_guard.domain.budget import show_amount
 from bedrock_guard.domain.globs import show_globs
 from bedrock_guard.domain.ledger import Balance
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
@@ -159,7 +160,14 @@ def _print(report: Report) -> None:
 def _add(tree: Tree, branch: Branch) -> None:
     budget = branch.budget
     match = ", ".join(f"{tag}={show_globs(globs)}" for tag, globs in budget.match.items())
-    words = [str(budget), f"per {', '.join(budget.per)}" if budget.per else "", match and f"if {match}"]
+    words = [
+        str(budget),
+        f"per {', '.join(budget.per)}" if budget.per else "",
+        match and f"if {match}",
+        "" if budget.burst is None else f"burst {show_amount(budget.burst, budget.limit.unit)}",
+        "only warns" if budget.on_exceed == "warn" else "",
+        "shadow" if budget.mode == "shadow" else "",
+    ]
     node = tree.add(Text("  ".join(word for word in words if word)))
     for inner in branch.inner:
         _add(node, inner)
@@ -196,5 +204,8 @@ def _branch_json(branch: Branch) -> dict[str, Any]:
         "limits": {value: str(limit) for value, limit in budget.limits.items()},
         "match": dict(budget.match),
         "per": list(budget.per),
+        "burst": None if budget.burst is None else show_amount(budget.burst, budget.limit.unit),
+        "on_exceed": budget.on_exceed,
+        "mode": budget.mode,
         "inner": [_branch_json(each) for each in branch.inner],
     }

@@ -297,15 +297,18 @@ def test_it_prints_the_tree() -> None:
     """
     written(
         'ledger = "memory://"\n[budgets.all]\nlimit = "5 USD"\n[budgets.ab]\nlimit = "2 USD"\nper = "user"\n'
-        'match = { team = ["a[b]*", "!x"] }\n'
+        'match = { team = ["a[b]*", "!x"] }\n[budgets.pace]\nlimit = "5 requests/second"\nburst = 9\n'
+        'mode = "shadow"\n[budgets.soft]\nlimit = "2 tokens/day"\non_exceed = "warn"\n'
     )
     lines = run("check").stdout.splitlines()
 
     assert [line.strip() for line in lines[1:]] == [
         "Ledger: memory:// (in memory, forgotten with each process)",
         "Budgets",
-        "└── all (5 USD)",
-        "└── ab (2 USD)  per user  if team=a[b]* | !x",
+        "├── all (5 USD)",
+        "│   └── ab (2 USD)  per user  if team=a[b]* | !x",
+        "├── pace (5 requests/second)  burst 9 requests  shadow",
+        "└── soft (2 tokens/day)  only warns",
     ]
 
 
