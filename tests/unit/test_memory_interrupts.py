@@ -40,13 +40,14 @@ class Interrupted:
         self.has_struck = False
         self._left = nth
         self._at: dict[FrameType, int] = {}
+        before = sys.gettrace()  # who measures coverage goes on afterwards
         sys.settrace(self._trace)
         try:
             work()
         except KeyboardInterrupt:
             pass
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
         if frame.f_code.co_filename not in _FILES:

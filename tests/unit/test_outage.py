@@ -399,13 +399,14 @@ def interrupt(nth: int, work: Callable[[], object]) -> bool:
             raise KeyboardInterrupt
         return trace
 
+    before = sys.gettrace()  # who measures coverage goes on afterwards
     sys.settrace(trace)
     try:
         work()
     except KeyboardInterrupt:
         pass
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return has_struck
 
 
