@@ -110,9 +110,8 @@ def _netted_class(base: Any) -> Any:
             token = CURRENT.set(state)
             try:
                 reply = super()._make_api_call(operation_name, api_params)
-                if (
-                    state.opened and state.is_open
-                ):  # the handlers were taken off under way, or kept from running
+                # The handlers were taken off under way, or kept from running; as good as never.
+                if state.opened and state.is_open:
                     settle_reply(state, reply, 200, None)
             except BaseException as error:
                 end_open(state, error)

@@ -236,6 +236,7 @@ def _read_report(
     if usage is None:
         return None
     anomalies: tuple[str, ...] = ()
+    # What `read_anomalies` finds at once of a usual reply, without the call.
     if OUTPUT_TOKENS not in usage or INPUT_TOKENS not in usage or CONTRADICTIONS in counts:
         anomalies = read_anomalies(
             counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
