@@ -1,5 +1,5 @@
 """
-An entry: the immutable record of one call, or of refusals that were alike.
+An entry: the immutable record of one call, of refusals that were alike, or of a stop, resume or top-up.
 
 It holds figures and names; never a word of a prompt or a reply.
 """
@@ -18,7 +18,18 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 from bedrock_guard.domain.cost import usd_from_nanousd
 
 AttemptOutcome: TypeAlias = Literal["not_sent", "rejected", "answered", "lost", "abandoned"]
-Outcome: TypeAlias = Literal["pending", "answered", "rejected", "lost", "abandoned", "not_sent", "refused"]
+Outcome: TypeAlias = Literal[
+    "pending",
+    "answered",
+    "rejected",
+    "lost",
+    "abandoned",
+    "not_sent",
+    "refused",
+    "stop",
+    "resume",
+    "top_up",
+]
 Basis: TypeAlias = Literal["reported", "estimated", "expired"]
 
 
@@ -78,6 +89,8 @@ class Entry:
         allowed_by: `"on_ledger_error"` when that setting let the call, or a retry of it, through while the
             ledger was gone; None when its budgets had room for all of it.
         budget: Who refused, for refusals.
+        control: The stop that refused; with the outcomes `stop`, `resume` and `top_up`, what was told: who,
+            why, whose calls or which balance, until when.
         count: How many refusals this entry stands for; 1 for a call.
     """
 
@@ -108,6 +121,7 @@ class Entry:
     narrowed_by: str | None = None
     allowed_by: str | None = None
     budget: str | None = None
+    control: Mapping[str, Any] | None = None
     count: int = 1
 
     @property

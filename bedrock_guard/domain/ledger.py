@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
+from bedrock_guard.domain.control import ControlsChanged, KeepsControls
 from bedrock_guard.domain.entry import Entry
 
 OnExpiry: TypeAlias = Literal["charge", "release"]
@@ -233,7 +234,7 @@ def _is_between(figure: float | None, least: float | None, most: float | None) -
     return figure is not None and (least is None or figure >= least) and (most is None or figure <= most)
 
 
-class Ledger(Protocol):
+class Ledger(KeepsControls, Protocol):
     """
     Where reservations and balances are kept.
 
@@ -252,8 +253,14 @@ class Ledger(Protocol):
         ...
 
     def reserve(
-        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
-    ) -> Reservation | Refusal:
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | Refusal | ControlsChanged:
         """
         Hold every line, or none.
 
@@ -261,6 +268,9 @@ class Ledger(Protocol):
         of callers bring `spent + pending` of a key above its limit. The open
         *entry* is stored with the hold, so that whoever sweeps can write the
         expired one. The same entry id again returns the same reservation.
+
+        *controls* is the version of the record by which *lines* were admitted; where another is stored,
+        nothing is held. None does not ask.
         """
         ...
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Self, TypeAlias
 
+from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import (
     Balance,
@@ -73,6 +74,7 @@ class MemoryLedger:
         self._open: dict[str, _Call] = {}
         self._ended: OrderedDict[str, _Call] = OrderedDict()
         self._noted: tuple[Mapping[LedgerKey, _Sums], str, _Call] | None = None
+        self._controls = Controls()
         self._sequence = 0
         self._is_closed = False
 
@@ -87,8 +89,14 @@ class MemoryLedger:
         return cls(clock=clock, keep_entries=int(given.get("keep_entries", KEEP_ENTRIES)))
 
     def reserve(
-        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
-    ) -> Reservation | Refusal:
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | Refusal | ControlsChanged:
         """
         Hold every line, or none.
         """
@@ -101,6 +109,8 @@ class MemoryLedger:
             known = self._open.get(id_) or self._ended.get(id_)
             if known is not None:
                 return _reservation(id_, known)
+            if controls is not None and controls != self._controls.version:
+                return CHANGED
             sums = self._held(wanted)
             if isinstance(sums, Refusal):
                 return sums
@@ -159,6 +169,27 @@ class MemoryLedger:
             elif known.entry is not None:
                 counted = known.entry.changed(count=known.entry.count + entry.count)
                 self._write({}, id_, known._replace(entry=counted))
+
+    def controls(self) -> Controls:
+        """
+        Stops and top-ups, and their version.
+        """
+        return self._controls
+
+    def write_control(self, control: Control, entry: Entry) -> int:
+        """
+        Put *control* into the record, and *entry* into the journal; the new version.
+        """
+        with self._turn():
+            if self._noted is not None:
+                self._write(*self._noted)
+            controls = self._controls.with_(control, now=self._clock())
+            if entry.id not in self._ended:
+                self._sequence += 1
+                self._write({}, entry.id, _Call(self._sequence, "recorded", entry))
+            # Last: who was interrupted before this stopped nobody, and does it again.
+            self._controls = controls
+            return controls.version
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """
