@@ -17,7 +17,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.verdict import describe, write
@@ -208,7 +208,8 @@ class StandIn:
                 f"{error} Calls are let through meanwhile, but this one does not fit:\n{text}", error.outcome
             ) from error
         covered = covered_nanousd if known is None else known.covered_nanousd
-        self._held[opened.entry.id] = _Held(answer, match, covered)
+        # The book has no stops and top-ups that could have changed.
+        self._held[opened.entry.id] = _Held(cast("Reservation", answer), match, covered)
         opened.entry = opened.entry.changed(allowed_by=ALLOWED_BY)
 
     def _settle_ended(self) -> None:
@@ -244,7 +245,7 @@ def book(ledger: Ledger, opened: OpenCall, entry: Entry) -> None:
     # Should this process die now, whoever sweeps charges what it did cost.
     as_open = entry.changed(outcome="pending", estimated_cost_nanousd=entry.cost_nanousd)
     held = ledger.reserve(lines, entry=as_open, hold_s=opened.hold_s, on_expiry="charge")
-    reservation = opened.reservation if isinstance(held, Refusal) else held
+    reservation = held if isinstance(held, Reservation) else opened.reservation
     if entry.outcome == "not_sent":
         ledger.release(reservation, entry)
     else:

@@ -16,12 +16,14 @@ It knows neither botocore's events nor which ledger it talks to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from bedrock_guard.budgets.refusing import record_refusal, refuse
 from bedrock_guard.charging import closed_entry
 from bedrock_guard.context import current_scope
 from bedrock_guard.domain.budget import REQUESTS
 from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.ledger import (
     Clock,
@@ -33,11 +35,15 @@ from bedrock_guard.domain.ledger import (
     Reservation,
 )
 from bedrock_guard.domain.usage import Learned, UsageReport
-from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
+from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import SLOW_S, Outage, StandIn
 from bedrock_guard.planning import Plan, Planner
+from bedrock_guard.steering import Helm
 from bedrock_guard.upkeep import Upkeep
+
+# Operators write controls by hand: who meets this many new versions in a row meets a fault.
+_MOST_VERSIONS: Final = 8
 
 
 class Pipeline:
@@ -58,6 +64,7 @@ class Pipeline:
         self.ledger = ledger
         self.clock = clock
         self.upkeep = Upkeep(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
+        self.helm = Helm(ledger, clock, refresh_s=planner.settings.control_refresh_s)
         self.outage = Outage()
         self.stand_in = StandIn(planner.settings, clock)
         self._new_id = new_id
@@ -80,6 +87,7 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: It does not fit; nothing is held.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell whether it fits, and `on_ledger_error` does not let
                 it through.
         """
@@ -90,6 +98,9 @@ class Pipeline:
             answer = self._reserve(opened, hold_s)
             if isinstance(answer, Refusal) and self.upkeep.sweep_for_room(self.clock()):
                 answer = self._reserve(opened, hold_s)
+        except Stopped:
+            opened.take_end()
+            raise
         except LedgerUnavailable as error:
             self._go_without(opened, error, hold_s)
         else:
@@ -112,12 +123,14 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: The difference does not fit.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
         plan = self.planner.plan(call, self.clock())
         entry = _open_entry(opened.entry.id, opened.entry.at_s, plan)
         held = {line.key: line.amount for line in opened.reservation.lines}
-        more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in plan.lines()]
+        lines = self.helm.more(plan, entry, is_gone=self.outage.is_on)
+        more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in lines]
         money = None if plan.nanousd is None else max(0, plan.nanousd - (opened.plan.nanousd or 0))
         answer = self._extend(opened, more, money)
         if isinstance(answer, Refusal):
@@ -131,13 +144,15 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: The budgets cannot pay for both.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
         if self.settings.on_lost_reply == "release":
             return
         plan = opened.plan
         units = {match.key: match.unit for match in plan.matches}
-        lines = [line for line in plan.lines() if units[line.key] != REQUESTS]
+        more = self.helm.more(plan, opened.entry, is_gone=self.outage.is_on)
+        lines = [line for line in more if units[line.key] != REQUESTS]
         answer = self._extend(opened, lines, plan.nanousd, is_retry=True)
         if isinstance(answer, Refusal):
             raise self._refused(plan, opened.entry, answer, is_retry=True)
@@ -179,14 +194,11 @@ class Pipeline:
     def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
         is_gone = self.outage.is_on
         if is_gone:
+            if self.helm.known.is_active:
+                self.helm.admit(opened.plan, opened.entry, is_gone=True)
             self.outage.check()
         try:
-            answer = self.ledger.reserve(
-                opened.plan.lines(),
-                entry=opened.entry,
-                hold_s=self.upkeep.invocations.hold_s(hold_s),
-                on_expiry=self.settings.on_expiry,
-            )
+            answer = self._ask(opened, hold_s)
         except LedgerUnavailable as error:
             opened_at_s = opened.entry.at_s
             is_slow = self.clock() - opened_at_s > SLOW_S and not self.upkeep.has_held_since(opened_at_s)
@@ -196,6 +208,28 @@ class Pipeline:
             self.outage.end()
             self.upkeep.hurry()
         return answer
+
+    def _ask(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
+        """
+        Reserve by the stops and top-ups that the ledger keeps at that very moment.
+        """
+        for _ in range(_MOST_VERSIONS):
+            steering, lines = self.helm.known, opened.plan.lines()
+            if steering.is_active:
+                steering, lines = self.helm.admit(opened.plan, opened.entry)
+            answer = self.ledger.reserve(
+                lines,
+                entry=opened.entry,
+                hold_s=self.upkeep.invocations.hold_s(hold_s),
+                on_expiry=self.settings.on_expiry,
+                controls=steering.version,
+            )
+            if not isinstance(answer, ControlsChanged):
+                return answer
+            self.helm.read()
+        raise LedgerUnavailable(
+            f"The ledger gave {_MOST_VERSIONS} versions of its stops and top-ups in a row."
+        )
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """

@@ -38,6 +38,8 @@ from bedrock_guard.holding import Hold
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.operated import Operated
+from bedrock_guard.operating import Operator
 from bedrock_guard.operations import OPERATIONS, Free, Operation
 from bedrock_guard.operations.other_clients import read_params
 from bedrock_guard.pipeline import Pipeline
@@ -56,7 +58,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Guard:
+class Guard(Operated):
     """
     Budgets, prices and a ledger, put round clients.
 
@@ -121,6 +123,7 @@ class Guard:
         self._pipeline = Pipeline(
             planner=planner, ledger=self._ledger, clock=self._clock, new_id=self._new_id
         )
+        self._operator = Operator(self._ledger, matcher, self._clock)
         if is_lambda():
             self._pipeline.upkeep.sweep_early()
 
@@ -268,6 +271,7 @@ class Guard:
             self._ledger.balances(),
             now=self._clock(),
             prices_as_of=self.prices_as_of,
+            controls=self._ledger.controls(),
         )
 
     def entries(self, **filters: Any) -> Iterator[Entry]:

@@ -5,11 +5,11 @@ Which balances a call counts towards: every budget that matches, in its current 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from math import inf
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bedrock_guard.budgets.windows import Windows, open_zone
 from bedrock_guard.domain.budget import Budget, Window
@@ -115,6 +115,16 @@ class Matcher:
                 f'Tag it with scope(**{{{missing[0]!r}: ...}}), or set untagged = "shared".'
             )
         return tuple(sorted((tag, tags.get(tag) or UNTAGGED) for tag in budget.per))
+
+
+def compile_match(match: Mapping[str, Any]) -> Callable[[Mapping[str, str]], bool]:
+    """
+    A function that tells whether the tags of a call are those that *match* means, as of a budget.
+
+    Raises:
+        ConfigurationError: It cannot be understood.
+    """
+    return _Rule(Budget("match", "0 USD", match=match), "UTC").admits
 
 
 class _Rule:

@@ -8,10 +8,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2s
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import Output, describe, write
+from bedrock_guard.domain.control import Stop, as_mapping
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable
@@ -52,8 +54,21 @@ def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
 
     A ledger that cannot take it does not change the verdict.
     """
+    _record(ledger, entry, key, key.budget, budget=key.budget)
+
+
+def record_stopped(ledger: Ledger, entry: Entry, stop: Stop) -> None:
+    """
+    Leave one entry for all refusals of one stop and model within a minute.
+
+    A ledger that cannot take it does not change the verdict.
+    """
+    _record(ledger, entry, stop.id, f"stop {stop.id}", control=as_mapping(stop))
+
+
+def _record(ledger: Ledger, entry: Entry, who: object, name: str, **changes: Any) -> None:
     minute = int(entry.at_s // 60) * 60
-    digest = blake2s(repr((key, entry.model_id, entry.operation)).encode(), digest_size=8).hexdigest()
+    digest = blake2s(repr((who, entry.model_id, entry.operation)).encode(), digest_size=8).hexdigest()
     refused = replace(
         entry,
         id=f"refused-{minute:x}-{digest}",
@@ -61,9 +76,9 @@ def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
         usage={},
         cost_nanousd=0,
         basis="reported",
-        budget=key.budget,
+        **changes,
     )
     try:
         ledger.record(refused)
     except LedgerUnavailable as error:
-        log.warning("The refusal of a call by %s could not be recorded: %s", key.budget, error)
+        log.warning("The refusal of a call by %s could not be recorded: %s", name, error)

@@ -11,7 +11,7 @@ from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
-from bedrock_guard.domain.budget import UNITS, USD, in_api_units
+from bedrock_guard.domain.budget import UNITS, USD, in_api_units, show_amount
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.ledger import RefusedLine
 from bedrock_guard.domain.usage import OUTPUT_TOKENS
@@ -48,11 +48,12 @@ def describe(lines: Sequence[tuple[Match, RefusedLine]]) -> tuple[RefusedBudget,
 
 
 def _describe_line(match: Match, refused: RefusedLine) -> RefusedBudget:
-    unit, limit = match.unit, match.budget.limit.amount
+    unit, limit = match.unit, refused.line.limit or 0
+    extra = limit - match.limit
     return RefusedBudget(
         budget=match.budget.name,
         per=match.key.per,
-        limit_text=str(match.budget.limit),
+        limit_text=str(match.budget.limit) + (f" + {show_amount(extra, unit)}" if extra > 0 else ""),
         unit=unit,
         limit=in_api_units(limit, unit),
         spent=in_api_units(refused.spent, unit),

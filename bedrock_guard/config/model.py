@@ -68,6 +68,7 @@ class SettingsFile(_Strict):
     untagged: Literal["shared", "refuse"] = "shared"
     time_zone: str = "UTC"
     keep_entries_days: int | None = Field(default=90, gt=0)
+    control_refresh_s: float | int = Field(default=2.0, gt=0, allow_inf_nan=False)
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     def to_settings(self) -> Settings:

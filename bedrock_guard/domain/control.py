@@ -90,7 +90,8 @@ class Controls:
         Raises:
             LedgerUnavailable: There would be too many.
         """
-        others = (each for each in (*self.stops, *self.top_ups) if each.id != control.id)
+        before: tuple[Control, ...] = (*self.stops, *self.top_ups)
+        others = (each for each in before if each.id != control.id)
         kept = [each for each in (*others, control) if is_in_force(each, now)]
         if len(kept) > MOST_CONTROLS:
             raise LedgerUnavailable(
@@ -147,7 +148,7 @@ class KeepsControls(Protocol):
     def write_control(self, control: Control, entry: Entry) -> int:
         """
         Put *control* into the record, in place of the one of its id, and *entry* into the journal, both or
-        neither; one that has passed is taken out. The same again changes nothing but the version.
+        neither; one that has passed is taken out. The same entry id again changes nothing.
 
         Returns the new version.
         """

@@ -183,13 +183,12 @@ class MemoryLedger:
         with self._turn():
             if self._noted is not None:
                 self._write(*self._noted)
-            controls = self._controls.with_(control, now=self._clock())
             if entry.id not in self._ended:
+                # First, for a stop without an entry is better than an entry without a stop.
+                self._controls = self._controls.with_(control, now=self._clock())
                 self._sequence += 1
                 self._write({}, entry.id, _Call(self._sequence, "recorded", entry))
-            # Last: who was interrupted before this stopped nobody, and does it again.
-            self._controls = controls
-            return controls.version
+            return self._controls.version
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """

@@ -17,9 +17,10 @@ from bedrock_guard.errors import LedgerUnavailable
 
 # "bGrd": tells our files from other programs' databases, which are left alone.
 APPLICATION_ID: Final = 0x62477264
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 NEWEST_USABLE: Final = SCHEMA + 1
 FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
+STEERS_SINCE: Final = 3  # before, there was no place for stops and top-ups
 # Pages of the write-ahead log, 16 MB, before they are copied into the file: whoever commits does that and waits
 # for the disk, so not too often; the pages that every call writes are copied once.
 LOG_PAGES: Final = 4000
@@ -82,6 +83,15 @@ CREATE TABLE dropped (              -- what entries that are kept no longer had 
 
 CREATE INDEX entry_unusual ON entry (json_extract(entry, '$.outcome'), at) WHERE {IS_UNUSUAL};
 """,
+    3: """
+CREATE TABLE controls (             -- stops and top-ups: one row
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    version INTEGER NOT NULL,
+    record TEXT NOT NULL            -- JSON
+) STRICT;
+
+INSERT INTO controls VALUES (1, 0, '{}');
+""",
 }
 
 # No row changed: the line does not fit, or there is no such balance yet. Counting changed
@@ -121,6 +131,13 @@ INSERT INTO reservation (id, at, expires_at, on_expiry, lines, entry)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM entry WHERE id = ?1)
 ON CONFLICT DO NOTHING
 """
+# The same, if stops and top-ups are those by which the call was admitted.
+OPEN_BY: Final = """
+INSERT INTO reservation (id, at, expires_at, on_expiry, lines, entry)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM entry WHERE id = ?1)
+AND EXISTS (SELECT 1 FROM controls WHERE version = ?7)
+ON CONFLICT DO NOTHING
+"""
 EXTEND: Final = "UPDATE reservation SET lines = ?2, expires_at = ?3 WHERE id = ?1"
 # Found and ended by one statement: this is in every call's way.
 TAKE: Final = "DELETE FROM reservation WHERE id = ?1 RETURNING at, expires_at, lines"
@@ -148,6 +165,11 @@ RECORD: Final = """
 INSERT INTO entry (id, at, state, count, entry) VALUES (?1, ?2, 'recorded', ?3, ?4)
 ON CONFLICT (id) DO UPDATE SET count = count + excluded.count
 """
+RECORD_ONCE: Final = """
+INSERT INTO entry (id, at, state, count, entry) VALUES (?1, ?2, 'recorded', ?3, ?4) ON CONFLICT DO NOTHING
+"""
+CONTROLS: Final = "SELECT version, record FROM controls"
+WRITE_CONTROLS: Final = "UPDATE controls SET version = ?1, record = ?2"
 
 ENTRIES: Final = "SELECT at, seq, count, entry FROM entry"
 NEWEST: Final = "ORDER BY at DESC, seq DESC LIMIT :limit"

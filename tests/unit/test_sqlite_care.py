@@ -35,6 +35,7 @@ from bedrock_guard.testing.ledger_calls import (
 )
 
 DAY_S = 86_400.0
+SCHEMA = sqlite_schema.SCHEMA
 
 
 @pytest.fixture
@@ -69,11 +70,11 @@ def any_ledger(request: Any, url: str, clock: SetClock) -> Iterator[Ledger]:
 @pytest.fixture
 def old_schema(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """
-    This version, as it was before schema 2.
+    This version, as it was before its schema.
     """
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_schema, "SCHEMA", 1)
-        patch.setattr(sqlite_schema, "NEWEST_USABLE", 2)
+        patch.setattr(sqlite_schema, "SCHEMA", SCHEMA - 1)
+        patch.setattr(sqlite_schema, "NEWEST_USABLE", SCHEMA)
         yield patch
 
 
@@ -204,14 +205,14 @@ def test_the_version_before_goes_on_while_a_file_is_migrated(
     settle(old, hold(old, "old 1", 10), 7)
     under_way, expired = hold(old, "old 2", 10), hold(old, "old 3", 5)
     old_schema.undo()
-    assert schema_of(path) == 1
+    assert schema_of(path) == SCHEMA - 1
     new = SQLiteLedger(str(path), clock=clock)
     settle(new, hold(new, "new 1", 10), 7)
-    assert schema_of(path) == 1, "only the command migrates"
+    assert schema_of(path) == SCHEMA - 1, "only the command migrates"
 
     told = run("migrate", url)
 
-    assert (told.exit_code, told.output.strip()) == (0, f"{url}: schema 1 is now 2.")
+    assert (told.exit_code, told.output.strip()) == (0, f"{url}: schema {SCHEMA - 1} is now {SCHEMA}.")
     settle(old, under_way, 4)
     settle(new, hold(new, "new 2", 10), 7)
     assert new.sweep(now=NOW + HOLD_S) == SweepReport(charged=1)
@@ -275,6 +276,7 @@ def test_a_file_of_the_schema_before_keeps_its_entries(
     """
     It has no place for what dropped entries had spent, and its books could not be checked any more.
     """
+    old_schema.setattr(sqlite_schema, "SCHEMA", 1)
     SQLiteLedger(str(path), clock=clock).close()
     old_schema.undo()
     ledger = SQLiteLedger(str(path), clock=clock)
@@ -282,7 +284,7 @@ def test_a_file_of_the_schema_before_keeps_its_entries(
 
     assert ledger.drop_entries(before=NOW + DAY_S) == 0
     assert run("migrate", url, "--json").exit_code == 0
-    assert json.loads(run("migrate", url, "--json").stdout) == {"ledger": url, "before": 2, "after": 2}
+    assert json.loads(run("migrate", url, "--json").stdout) == {"ledger": url, "before": SCHEMA, "after": SCHEMA}
     assert "nothing to do" in run("migrate", url).stdout
     assert ledger.drop_entries(before=NOW + DAY_S) == 1
     ledger.close()
@@ -306,7 +308,7 @@ def test_a_check_finds_books_that_are_right(ledger: SQLiteLedger, url: str) -> N
 
     assert json.loads(run("check", url, "--json").stdout) == {
         "ledger": url,
-        "schema": 2,
+        "schema": SCHEMA,
         "entries": 2,
         "open_calls": 1,
         "balances": 2,

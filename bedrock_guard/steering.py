@@ -1,0 +1,79 @@
+"""
+What a guard does by the stops and top-ups of its ledger.
+
+A stop refuses whatever would hold money: a new call, and more for a call that is under
+way (a retry after a lost reply, a request that was changed on its way). What is held
+already may finish, and is charged as ever.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from bedrock_guard.budgets.refusing import record_stopped
+from bedrock_guard.budgets.steering import Steering, stopped
+from bedrock_guard.domain.control import Controls, RefreshesControls
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import Clock, Ledger, Line
+from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.planning import Plan
+
+
+class Helm:
+    """
+    The version of the controls that one guard decides by.
+
+    Attributes:
+        known: As it was last read; another is put in its place, so that one look at it is of one version.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, *, refresh_s: float) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self.known = Steering(Controls())
+        if isinstance(ledger, RefreshesControls):
+            ledger.refresh_controls(refresh_s)
+
+    def read(self) -> Steering:
+        """
+        What the ledger keeps now.
+
+        Raises:
+            LedgerUnavailable: It cannot be read.
+        """
+        controls = self._ledger.controls()
+        if controls.version != self.known.version:
+            self.known = Steering(controls)
+        return self.known
+
+    def admit(self, plan: Plan, entry: Entry, *, is_gone: bool = False) -> tuple[Steering, list[Line]]:
+        """
+        What a call may hold, and the version by which that was decided; *is_gone* when there is no
+        ledger to be asked.
+
+        Raises:
+            Stopped: Nothing.
+        """
+        steering, now = self.known, self._clock()
+        stop = steering.find_stop(plan.tags, now)
+        if stop is not None and not is_gone:
+            with suppress(LedgerUnavailable):  # then what was known last holds
+                steering = self.read()  # it may have been resumed
+                stop = steering.find_stop(plan.tags, now)
+        if stop is not None:
+            if not is_gone:
+                record_stopped(self._ledger, entry, stop)
+            raise stopped(stop, entry, now=now)
+        return steering, steering.top_up(plan.lines(), now)
+
+    def more(self, plan: Plan, entry: Entry, *, is_gone: bool) -> list[Line]:
+        """
+        What a call that is under way may hold beyond what it holds.
+
+        Raises:
+            Stopped: Nothing.
+        """
+        if not is_gone:
+            with suppress(LedgerUnavailable):
+                self.read()
+        return self.admit(plan, entry, is_gone=is_gone)[1]
