@@ -50,10 +50,11 @@ from bedrock_guard.testing.ledger_calls import (
     settle,
     together,
 )
+from bedrock_guard.testing.ledger_controls_contract import ControlsContract
 from bedrock_guard.testing.ledger_reservation_contract import ReservationContract
 
 
-class LedgerContract(ReservationContract):
+class LedgerContract(ControlsContract, ReservationContract):
     """
     Every promise of `Ledger`; override `ledger`.
     """
@@ -379,8 +380,6 @@ class LedgerContract(ReservationContract):
         assert set(reservations) == {reservations[0]}
         assert sorted(settled) == ["replayed"] * 31 + ["settled"]
         assert books(ledger) == (40, 0)
-
-    # Close
 
     def test_a_closed_ledger_says_so(self, ledger: Ledger) -> None:
         """

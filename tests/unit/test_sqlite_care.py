@@ -284,7 +284,11 @@ def test_a_file_of_the_schema_before_keeps_its_entries(
 
     assert ledger.drop_entries(before=NOW + DAY_S) == 0
     assert run("migrate", url, "--json").exit_code == 0
-    assert json.loads(run("migrate", url, "--json").stdout) == {"ledger": url, "before": SCHEMA, "after": SCHEMA}
+    assert json.loads(run("migrate", url, "--json").stdout) == {
+        "ledger": url,
+        "before": SCHEMA,
+        "after": SCHEMA,
+    }
     assert "nothing to do" in run("migrate", url).stdout
     assert ledger.drop_entries(before=NOW + DAY_S) == 1
     ledger.close()

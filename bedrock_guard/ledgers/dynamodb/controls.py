@@ -82,6 +82,7 @@ class ControlsCopy:
                     error.outcome,
                 ) from error
             else:
+                self._copy = None  # who has written it reads it as it is
                 return after.version
 
     def _is_fresh(self, copy: _Copy) -> bool:
