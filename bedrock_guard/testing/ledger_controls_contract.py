@@ -176,7 +176,7 @@ class ControlsContract:
             other.close()
 
     @pytest.fixture
-    def reopen(self, clock: SetClock) -> Callable[[Ledger], Ledger]:
+    def reopen(self) -> Callable[[Ledger], Ledger]:
         """
         The same books as another process has them; override it for a ledger that processes share.
         """
