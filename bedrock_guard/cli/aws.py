@@ -56,8 +56,8 @@ def backstop(
     if bool(service) == whole_account:
         _fail(
             "Say whose cost counts: --service 'Amazon Bedrock', and one more for each maker that AWS bills "
-            "through its Marketplace, such as --service 'Claude Sonnet 4.5 (Amazon Bedrock Edition)', as Cost "
-            "Explorer names them; or --whole-account."
+            "through its Marketplace, as Cost Explorer names them, such as "
+            "--service 'Claude Sonnet 4.5 (Amazon Bedrock Edition)'; or --whole-account."
         )
     template = backstop_template(
         usd=usd_from_nanousd(parsed.amount),

@@ -46,7 +46,7 @@ def backstop(
     """
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "The last line of defence behind bedrock_guard: deny Bedrock at a cost that AWS has billed.",
+        "Description": "The last line of defence behind bedrock_guard: deny Bedrock at a billed cost.",
         "Resources": {
             "Topic": {"Type": "AWS::SNS::Topic"},
             "TopicPolicy": {

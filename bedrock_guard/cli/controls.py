@@ -125,7 +125,8 @@ def controls(*, ledger: Ledger = None, config: Config = None, as_json: Json = Fa
         listed = {"stops": [*map(_as_json, found.stops)], "top_ups": [*map(_as_json, found.top_ups)]}
         print(json.dumps({"version": found.version, **listed}))
     else:
-        print("\n".join(map(_show, (*found.stops, *found.top_ups))) or "Nothing is stopped or topped up.")
+        lines = [*map(_show, found.stops), *map(_show, found.top_ups)]
+        print("\n".join(lines) or "Nothing is stopped or topped up.")
 
 
 @contextmanager
