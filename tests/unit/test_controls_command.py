@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_top_up_by_the_settings_file(program: Guard, config: str) -> None:
     assert (made["by"], made["rule"]) == ("bob", "USD/month@UTC")
     assert made["until"].endswith("-01T00:00:00+00:00")
     (row,) = program.status()
-    assert (row.per, str(row.limit), str(row.topped_up)) == ((("user", "alice"),), "7.5", "2.5")
+    assert (row.per, row.limit, row.topped_up) == ((("user", "alice"),), Decimal("7.5"), Decimal("2.5"))
 
 
 def test_a_top_up_of_a_budget_that_is_only_in_code(program: Guard, url: str) -> None:
