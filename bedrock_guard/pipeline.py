@@ -16,7 +16,6 @@ It knows neither botocore's events nor which ledger it talks to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 from bedrock_guard.budgets.refusing import record_refusal, refuse
 from bedrock_guard.charging import closed_entry
@@ -41,9 +40,6 @@ from bedrock_guard.outage import SLOW_S, Outage, StandIn
 from bedrock_guard.planning import Plan, Planner
 from bedrock_guard.steering import Helm
 from bedrock_guard.upkeep import Upkeep
-
-# Operators write controls by hand: who meets this many new versions in a row meets a fault.
-_MOST_VERSIONS: Final = 8
 
 
 class Pipeline:
@@ -198,7 +194,20 @@ class Pipeline:
                 self.helm.admit(opened.plan, opened.entry, is_gone=True)
             self.outage.check()
         try:
-            answer = self._ask(opened, hold_s)
+            while True:  # until it is admitted by the stops and top-ups that the ledger keeps
+                steering, lines = self.helm.known, opened.plan.lines()
+                if steering.is_active:
+                    steering, lines = self.helm.admit(opened.plan, opened.entry)
+                answer = self.ledger.reserve(
+                    lines,
+                    entry=opened.entry,
+                    hold_s=self.upkeep.invocations.hold_s(hold_s),
+                    on_expiry=self.settings.on_expiry,
+                    controls=steering.version,
+                )
+                if not isinstance(answer, ControlsChanged):
+                    break
+                self.helm.catch_up(steering)
         except LedgerUnavailable as error:
             opened_at_s = opened.entry.at_s
             is_slow = self.clock() - opened_at_s > SLOW_S and not self.upkeep.has_held_since(opened_at_s)
@@ -208,28 +217,6 @@ class Pipeline:
             self.outage.end()
             self.upkeep.hurry()
         return answer
-
-    def _ask(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
-        """
-        Reserve by the stops and top-ups that the ledger keeps at that very moment.
-        """
-        for _ in range(_MOST_VERSIONS):
-            steering, lines = self.helm.known, opened.plan.lines()
-            if steering.is_active:
-                steering, lines = self.helm.admit(opened.plan, opened.entry)
-            answer = self.ledger.reserve(
-                lines,
-                entry=opened.entry,
-                hold_s=self.upkeep.invocations.hold_s(hold_s),
-                on_expiry=self.settings.on_expiry,
-                controls=steering.version,
-            )
-            if not isinstance(answer, ControlsChanged):
-                return answer
-            self.helm.read()
-        raise LedgerUnavailable(
-            f"The ledger gave {_MOST_VERSIONS} versions of its stops and top-ups in a row."
-        )
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """

@@ -46,6 +46,19 @@ class Helm:
             self.known = Steering(controls)
         return self.known
 
+    def catch_up(self, decided: Steering) -> None:
+        """
+        The ledger keeps another version than that by which was *decided*: read it.
+
+        Raises:
+            LedgerUnavailable: It cannot be read, or is the same, and would be for ever.
+        """
+        if self.read().version == decided.version:
+            raise LedgerUnavailable(
+                f"The ledger says that its stops and top-ups have changed, and gives the same version, "
+                f"{decided.version}."
+            )
+
     def admit(self, plan: Plan, entry: Entry, *, is_gone: bool = False) -> tuple[Steering, list[Line]]:
         """
         What a call may hold, and the version by which that was decided; *is_gone* when there is no
