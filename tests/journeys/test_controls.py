@@ -143,8 +143,9 @@ def test_a_stopped_call_sends_and_holds_nothing(guarded: Guarded) -> None:
     sent = len(here.server.requests)
     here.guard.stop(match={"model": "anthropic.*"}, reason="too dear")
 
-    with pytest.raises(Stopped):
+    with scope() as tally, pytest.raises(Stopped):
         here.client.converse(**HELLO)
+    assert tally.calls == 0
     here.client.converse(**{**HELLO, "modelId": NOVA})
 
     assert len(here.server.requests) == sent + 1
