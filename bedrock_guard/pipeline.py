@@ -23,6 +23,7 @@ from bedrock_guard.budgets.soft import SoftLimits, lines_of_retry
 from bedrock_guard.charging import closed_entry
 from bedrock_guard.context import current_scope
 from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.ledger import (
     Clock,
@@ -35,11 +36,12 @@ from bedrock_guard.domain.ledger import (
 )
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
-from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
+from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import SLOW_S, Outage, StandIn
 from bedrock_guard.planning import Plan, Planner
 from bedrock_guard.shadow import ShadowStandIn
+from bedrock_guard.steering import Helm
 from bedrock_guard.sweeping import Sweeper
 from bedrock_guard.upkeep import Upkeep
 
@@ -64,6 +66,7 @@ class Pipeline:
         self.clock = clock
         self.upkeep = Upkeep(ledger, clock)
         self.sweeper = Sweeper(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
+        self.helm = Helm(ledger, clock, planner.settings)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
         self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
@@ -101,6 +104,7 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: It does not fit; nothing is held.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell whether it fits, and `on_ledger_error` does not let
                 it through.
         """
@@ -109,8 +113,11 @@ class Pipeline:
             self.upkeep.begin()
         try:
             answer = self._reserve(opened, hold_s)
-            if isinstance(answer, Refusal) and self.sweeper.sweep_for_room(self.clock()):
+            if isinstance(answer, Refusal):
                 answer = self._reserve_again(opened, hold_s, answer)
+        except Stopped:
+            opened.take_end()
+            raise
         except LedgerUnavailable as error:
             self._go_without(opened, error, hold_s)
         else:
@@ -120,8 +127,8 @@ class Pipeline:
             opened.reservation = answer
             opened.hold_s = hold_s
             opened.is_held = True
-            if answer.over:
-                opened.entry = entry = self._soft.note(entry, plan.matches, answer.over)
+            if answer.over or self.is_shadow:
+                self._note(opened, answer)
             self.upkeep.watch(opened)
             # After the hold: where the ledger is gone, a call must not wait for it twice.
             if entry.at_s >= self.sweeper.due_at:
@@ -135,12 +142,14 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: The difference does not fit.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
         plan = self.planner.plan(call, self.clock())
         entry = _open_entry(opened.entry.id, opened.entry.at_s, plan)
         held = {line.key: line.amount for line in opened.reservation.lines}
-        more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in plan.lines()]
+        lines = self.helm.more(plan, entry, plan.lines(), is_gone=self.outage.is_on)
+        more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in lines]
         money = None if plan.nanousd is None else max(0, plan.nanousd - (opened.plan.nanousd or 0))
         answer = self._extend(opened, more, money)
         if isinstance(answer, Refusal):
@@ -156,6 +165,7 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: The budgets cannot pay for both.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
         if self.settings.on_lost_reply == "release":
@@ -164,6 +174,7 @@ class Pipeline:
         held = {line.key: line.amount for line in opened.reservation.lines}
         later = self.planner.matcher.roll(plan.matches, self.clock())
         lines = lines_of_retry(plan.matches, later, plan.lines(), held)
+        lines = self.helm.more(plan, opened.entry, lines, is_gone=self.outage.is_on)
         plan = plan._replace(matches=later)
         answer = self._extend(opened, lines, plan.nanousd, is_retry=True)
         if isinstance(answer, Refusal):
@@ -210,13 +221,26 @@ class Pipeline:
     def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
         is_gone = self.outage.is_on
         if is_gone:
+            if self.helm.known.is_active:
+                self.helm.admit(opened.plan, opened.entry, (), is_gone=True)
             self.outage.check()
         if self.upkeep.invocations.are_any:
             hold_s = self.upkeep.invocations.hold_s(hold_s)
         try:
-            answer = self.ledger.reserve(
-                opened.plan.lines(), entry=opened.entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
-            )
+            while True:  # until it is admitted by the stops and top-ups that the ledger keeps
+                steering, lines = self.helm.known, opened.plan.lines()
+                if steering.is_active:
+                    steering, lines = self.helm.admit(opened.plan, opened.entry, lines)
+                answer = self.ledger.reserve(
+                    lines,
+                    entry=opened.entry,
+                    hold_s=hold_s,
+                    on_expiry=self.settings.on_expiry,
+                    controls=steering.version,
+                )
+                if not isinstance(answer, ControlsChanged):
+                    break
+                self.helm.catch_up(steering)
         except LedgerUnavailable as error:
             opened_at_s = opened.entry.at_s
             is_slow = self.clock() - opened_at_s > SLOW_S and not self.upkeep.has_held_since(opened_at_s)
@@ -228,10 +252,22 @@ class Pipeline:
             self.upkeep.hurry()
         return answer
 
+    def _note(self, opened: OpenCall, answer: Reservation) -> None:
+        """
+        Tell what would have refused *opened*, and did not.
+        """
+        if self.is_shadow:
+            self.helm.tell(opened.plan, opened.entry)
+        if answer.over:
+            opened.entry = self._soft.note(opened.entry, opened.plan.matches, answer.over)
+
     def _reserve_again(self, opened: OpenCall, hold_s: float, refusal: Refusal) -> Reservation | Refusal:
         """
-        Ask once more, after a sweep; where the ledger goes just then, its *refusal* is the last that it said.
+        Ask once more, if a sweep made room; where the ledger goes just then, its *refusal* is the last that
+        it said.
         """
+        if not self.sweeper.sweep_for_room(self.clock()):
+            return refusal
         try:
             return self._reserve(opened, hold_s)
         except LedgerUnavailable as error:

@@ -38,6 +38,8 @@ from bedrock_guard.holding import Hold
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.operated import Operated
+from bedrock_guard.operating import Operator
 from bedrock_guard.operations import OPERATIONS, Free, Operation
 from bedrock_guard.operations.other_clients import read_params
 from bedrock_guard.pipeline import Pipeline
@@ -57,7 +59,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Guard:
+class Guard(Operated):
     """
     Budgets, prices and a ledger, put round clients.
 
@@ -127,6 +129,7 @@ class Guard:
             new_id=self._new_id,
             wanted=self._resolved.settings,
         )
+        self._operator = Operator(self._ledger, matcher, self._clock)
         if is_lambda():
             self._pipeline.upkeep.begin()
             self._pipeline.sweeper.sweep_early()
@@ -275,6 +278,7 @@ class Guard:
             self._ledger.balances(),
             now=self._clock(),
             prices_as_of=self.prices_as_of,
+            controls=self._ledger.controls(),
         )
         return count_would_refuse(rows, self._matcher.shadows, self._ledger)
 

@@ -8,10 +8,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2s
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import Output, describe, frees_at, write
+from bedrock_guard.domain.control import Stop, as_mapping
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable
@@ -52,19 +54,32 @@ def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
 
     A ledger that cannot take it does not change the verdict.
     """
+    _record(ledger, entry, key, key.budget, budget=key.budget)
+
+
+def record_stopped(ledger: Ledger, entry: Entry, stop: Stop) -> None:
+    """
+    Leave one entry for all refusals of one stop and model within a minute.
+
+    A ledger that cannot take it does not change the verdict.
+    """
+    _record(ledger, entry, stop.id, f"stop {stop.id}", control=as_mapping(stop))
+
+
+def _record(ledger: Ledger, entry: Entry, who: object, name: str, **changes: Any) -> None:
     refused = replace(
         entry,
-        id=_alike(entry, key),
+        id=_alike(entry, who),
         outcome="refused",
         usage={},
         cost_nanousd=0,
         basis="reported",
-        budget=key.budget,
+        **changes,
     )
     try:
         ledger.record(refused)
     except LedgerUnavailable as error:
-        log.warning("The refusal of a call by %s could not be recorded: %s", key.budget, error)
+        log.warning("The refusal of a call by %s could not be recorded: %s", name, error)
 
 
 def record_would_refuse(
@@ -72,15 +87,16 @@ def record_would_refuse(
     entry: Entry,
     *,
     reason: str,
-    budget: str | None,
+    budget: str | None = None,
     per: tuple[tuple[str, str], ...] = (),
+    stop: Stop | None = None,
 ) -> None:
     """
     Leave one entry for all that a shadow would have refused alike within a minute; it never raises.
     """
     would = replace(
         entry,
-        id=_alike(entry, ("would", reason, budget, per)),
+        id=_alike(entry, ("would", reason, budget, per, stop and stop.id)),
         outcome="would_refuse",
         usage={},
         cost_nanousd=0,
@@ -88,6 +104,7 @@ def record_would_refuse(
         exceeded=(),
         budget=budget,
         reason=reason,
+        control=None if stop is None else as_mapping(stop),
     )
     try:
         ledger.record(would)

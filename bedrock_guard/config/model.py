@@ -92,6 +92,7 @@ class SettingsFile(_Strict):
     tags_to_aws: bool | list[str] = False
     time_zone: str = "UTC"
     keep_entries_days: int | None = Field(default=90, gt=0)
+    control_refresh_s: float | int = Field(default=2.0, gt=0, allow_inf_nan=False)
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @field_validator("tags_to_aws", mode="before")

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from bedrock_guard.domain.entry import Attempt
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
-    EntryFilter,
     Ledger,
     Line,
     OnExpiry,
@@ -49,11 +49,12 @@ from bedrock_guard.testing.ledger_calls import (
     settle,
     together,
 )
+from bedrock_guard.testing.ledger_controls_contract import ControlsContract
 from bedrock_guard.testing.ledger_line_contract import LineContract
 from bedrock_guard.testing.ledger_reservation_contract import ReservationContract
 
 
-class LedgerContract(LineContract, ReservationContract):
+class LedgerContract(LineContract, ControlsContract, ReservationContract):
     """
     Every promise of `Ledger`; override `ledger`.
     """
@@ -379,8 +380,6 @@ class LedgerContract(LineContract, ReservationContract):
         assert set(reservations) == {reservations[0]}
         assert sorted(settled) == ["replayed"] * 31 + ["settled"]
         assert books(ledger) == (40, 0)
-
-    # Close
 
     def test_a_closed_ledger_says_so(self, ledger: Ledger) -> None:
         """

@@ -20,7 +20,8 @@ from typer.testing import CliRunner, Result
 
 from bedrock_guard import Guard
 from bedrock_guard.cli import app
-from bedrock_guard.domain.ledger import EntryFilter, Reservation, SweepReport
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Reservation, SweepReport
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, create_table, items, schema

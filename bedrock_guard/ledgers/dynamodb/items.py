@@ -9,7 +9,7 @@ What the table's items hold, and where they are.
     F               <id>          the same for ids that do not begin with their time
     S               sweep         how far the sweepers have come
     M               schema        the table's schema, and its home region
-    C#<name>                      kept free for what will steer programs: stops, top-ups
+    C#controls      C             stops and top-ups: version (v), record (rec); C# is what steers programs
 
 Each balance has a partition of its own, so that one budget's calls throttle no
 other's. The place of a call follows from its id alone, which is all that the
@@ -40,6 +40,7 @@ DIRECTORIES: Final = 4
 FOREIGN: Final = "F"
 SCHEMA_PLACE: Final[Place] = ("M", "schema")
 SWEEP_PLACE: Final[Place] = ("S", "sweep")
+CONTROLS_PLACE: Final[Place] = ("C#controls", "C")
 # Partitions, as IAM matches them: those that programs write, and those that steer them.
 WRITTEN: Final = ("B#*", "D#*", "J#*", FOREIGN, SWEEP_PLACE[0])
 STEERING: Final = ("C#*", SCHEMA_PLACE[0])

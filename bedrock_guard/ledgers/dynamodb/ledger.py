@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Final, Self
 
+from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
 from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
     Balance,
     Clock,
-    EntryFilter,
     LedgerKey,
     Line,
     OnExpiry,
@@ -37,6 +38,7 @@ from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb import actions, items, reading, schema
 from bedrock_guard.ledgers.dynamodb import lines as lines_of
 from bedrock_guard.ledgers.dynamodb.address import Address, read_address
+from bedrock_guard.ledgers.dynamodb.controls import ControlsCopy
 from bedrock_guard.ledgers.dynamodb.items import Call, Item
 from bedrock_guard.ledgers.dynamodb.lines import Met
 from bedrock_guard.ledgers.dynamodb.sweeping import Sweeper
@@ -61,6 +63,8 @@ class DynamoDBLedger:
         self._clock = clock
         self._table = Table(address)
         self._sweeper = Sweeper(self._table)
+        self._controls = ControlsCopy(self._table, clock)
+        self.refresh_controls = self._controls.refresh
         # Reservations that were asked for, and never answered: they may still arrive.
         self._doubted: OrderedDict[str, None] = OrderedDict()
         self._wished_s: float | None = None
@@ -75,14 +79,22 @@ class DynamoDBLedger:
         return cls(read_address(url), clock=clock)
 
     def reserve(
-        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
-    ) -> Reservation | Refusal:
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | Refusal | ControlsChanged:
         """
         Hold every line, or none.
         """
         wanted = _countable(books.merge(lines))
         call = Call(entry.id, "pending", wanted, self._clock() + hold_s, on_expiry=on_expiry)
         with self._table.turn() as turn:
+            if controls is not None and controls != self._controls.read(turn).version:
+                return CHANGED
             try:
                 return self._open(turn, call, entry)
             except LedgerUnavailable as error:
@@ -123,30 +135,27 @@ class DynamoDBLedger:
         Keep an entry without money, or add to the count of the one that has its id.
         """
         with self._table.turn() as turn:
-            update = (
-                "SET #id = :id, #st = if_not_exists(#st, :st), #e = if_not_exists(#e, :e), #x = :x, "
-                "#seq = if_not_exists(#seq, :seq)"
-            )
-            values = {
-                "id": {"S": entry.id},
-                "st": {"S": items.CODES["recorded"]},
-                "e": items.pack_entry(entry),
-                "x": {"S": turn.id},
-                "seq": items.new_sequence(),
-                "cnt": {"N": str(entry.count)},
-            }
             kept = actions.kept_until(entry.at_s, self._keep_s)
-            action = actions.update_action(
-                self._table.name,
-                items.place_of_call(entry.id),
-                update=f"{actions.set_or_remove(update, values, {'ttl': kept})} ADD #cnt :cnt",
-                condition="attribute_not_exists(#x) OR #x <> :x",  # its answer was lost: counted already
-                values=values,
-            )
+            action = actions.record_action(self._table.name, entry, by=turn.id, kept=kept)
             try:
                 self._table.send(turn, "update_item", **action["Update"])
             except ConditionFailed:
                 return
+
+    def controls(self) -> Controls:
+        """
+        Stops and top-ups, and their version, as they were `control_refresh_s` ago or later.
+        """
+        with self._table.turn() as turn:
+            return self._controls.read(turn)
+
+    def write_control(self, control: Control, entry: Entry) -> int:
+        """
+        Put *control* into the record, and *entry* into the journal; the new version.
+        """
+        with self._table.turn() as turn:
+            kept = actions.kept_until(entry.at_s, self._keep_s)
+            return self._controls.write(turn, control, entry, kept=kept)
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """
