@@ -32,6 +32,13 @@ class Invocations:
         # None when there is none, and infinity when one of them cannot say.
         self._last_ends_at: float | None = None
 
+    @property
+    def are_any(self) -> bool:
+        """
+        Whether one is under way.
+        """
+        return self._last_ends_at is not None
+
     def begin(self, remaining_s: float | None) -> float:
         """
         One begins, which lasts *remaining_s* seconds at most; None where nobody knows.

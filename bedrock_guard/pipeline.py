@@ -34,6 +34,7 @@ from bedrock_guard.domain.ledger import (
 )
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
+from bedrock_guard.noticing import PROMPT_S, Alerts
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import SLOW_S, Outage, StandIn
 from bedrock_guard.planning import Plan, Planner
@@ -52,12 +53,18 @@ class Pipeline:
         ledger: Ledger,
         clock: Clock,
         new_id: Callable[[], str],
+        alerts: Alerts | None = None,
+        tells_first: bool = False,
     ) -> None:
         self.planner = planner
         self.settings = planner.settings
         self.ledger = ledger
         self.clock = clock
-        self.upkeep = Upkeep(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
+        self.alerts = alerts
+        self._tells_first = tells_first and alerts is not None
+        self.upkeep = Upkeep(
+            ledger, clock, keep_entries_days=planner.settings.keep_entries_days, alerts=alerts
+        )
         self.outage = Outage()
         self.stand_in = StandIn(planner.settings, clock)
         self._new_id = new_id
@@ -174,7 +181,26 @@ class Pipeline:
             raise
         for tally in opened.tallies:
             tally.count(entry)
+        if self._tells_first:
+            self._tell()
         return entry
+
+    def close(self) -> None:
+        """
+        Write and tell what is left: the ledger is about to be closed.
+        """
+        self.upkeep.close()
+        if self.alerts is not None:
+            self.alerts.leave()
+            self.alerts.forget()
+
+    def write_last(self) -> None:
+        """
+        Write and tell what is left; the ledger is somebody else's, and goes on.
+        """
+        self.upkeep.write_ends()
+        if self.alerts is not None:
+            self.alerts.leave()
 
     def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
         is_gone = self.outage.is_on
@@ -189,6 +215,8 @@ class Pipeline:
             )
         except LedgerUnavailable as error:
             opened_at_s = opened.entry.at_s
+            if self.alerts is not None and not self.outage.is_on:
+                self.alerts.see_trouble(error)
             is_slow = self.clock() - opened_at_s > SLOW_S and not self.upkeep.has_held_since(opened_at_s)
             self.outage.begin(error, is_slow=is_slow)
             raise
@@ -242,10 +270,21 @@ class Pipeline:
                 gone = error
         return self.stand_in.extend(opened, lines, nanousd, gone, is_retry=is_retry)
 
+    def _tell(self) -> None:
+        """
+        Wait for alerts, where this process may freeze with the reply; a decorated handler does so itself.
+        """
+        if self.alerts is not None and not self.upkeep.invocations.are_any:
+            self.alerts.flush(PROMPT_S)
+
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False
     ) -> BudgetExceeded:
         record_refusal(self.ledger, entry, refusal.lines[0].line.key)
+        if self.alerts is not None:
+            self.alerts.see_refused(plan.matches, refusal, entry)
+            if self._tells_first:
+                self._tell()
         return refuse(
             refusal,
             matches=plan.matches,

@@ -24,6 +24,7 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, DropsEntries, KeepsEntries, Ledger, Reservation, SweepReport
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.invocations import Invocations
+from bedrock_guard.noticing import Alerts
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import book
 
@@ -59,8 +60,16 @@ class Upkeep:
         invocations: Of a Lambda function: no hold is longer than they can last.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, keep_entries_days: int | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        keep_entries_days: int | None = None,
+        alerts: Alerts | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._alerts = alerts
         self._keep_entries_s = None if keep_entries_days is None else keep_entries_days * _DAY_S
         if isinstance(ledger, KeepsEntries):
             ledger.keep_entries(self._keep_entries_s)
@@ -100,6 +109,8 @@ class Upkeep:
         """
         self.is_kept = True
         BACKGROUND.keep(self)
+        if self._alerts is not None:
+            self._alerts.begin()
 
     def watch(self, opened: OpenCall) -> None:
         """
@@ -124,7 +135,12 @@ class Upkeep:
             if entry.outcome == "not_sent":
                 self._ledger.release(opened.reservation, entry)
             else:
-                self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
+                settled = self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
+                alerts = self._alerts
+                if alerts is not None and (
+                    opened.plan.matches is not alerts.noted or settled.overrun or entry.anomalies
+                ):
+                    alerts.see(opened, entry, settled)
         except ReservationClosed as error:
             self._write_anew(opened, entry, error)
         self._open.pop(entry.id, None)
@@ -254,10 +270,16 @@ class Upkeep:
     def _sweep(self, now: float) -> SweepReport:
         self._sweeps_at = now + _SWEEP_EVERY_S
         try:
-            return self._ledger.sweep(now=now)
+            report = self._ledger.sweep(now=now)
         except LedgerUnavailable as error:
             log.warning("Reservations of dead processes could not be swept: %s", error)
             return SweepReport()
+        self._see_swept(report)
+        return report
+
+    def _see_swept(self, report: SweepReport) -> None:
+        if self._alerts is not None and report.keys:
+            self._alerts.see_swept(report.keys)
 
     def sweep_all(self) -> SweepReport:
         """
@@ -267,6 +289,7 @@ class Upkeep:
         charged = released = 0
         while True:
             report = self._ledger.sweep(now=self._clock())
+            self._see_swept(report)
             charged, released = charged + report.charged, released + report.released
             if not (report.charged or report.released):
                 break

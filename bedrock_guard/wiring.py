@@ -13,6 +13,7 @@ from datetime import date, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from bedrock_guard.alerts import Given, open_sinks
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.status import BudgetStatus, read_status
 from bedrock_guard.checks import (
@@ -38,6 +39,7 @@ from bedrock_guard.holding import Hold
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.noticing import Alerts
 from bedrock_guard.operations import OPERATIONS, Free, Operation
 from bedrock_guard.operations.other_clients import read_params
 from bedrock_guard.pipeline import Pipeline
@@ -66,6 +68,8 @@ class Guard:
         ledger: A URL, or a `Ledger` to share; the guard closes only what it opened itself.
         settings: A path to a TOML file, a mapping, or a `Settings`.
         tags: On every call of every client of this guard.
+        sinks: Who is told of alerts: names (`"log"`), functions, sinks, or tables as in a settings file.
+            None: those of the settings, or the log. Empty: nobody.
         clock: Seconds since 1970, for tests.
         **overrides: Single settings by name, stronger than *settings*.
 
@@ -82,6 +86,7 @@ class Guard:
         ledger: str | Ledger | None = None,
         settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
         tags: Mapping[str, str] | None = None,
+        sinks: Iterable[Given] | None = None,
         clock: Clock | None = None,
         **overrides: Any,
     ) -> None:
@@ -102,6 +107,7 @@ class Guard:
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
+        told = open_sinks(self._resolved.sinks if sinks is None else sinks)
         matcher = Matcher(self._resolved.budgets, self._resolved.settings)
         self._owns_ledger = is_url
         self._ledger: Ledger = (
@@ -118,8 +124,15 @@ class Guard:
             tags=self._resolved.tags,
         )
         self._matcher = matcher
+        alerts = Alerts(self._ledger, matcher, self._clock, told)
+        planner.age_watch.tell = alerts.see_old_prices
         self._pipeline = Pipeline(
-            planner=planner, ledger=self._ledger, clock=self._clock, new_id=self._new_id
+            planner=planner,
+            ledger=self._ledger,
+            clock=self._clock,
+            new_id=self._new_id,
+            alerts=alerts,
+            tells_first=is_lambda(),
         )
         if is_lambda():
             self._pipeline.upkeep.sweep_early()
@@ -292,12 +305,13 @@ class Guard:
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
         """
-        Write what has ended and is not in the ledger yet, and wait for it for *timeout_s* seconds at most.
+        Write what has ended and is not in the ledger yet, tell what is to be told of budgets, and wait for
+        both for *timeout_s* seconds at most.
 
-        Ends are written by themselves; this is for who goes before that. Calls and streams that
-        are open stay open.
+        Both are done by themselves; this is for who goes before that. Calls and streams that are open
+        stay open.
 
-        Returns whether every call that has ended is written.
+        Returns whether every call that has ended is written, and every alert told.
         """
         return flush(self._pipeline, timeout_s)
 
@@ -328,10 +342,10 @@ class Guard:
         """
         DRAINS.finish(self._pipeline)
         if self._owns_ledger:
-            self._pipeline.upkeep.close()
+            self._pipeline.close()
             self._ledger.close()
         else:
-            self._pipeline.upkeep.write_ends()
+            self._pipeline.write_last()
 
     def __enter__(self) -> Self:
         return self

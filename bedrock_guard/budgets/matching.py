@@ -95,6 +95,17 @@ class Matcher:
         rule = next(rule.rule for rule in self._rules if rule.budget is budget)
         return rule, self._windows.at(budget.limit.period, now)
 
+    def find(self, key: LedgerKey) -> Match | None:
+        """
+        The balance of *key*, in whatever window; None where it is no budget's of this guard.
+        """
+        for rule in self._rules:
+            limit = rule.budget.limit
+            if rule.budget.name == key.budget and rule.rule == key.rule:
+                window = self._windows.at(limit.period, key.window_start)
+                return Match(rule.budget, key, window, limit.unit, limit.amount)
+        return None
+
     def _match(self, tags: Mapping[str, str], now: float) -> Sequence[Match]:
         found = []
         for rule in self._rules:

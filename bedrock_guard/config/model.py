@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bedrock_guard.checks import check_allow_up_to
-from bedrock_guard.domain.budget import Budget, parse_budget
+from bedrock_guard.domain.budget import DEFAULT_ALERTS, Budget, parse_budget
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.price_rule import EVERY_METER, PriceRule, parse_price_rule
 from bedrock_guard.domain.settings import Settings
@@ -31,6 +31,7 @@ class BudgetTable(_Strict):
     limit: str
     match: dict[str, str] = Field(default_factory=dict)
     per: str | list[str] = Field(default_factory=list)
+    alerts: list[float | int] = Field(default_factory=lambda: list(DEFAULT_ALERTS))
 
     def to_budget(self, name: str) -> Budget:
         """
@@ -40,9 +41,19 @@ class BudgetTable(_Strict):
             ConfigurationError: It names the table.
         """
         try:
-            return Budget(name, self.limit, match=self.match, per=self.per)
+            return Budget(name, self.limit, match=self.match, per=self.per, alerts=self.alerts)
         except ConfigurationError as error:
             raise ConfigurationError(f"budgets.{name}: {error}") from None
+
+
+class SinkTable(BaseModel):
+    """
+    One `[[sinks]]` table: which sink, and its own options, which it checks itself.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    use: str
 
 
 class SettingsFile(_Strict):
@@ -54,6 +65,7 @@ class SettingsFile(_Strict):
     budgets: dict[str, BudgetTable] | None = None
     ledger: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
+    sinks: list[SinkTable] | None = None
     on_ledger_error: Literal["refuse", "allow"] = "refuse"
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"

@@ -50,6 +50,7 @@ PERIODS: Final[dict[str, bool]] = {
 
 BUILT_IN_TAGS: Final = ("model", "model_id", "family", "region", "operation", "service_tier")
 
+DEFAULT_ALERTS: Final = (0.5, 0.8, 1.0)
 MAX_LIMIT: Final = 2**63 - 1
 _MULTIPLES: Final = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 _LIMIT = re.compile(
@@ -62,6 +63,8 @@ _GRAMMAR = (
     '"100 requests/minute", "50M uncached_input_tokens/day", "5 USD/6 hours". '
     f"Units: {', '.join(UNITS)}. Periods: {', '.join(PERIODS)}, or N minutes, hours or days."
 )
+# A soft limit may be passed; what is above ten times of it was meant as per cent.
+_MOST_SHARE: Final = 10
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 _.:@+-]{0,127}$")
 
 
@@ -126,15 +129,18 @@ class Budget:
         limit: A string such as `"5 USD/day"` (see `parse_limit`), or a `Limit`.
         match: Tag -> glob; a call counts when every one matches. Empty: every call.
         per: Tags with a balance for each of their values. Empty: one balance.
+        alerts: Shares of the limit; somebody is told when so much is spent. 1.0 counts as reached, too,
+            when a call is refused.
 
     Raises:
-        ConfigurationError: The name, limit, or a tag cannot be understood.
+        ConfigurationError: The name, limit, a tag or a share cannot be understood.
     """
 
     name: str
     limit: Limit
     match: Mapping[str, str] = field(default_factory=dict)
     per: tuple[str, ...] = ()
+    alerts: tuple[float, ...] = DEFAULT_ALERTS
 
     def __init__(
         self,
@@ -143,6 +149,7 @@ class Budget:
         *,
         match: Mapping[str, str] | None = None,
         per: str | Iterable[str] = (),
+        alerts: Iterable[float] = DEFAULT_ALERTS,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -161,6 +168,7 @@ class Budget:
         object.__setattr__(self, "limit", limit if isinstance(limit, Limit) else parse_limit(limit))
         object.__setattr__(self, "match", dict(match or {}))
         object.__setattr__(self, "per", tags)
+        object.__setattr__(self, "alerts", _read_shares(name, alerts))
 
     def __str__(self) -> str:
         return f"{self.name} ({self.limit})"
@@ -270,6 +278,18 @@ def _amount(text: str, found: re.Match[str], unit: str) -> int:
     if not 0 <= amount <= MAX_LIMIT:
         raise ConfigurationError(f"{text!r} is too large a limit: the most is 9 billion USD or 9e18 units.")
     return amount
+
+
+def _read_shares(name: str, alerts: Iterable[float]) -> tuple[float, ...]:
+    given = tuple(alerts) if isinstance(alerts, Iterable) and not isinstance(alerts, str) else (alerts,)
+    for share in given:
+        is_number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not is_number or not 0 < share <= _MOST_SHARE or not isinstance(alerts, Iterable):
+            raise ConfigurationError(
+                f"Budget {name!r}: alerts is {alerts!r}; it is shares of the limit, above 0 and up to "
+                f"{_MOST_SHARE}: alerts=(0.5, 0.8, 1.0)."
+            )
+    return tuple(sorted({float(share) for share in given}))
 
 
 def _check_tags(name: str, per: tuple[str, ...], match: dict[str, str]) -> None:

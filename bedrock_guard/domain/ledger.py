@@ -13,9 +13,10 @@ is part of its `rule`, so amounts of different units never meet.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
+from bedrock_guard.domain.alert import ClaimsAlerts
 from bedrock_guard.domain.entry import Entry
 
 OnExpiry: TypeAlias = Literal["charge", "release"]
@@ -140,10 +141,14 @@ class Settled:
 class SweepReport:
     """
     What a sweep did: reservations of dead processes ended, by how.
+
+    Attributes:
+        keys: Whose balances were charged.
     """
 
     charged: int = 0
     released: int = 0
+    keys: frozenset[LedgerKey] = field(default=frozenset(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +238,7 @@ def _is_between(figure: float | None, least: float | None, most: float | None) -
     return figure is not None and (least is None or figure >= least) and (most is None or figure <= most)
 
 
-class Ledger(Protocol):
+class Ledger(ClaimsAlerts, Protocol):
     """
     Where reservations and balances are kept.
 

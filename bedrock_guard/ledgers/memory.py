@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Self, TypeAlias
 
+from bedrock_guard.domain.alert import RETRY_AFTER_S, AlertClaim
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import (
     Balance,
@@ -54,6 +55,16 @@ class _Call(NamedTuple):
     on_expiry: OnExpiry = "charge"
 
 
+class _Claimed(NamedTuple):
+    """
+    An alert that somebody tells, or has told.
+    """
+
+    claim: AlertClaim
+    at_s: float
+    is_confirmed: bool = False
+
+
 class MemoryLedger:
     """
     One lock around dictionaries of integers.
@@ -73,6 +84,7 @@ class MemoryLedger:
         self._open: dict[str, _Call] = {}
         self._ended: OrderedDict[str, _Call] = OrderedDict()
         self._noted: tuple[Mapping[LedgerKey, _Sums], str, _Call] | None = None
+        self._claimed: dict[str, _Claimed] = {}
         self._sequence = 0
         self._is_closed = False
 
@@ -194,6 +206,7 @@ class MemoryLedger:
         End the reservations whose time is over, each by its own `on_expiry`.
         """
         count = {"charge": 0, "release": 0}
+        keys: set[LedgerKey] = set()
         with self._turn():
             if self._noted is not None:
                 self._write(*self._noted)
@@ -206,7 +219,8 @@ class MemoryLedger:
                 booked = books.expired_amounts(call.lines, call.on_expiry)
                 self._end(id_, call, call._replace(state="expired", entry=entry, booked=booked))
                 count[call.on_expiry] += 1
-        return SweepReport(charged=count["charge"], released=count["release"])
+                keys.update(line.key for line, spent in zip(call.lines, booked, strict=True) if spent)
+        return SweepReport(count["charge"], count["release"], frozenset(keys))
 
     def drop_entries(self, *, before: float, limit: int = 1000) -> int:
         """
@@ -223,6 +237,37 @@ class MemoryLedger:
             for id_ in old:
                 del self._ended[id_]
         return len(old)
+
+    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """
+        Whether the caller is to tell it.
+        """
+        now = self._clock()
+        with self._turn():
+            known = self._claimed.get(claim.id)
+            if known is not None and (known.is_confirmed or now < known.at_s + retry_after_s):
+                return False
+            for id_, old in list(self._claimed.items()):
+                if old.claim.forget_at_s is not None and old.claim.forget_at_s < now:
+                    del self._claimed[id_]
+            self._claimed[claim.id] = _Claimed(claim, now)
+            return True
+
+    def confirm_alert(self, claim: AlertClaim) -> None:
+        """
+        It has been told.
+        """
+        with self._turn():
+            known = self._claimed.get(claim.id)
+            if known is not None:
+                self._claimed[claim.id] = known._replace(is_confirmed=True)
+
+    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
+        """
+        Claims that are not confirmed, at most *limit*.
+        """
+        with self._turn():
+            return [known.claim for known in self._claimed.values() if not known.is_confirmed][:limit]
 
     def close(self) -> None:
         """

@@ -17,8 +17,9 @@ from bedrock_guard.errors import LedgerUnavailable
 
 # "bGrd": tells our files from other programs' databases, which are left alone.
 APPLICATION_ID: Final = 0x62477264
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 NEWEST_USABLE: Final = SCHEMA + 1
+CLAIMS_SINCE: Final = 3  # before, there was nowhere to claim an alert
 FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
 # Pages of the write-ahead log, 16 MB, before they are copied into the file: whoever commits does that and waits
 # for the disk, so not too often; the pages that every call writes are copied once.
@@ -81,6 +82,17 @@ CREATE TABLE dropped (              -- what entries that are kept no longer had 
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX entry_unusual ON entry (json_extract(entry, '$.outcome'), at) WHERE {IS_UNUSUAL};
+""",
+    3: """
+CREATE TABLE alert (                -- who tells what: once for each threshold, balance and window
+    id TEXT NOT NULL PRIMARY KEY,
+    claimed_at REAL NOT NULL,
+    is_confirmed INTEGER NOT NULL DEFAULT 0,
+    forget_at REAL,                 -- none for a window that never ends
+    alert TEXT NOT NULL             -- JSON, for whoever takes it over
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX alert_unconfirmed ON alert (claimed_at) WHERE is_confirmed = 0;
 """,
 }
 
@@ -165,6 +177,18 @@ DROP: Final = "DELETE FROM entry WHERE seq = ?1"
 ADD_DROPPED: Final = """
 INSERT INTO dropped (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT DO UPDATE SET spent = spent + excluded.spent
+"""
+
+# Counted as a change only if the claim is the caller's.
+CLAIM: Final = """
+INSERT INTO alert (id, claimed_at, forget_at, alert) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (id) DO UPDATE SET claimed_at = excluded.claimed_at
+WHERE is_confirmed = 0 AND claimed_at <= ?5
+"""
+FORGET_CLAIMS: Final = "DELETE FROM alert WHERE forget_at < ?1"
+CONFIRM: Final = "UPDATE alert SET is_confirmed = 1 WHERE id = ?1"
+UNCONFIRMED: Final = """
+SELECT id, alert, forget_at FROM alert WHERE is_confirmed = 0 ORDER BY claimed_at LIMIT ?1
 """
 
 

@@ -8,9 +8,8 @@ What every ledger promises, as tests: subclass it to prove one of your own.
             yield ledger
             ledger.close()
 
-Each test gets an empty ledger on a clock that stands still. For readable
-failures, call `pytest.register_assert_rewrite("bedrock_guard.testing")` in your
-`conftest.py` before this is imported.
+Each test gets an empty ledger on a clock that stands still. For readable failures, call
+`pytest.register_assert_rewrite("bedrock_guard.testing")` in `conftest.py` before this is imported.
 """
 # ruff: noqa: S101 - tests assert
 
@@ -35,6 +34,7 @@ from bedrock_guard.domain.ledger import (
     read_all_entries,
 )
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
+from bedrock_guard.testing.ledger_alert_contract import AlertContract
 from bedrock_guard.testing.ledger_calls import (
     DAY,
     HOLD_S,
@@ -53,7 +53,7 @@ from bedrock_guard.testing.ledger_calls import (
 from bedrock_guard.testing.ledger_reservation_contract import ReservationContract
 
 
-class LedgerContract(ReservationContract):
+class LedgerContract(ReservationContract, AlertContract):
     """
     Every promise of `Ledger`; override `ledger`.
     """

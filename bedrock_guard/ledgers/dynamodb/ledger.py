@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Final, Self
 
+from bedrock_guard.domain.alert import RETRY_AFTER_S, AlertClaim
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import (
     Balance,
@@ -35,7 +36,7 @@ from bedrock_guard.domain.ledger import (
 )
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
-from bedrock_guard.ledgers.dynamodb import actions, items, reading, schema
+from bedrock_guard.ledgers.dynamodb import actions, claims, items, reading, schema
 from bedrock_guard.ledgers.dynamodb.address import Address, read_address
 from bedrock_guard.ledgers.dynamodb.items import Call, Item
 from bedrock_guard.ledgers.dynamodb.sweeping import Sweeper
@@ -120,26 +121,7 @@ class DynamoDBLedger:
         Keep an entry without money, or add to the count of the one that has its id.
         """
         with self._table.turn() as turn:
-            update = (
-                "SET #id = :id, #st = if_not_exists(#st, :st), #e = if_not_exists(#e, :e), #x = :x, "
-                "#seq = if_not_exists(#seq, :seq)"
-            )
-            values = {
-                "id": {"S": entry.id},
-                "st": {"S": items.CODES["recorded"]},
-                "e": items.pack_entry(entry),
-                "x": {"S": turn.id},
-                "seq": items.new_sequence(),
-                "cnt": {"N": str(entry.count)},
-            }
-            kept = actions.kept_until(entry.at_s, self._keep_s)
-            action = actions.update_action(
-                self._table.name,
-                items.place_of_call(entry.id),
-                update=f"{actions.set_or_remove(update, values, {'ttl': kept})} ADD #cnt :cnt",
-                condition="attribute_not_exists(#x) OR #x <> :x",  # its answer was lost: counted already
-                values=values,
-            )
+            action = actions.record_action(self._table.name, entry, by=turn.id, keep_s=self._keep_s)
             try:
                 self._table.send(turn, "update_item", **action["Update"])
             except ConditionFailed:
@@ -170,6 +152,27 @@ class DynamoDBLedger:
         """
         with self._table.turn(0.5) as turn:
             return self._sweeper.sweep(turn, now=now, limit=limit, keep_s=self._keep_s)
+
+    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """
+        Whether the caller is to tell it.
+        """
+        with self._table.turn() as turn:
+            return claims.claim(self._table, turn, claim, now=self._clock(), retry_after_s=retry_after_s)
+
+    def confirm_alert(self, claim: AlertClaim) -> None:
+        """
+        It has been told.
+        """
+        with self._table.turn() as turn:
+            claims.confirm(self._table, turn, claim)
+
+    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
+        """
+        Claims that are not confirmed, at most *limit*.
+        """
+        with self._table.turn():
+            return claims.read_unconfirmed(self._table, limit=limit)
 
     def keep_entries(self, seconds: float | None) -> None:
         """
