@@ -60,6 +60,7 @@ class Background:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.is_leaving = False
+        self._ends_at: float | None = None
 
     def keep(self, keeper: Keeper) -> None:
         """
@@ -106,6 +107,14 @@ class Background:
                 return
             if work is not None:
                 _attempt(work)
+
+    def last_s(self, seconds: float) -> float:
+        """
+        What is left of *seconds*, for everybody together who has something to do at exit.
+        """
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + seconds
+        return max(0.0, self._ends_at - time.monotonic())
 
     def forget(self) -> None:
         """

@@ -49,13 +49,10 @@ class Deliveries:
     The alerts of one guard that are on their way.
     """
 
-    def __init__(
-        self, sinks: Iterable[AlertSink], confirm: Callable[[AlertClaim], None], *, send_s: float = SEND_S
-    ) -> None:
+    def __init__(self, sinks: Iterable[AlertSink], confirm: Callable[[AlertClaim], None]) -> None:
         self._sinks = tuple(sinks)
         self._observers = [sink for sink in self._sinks if isinstance(sink, ObservesEntries)]
         self._confirm = confirm
-        self._send_s = send_s
         self._parcels: list[_Parcel] = []
         self._hanging: dict[int, threading.Thread] = {}
 
@@ -147,10 +144,10 @@ class Deliveries:
         except RuntimeError:  # the interpreter is on its way out, and starts no threads any more
             work()
             return
-        thread.join(self._send_s)
+        thread.join(SEND_S)
         if thread.is_alive():
             self._hanging[id(sink)] = thread
-            raise TimeoutError(f"it took longer than {self._send_s:g} s")
+            raise TimeoutError(f"it took longer than {SEND_S:g} s")
         if raised:
             raise raised[0]
 

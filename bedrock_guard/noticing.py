@@ -43,6 +43,8 @@ PROMPT_S: Final = 1.0
 _LOOK_EVERY_S: Final = 1.0
 # Between two tries at a ledger that does not answer.
 _LONGEST_WAIT_S: Final = 30.0
+# A ledger that was closed behind the guard's back never answers again.
+_GIVE_UP_S: Final = 3600.0
 _FIRST_PAUSE_S: Final = 0.01
 _LEAVE_S: Final = 2.0
 # Calls that are not looked at yet, for sinks that want to see each.
@@ -89,7 +91,7 @@ class Alerts:
         self._is_woken = False
         self._looks_at = 0.0
         self._wait_s = _LOOK_EVERY_S
-        self._has_failed = False
+        self._failed_at: float | None = None
 
     def begin(self) -> None:
         """
@@ -200,7 +202,7 @@ class Alerts:
             if not self._is_done:  # since
                 _UNTOLD.add(self)
         now = time.monotonic()
-        if self._has_failed or self.has_news:
+        if self._failed_at is not None or self.has_news:
             return max(0.0, min(sends_in, self._looks_at - now))
         takes_in = self._claims.takes_over_in_s if self._claims.has_others else float("inf")
         return max(0.0, min(sends_in, takes_in))
@@ -237,11 +239,11 @@ class Alerts:
             pause_s *= 2
         return True
 
-    def leave(self) -> None:
+    def leave(self, timeout_s: float = _LEAVE_S) -> None:
         """
-        A last try, of two seconds: the interpreter is on its way out, or the ledger about to be closed.
+        A last try: the interpreter is on its way out, or the ledger about to be closed.
         """
-        if not self.flush(_LEAVE_S):
+        if not self.flush(timeout_s):
             log.warning("Alerts are left to be told by the next process.")
 
     def forget(self) -> None:
@@ -264,15 +266,23 @@ class Alerts:
         # In this order: an end that is not noted from here on puts its balances where they are found.
         self._is_woken = False
         self.noted = None
-        self._has_failed = False
+        has_failed = False
         for step in (self._observe, self._read_balances, self._claims.claim, self._claims.take_over):
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - whatever a ledger raises, it is told later
                 log.info("Alerts wait for the ledger: %r", error)
-                self._has_failed = True
-        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S) if self._has_failed else _LOOK_EVERY_S
-        self._looks_at = time.monotonic() + self._wait_s
+                has_failed = True
+        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S) if has_failed else _LOOK_EVERY_S
+        now = time.monotonic()
+        self._looks_at = now + self._wait_s
+        if not has_failed:
+            self._failed_at = None
+        elif self._failed_at is None:
+            self._failed_at = now
+        elif now - self._failed_at > _GIVE_UP_S:
+            log.warning("Alerts are not told any more, as the ledger has been gone for an hour.")
+            self.forget()
 
     def _observe(self) -> None:
         entries = [self._entries.popleft() for _ in range(len(self._entries))]
@@ -308,4 +318,4 @@ class Alerts:
 def _leave(found: weakref.ref[Alerts]) -> None:
     alerts = found()
     if alerts is not None:
-        alerts.leave()
+        alerts.leave(COURIER.last_s(_LEAVE_S))

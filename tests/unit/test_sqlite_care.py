@@ -211,7 +211,7 @@ def test_the_version_before_goes_on_while_a_file_is_migrated(
 
     told = run("migrate", url)
 
-    assert (told.exit_code, told.output.strip()) == (0, f"{url}: schema 1 is now 2.")
+    assert (told.exit_code, told.output.strip()) == (0, f"{url}: schema 1 is now 3.")
     settle(old, under_way, 4)
     settle(new, hold(new, "new 2", 10), 7)
     assert new.sweep(now=NOW + HOLD_S) == SweepReport(charged=1)
@@ -282,7 +282,7 @@ def test_a_file_of_the_schema_before_keeps_its_entries(
 
     assert ledger.drop_entries(before=NOW + DAY_S) == 0
     assert run("migrate", url, "--json").exit_code == 0
-    assert json.loads(run("migrate", url, "--json").stdout) == {"ledger": url, "before": 2, "after": 2}
+    assert json.loads(run("migrate", url, "--json").stdout) == {"ledger": url, "before": 3, "after": 3}
     assert "nothing to do" in run("migrate", url).stdout
     assert ledger.drop_entries(before=NOW + DAY_S) == 1
     ledger.close()
@@ -306,7 +306,7 @@ def test_a_check_finds_books_that_are_right(ledger: SQLiteLedger, url: str) -> N
 
     assert json.loads(run("check", url, "--json").stdout) == {
         "ledger": url,
-        "schema": 2,
+        "schema": 3,
         "entries": 2,
         "open_calls": 1,
         "balances": 2,

@@ -290,7 +290,7 @@ def test_a_damaged_file_is_named(path: Path) -> None:
     ledger.close()
 
 
-@pytest.mark.parametrize(("schema", "is_usable"), [(1, True), (2, True), (3, True), (4, False)])
+@pytest.mark.parametrize(("schema", "is_usable"), [(1, True), (2, True), (3, True), (4, True), (5, False)])
 def test_the_next_schema_is_used_and_the_one_after_is_refused(
     path: Path, schema: int, is_usable: bool
 ) -> None:
@@ -307,7 +307,7 @@ def test_the_next_schema_is_used_and_the_one_after_is_refused(
         hold(ledger, "one", 60)
         ledger.close()
     else:
-        check_unusable(path, r"its schema is 4, .* Upgrade bedrock_guard\.")
+        check_unusable(path, r"its schema is 5, .* Upgrade bedrock_guard\.")
 
 
 def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
