@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from bedrock_guard.alerts.clients import check_texts
@@ -67,7 +68,7 @@ class WebhookSink:
         self._secret = _read_secret(secret, secret_env)
         self._write = SHAPES[shape]
         self._timeout_s = timeout_s
-        self._opener = urllib.request.build_opener(_NoRedirects())
+        self._opener = urllib.request.build_opener(_OnlySuccess())
 
     def send(self, alert: Alert) -> None:
         """
@@ -101,10 +102,17 @@ def _read_secret(secret: str | None, secret_env: str | None) -> str | None:
     return found
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
+class _OnlySuccess(urllib.request.HTTPErrorProcessor):
     """
-    A redirect is an answer like others: to follow it would send what is signed elsewhere, without a body.
+    Every answer but a success is an error: to follow a redirect would send what is signed elsewhere.
     """
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    def http_response(self, request: urllib.request.Request, response: Any) -> Any:
+        """
+        The same answer, if it is a success.
+        """
+        if not 200 <= response.status < 300:
+            raise HTTPError(request.full_url, response.status, response.reason, response.headers, response)
+        return response
+
+    https_response = http_response

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Any, Final
 
 from bedrock_guard.domain.cost import nanousd_from_usd, usd_from_nanousd
 from bedrock_guard.domain.usage import (
@@ -280,16 +280,20 @@ def _amount(text: str, found: re.Match[str], unit: str) -> int:
     return amount
 
 
-def _read_shares(name: str, alerts: Iterable[float]) -> tuple[float, ...]:
-    given = tuple(alerts) if isinstance(alerts, Iterable) and not isinstance(alerts, str) else (alerts,)
-    for share in given:
-        is_number = isinstance(share, int | float) and not isinstance(share, bool)
-        if not is_number or not 0 < share <= _MOST_SHARE or not isinstance(alerts, Iterable):
-            raise ConfigurationError(
-                f"Budget {name!r}: alerts is {alerts!r}; it is shares of the limit, above 0 and up to "
-                f"{_MOST_SHARE}: alerts=(0.5, 0.8, 1.0)."
-            )
+def _read_shares(name: str, alerts: object) -> tuple[float, ...]:
+    given: tuple[Any, ...] = (
+        tuple(alerts) if isinstance(alerts, Iterable) and not isinstance(alerts, str) else (None,)
+    )
+    if not all(_is_share(share) for share in given):
+        raise ConfigurationError(
+            f"Budget {name!r}: alerts is {alerts!r}; it is shares of the limit, above 0 and up to "
+            f"{_MOST_SHARE}: alerts=(0.5, 0.8, 1.0)."
+        )
     return tuple(sorted({float(share) for share in given}))
+
+
+def _is_share(share: object) -> bool:
+    return isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= _MOST_SHARE
 
 
 def _check_tags(name: str, per: tuple[str, ...], match: dict[str, str]) -> None:

@@ -134,7 +134,9 @@ def test_a_webhook_is_signed_so_that_the_documented_snippet_knows_it(receiver: R
     Who can post to the receiver could otherwise raise an alarm, or hide one among many.
     """
     page = (ROOT / "docs/reference/alerts.md").read_text()
-    (snippet,) = re.findall(r"^```python\n(def is_ours.*?|import.*?def is_ours.*?)^```", page, re.M | re.S)
+    (snippet,) = re.findall(
+        r"^```python\n(def is_ours.*?|import.*?def is_ours.*?)^```", page, re.MULTILINE | re.DOTALL
+    )
     named: dict[str, Any] = {}
     exec(compile(snippet, "docs", "exec"), named)
 

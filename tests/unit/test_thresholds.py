@@ -68,7 +68,7 @@ def test_a_share_that_cannot_be_meant_is_refused(alerts: Any) -> None:
     """
     80 would be 80 times the limit, and 0 is reached by nothing at all.
     """
-    with pytest.raises(ConfigurationError, match="Budget 'all': alerts is .*shares of the limit"):
+    with pytest.raises(ConfigurationError, match=r"Budget 'all': alerts is .*shares of the limit"):
         Budget("all", "5 USD/day", alerts=alerts)
 
 
