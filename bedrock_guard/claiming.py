@@ -56,7 +56,7 @@ class Claims:
     Those of one guard.
 
     Attributes:
-        has_others: Whether another process has claimed what it has not confirmed yet.
+        has_others: Whether another process may have claimed what it has not confirmed yet.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, deliveries: Deliveries, *, retry_after_s: float) -> None:
@@ -144,6 +144,8 @@ class Claims:
         try:
             if self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
                 self._deliver(alert, claim)
+            else:
+                self.has_others = True
         except LedgerUnavailable:
             if name.kind != "ledger":
                 raise

@@ -76,6 +76,7 @@ class Alerts:
         self._deliveries = Deliveries(sinks, ledger.confirm_alert)
         self._sees_all = self._deliveries.has_observers
         self._claims = Claims(ledger, clock, self._deliveries, retry_after_s=retry_after_s)
+        self._is_closed = False
         self._begin_anew()
         # Finalizers run in reverse order at exit: after that of `Upkeep`, which writes the last ends, and
         # before that of the ledger.
@@ -84,7 +85,7 @@ class Alerts:
     def _begin_anew(self) -> None:
         self.noted: Sequence[Match] | None = None
         self._changed: dict[int, Sequence[Match]] = {}
-        self._swept: deque[LedgerKey] = deque()
+        self._charged: deque[LedgerKey] = deque()
         self._overran: dict[LedgerKey, str] = {}
         self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
         self._to_read: dict[LedgerKey, Match] = {}
@@ -150,11 +151,11 @@ class Alerts:
                 self._find("threshold", match, WHOLE, spent=refused.spent, what=what)
         self._wake()
 
-    def see_swept(self, keys: Iterable[LedgerKey]) -> None:
+    def see_charged(self, keys: Iterable[LedgerKey]) -> None:
         """
-        A sweep has charged the balances of *keys*.
+        The balances of *keys* were charged by something else than the end of a call, such as a sweep.
         """
-        self._swept.extend(keys)
+        self._charged.extend(keys)
         self._wake()
 
     def see_old_prices(self, model: str, as_of: date) -> None:
@@ -183,7 +184,7 @@ class Alerts:
         self._claims.find(Name(kind, None, key), Found(key.window_start, write))
 
     def _wake(self) -> None:
-        if not self._is_woken:
+        if not self._is_woken and not self._is_closed:
             self._is_woken = True
             _UNTOLD.add(self)
             COURIER.wake()
@@ -194,6 +195,8 @@ class Alerts:
         """
         Notice, claim and deliver what is due; the seconds until something will be.
         """
+        if self._is_closed:
+            return float("inf")
         if time.monotonic() >= self._looks_at:
             self._notice()
         sends_in = self._deliveries.send_due()
@@ -213,12 +216,12 @@ class Alerts:
         Whether something is to be looked at.
         """
         return bool(
-            self._changed or self._swept or self._claims or self._overran or self._entries or self._to_read
+            self._changed or self._charged or self._claims or self._overran or self._entries or self._to_read
         )
 
     @property
     def _is_done(self) -> bool:
-        return not (self.has_news or self._deliveries)
+        return self._is_closed or not (self.has_news or self._deliveries)
 
     def flush(self, timeout_s: float) -> bool:
         """
@@ -241,10 +244,18 @@ class Alerts:
 
     def leave(self, timeout_s: float = _LEAVE_S) -> None:
         """
-        A last try: the interpreter is on its way out, or the ledger about to be closed.
+        A last try: somebody is on its way out.
         """
         if not self.flush(timeout_s):
             log.warning("Alerts are left to be told by the next process.")
+
+    def close(self) -> None:
+        """
+        A last try, and then nothing more: the ledger is about to be closed.
+        """
+        self.leave()
+        self._is_closed = True
+        self.forget()
 
     def forget(self) -> None:
         """
@@ -293,8 +304,8 @@ class Alerts:
         while self._changed:
             _, matches = self._changed.popitem()
             self._to_read |= {match.key: match for match in matches}
-        while self._swept:
-            match = self._matcher.find(self._swept.popleft())
+        while self._charged:
+            match = self._matcher.find(self._charged.popleft())
             if match is not None:
                 self._to_read[match.key] = match
         # Found as they are read: what a sum was that several ends changed, only its balance knows.

@@ -191,8 +191,7 @@ class Pipeline:
         """
         self.upkeep.close()
         if self.alerts is not None:
-            self.alerts.leave()
-            self.alerts.forget()
+            self.alerts.close()
 
     def write_last(self) -> None:
         """

@@ -152,6 +152,8 @@ class Upkeep:
             except ReservationClosed as again:
                 error = again
             else:
+                if self._alerts is not None:
+                    self._alerts.see_charged(match.key for match in opened.plan.matches)
                 return
         # One that was interrupted may never have been held.
         if opened.is_held or entry.allowed_by is not None:
@@ -279,7 +281,7 @@ class Upkeep:
 
     def _see_swept(self, report: SweepReport) -> None:
         if self._alerts is not None and report.keys:
-            self._alerts.see_swept(report.keys)
+            self._alerts.see_charged(report.keys)
 
     def sweep_all(self) -> SweepReport:
         """

@@ -3,7 +3,8 @@ A process that calls Bedrock and tells alerts; the tests start it, watch it, and
 
     python alert_process.py COMMAND BEDROCK_URL LEDGER_URL CALLS
 
-It prints a line for each alert that it delivers.
+`exit` tells its alerts, `hang` and `wait` never come to the end of that; `wait` does not end by itself.
+It prints a line for each alert.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def hang(alert: Alert) -> None:
 
 
 def main(command: str, bedrock_url: str, ledger_url: str, calls: str) -> None:
-    sink = hang if command == "hang" else tell
+    sink = tell if command == "exit" else hang
     guard = Guard(budgets=[Budget("all", LIMIT, alerts=(0.8,))], ledger=ledger_url, sinks=[sink])
     client = guard.attach(boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url=bedrock_url))
     say("ready")

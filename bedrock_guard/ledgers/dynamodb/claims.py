@@ -19,8 +19,9 @@ from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn
 
 SHARDS: Final = 4
 
-# Nobody has it; or its process did not confirm in time; or the answer to this very request was lost.
-_IS_FREE: Final = "attribute_not_exists(#at) OR (attribute_not_exists(#told) AND #at <= :old) OR #x = :x"
+# Nobody has it; or it is not confirmed, and its time is over, or the answer to this very request was lost.
+# One that comes late finds it confirmed, and must not list it again.
+_IS_FREE: Final = "attribute_not_exists(#at) OR (attribute_not_exists(#told) AND (#at <= :old OR #x = :x))"
 # The names of attributes that are claims: those of the list's key are not.
 _PREFIX: Final = "a_"
 
