@@ -16,7 +16,7 @@ from bedrock_guard.budgets.refusing import record_stopped, record_would_refuse
 from bedrock_guard.budgets.steering import Steering, stopped
 from bedrock_guard.domain.control import Controls, RefreshesControls
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, Ledger, Line
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.planning import Plan
@@ -84,6 +84,12 @@ class Helm:
                 record_stopped(self._ledger, entry, stop)
             raise stopped(stop, entry, now=now)
         return steering, steering.top_up(lines, now)
+
+    def topped_up(self, key: LedgerKey, now: float) -> int:
+        """
+        By how much the limit of a balance is topped up, as far as is known.
+        """
+        return self.known.topped_up(key, now)
 
     def tell(self, plan: Plan, entry: Entry) -> None:
         """

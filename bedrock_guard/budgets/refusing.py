@@ -5,7 +5,7 @@ From a ledger's refusal to the error that the caller gets, and the entry that st
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2s
 from typing import Any
@@ -15,7 +15,7 @@ from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import Output, describe, frees_at, write
 from bedrock_guard.domain.control import Stop, as_mapping
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal
+from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal, RefusedLine
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable
 
 log = logging.getLogger("bedrock_guard")
@@ -46,6 +46,25 @@ def refuse(
         tags=dict(entry.tags),
         retry_after_s=None if None in frees else max(0.0, max(at_s or 0 for at_s in frees) - now),
     )
+
+
+def as_whole_call(refusal: Refusal, held: Mapping[LedgerKey, int]) -> Refusal:
+    """
+    A refusal to hold more for a call, told as if the whole call had been refused.
+    """
+    lines = []
+    for refused in refusal.lines:
+        own = held.get(refused.line.key, 0)
+        calls = refused.pending_calls
+        lines.append(
+            RefusedLine(
+                refused.line._replace(amount=refused.line.amount + own),
+                refused.spent,
+                refused.pending - own,
+                calls - 1 if calls and own else calls,
+            )
+        )
+    return Refusal(tuple(lines))
 
 
 def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from fractions import Fraction
-from math import ceil
 from typing import Final, NamedTuple
 
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.steering import Steering
+from bedrock_guard.budgets.windows import taken
 from bedrock_guard.domain.budget import Budget, Window, in_api_units
 from bedrock_guard.domain.control import Controls, is_in_force
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -192,8 +191,8 @@ def _in_rate(budget: Budget, own: Sequence[Balance], _: Window, now: float) -> l
     found = []
     for each in own:
         full_at = each.full_at_s or 0.0
-        taken = Fraction(max(0.0, full_at - now)) * budget.limit.amount / budget.limit.period.seconds
-        found.append(_Figures(each.key.per, ceil(taken), 0, now, full_at if full_at > now else None))
+        used = taken(budget.limit, full_at, now)
+        found.append(_Figures(each.key.per, used, 0, now, full_at if full_at > now else None))
     return found
 
 

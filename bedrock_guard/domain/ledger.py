@@ -13,9 +13,10 @@ is part of its `rule`, so amounts of different units never meet.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
+from bedrock_guard.domain.alert_claim import ClaimsAlerts
 from bedrock_guard.domain.control import ControlsChanged, KeepsControls
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -171,13 +172,17 @@ class Settled:
 class SweepReport:
     """
     What a sweep did: reservations of dead processes ended, by how.
+
+    Attributes:
+        keys: Whose balances were charged.
     """
 
     charged: int = 0
     released: int = 0
+    keys: frozenset[LedgerKey] = field(default=frozenset(), compare=False, repr=False)
 
 
-class Ledger(KeepsControls, Protocol):
+class Ledger(ClaimsAlerts, KeepsControls, Protocol):
     """
     Where reservations and balances are kept.
 

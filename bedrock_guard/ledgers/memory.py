@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Self
 
+from bedrock_guard.domain.alert_claim import RETRY_AFTER_S, AlertClaim
 from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -33,6 +34,7 @@ from bedrock_guard.domain.ledger import (
 )
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import books, forgetting, memory_sums
+from bedrock_guard.ledgers.memory_claims import Claims
 from bedrock_guard.ledgers.memory_sums import NOTHING, Call, Sums
 from bedrock_guard.ledgers.url import read_url
 
@@ -61,6 +63,7 @@ class MemoryLedger:
         self._ended: OrderedDict[str, Call] = OrderedDict()
         self._noted: tuple[Mapping[LedgerKey, Sums], str, Call] | None = None
         self._controls = Controls()
+        self._claims = Claims()
         self._sequence = 0
         self._forgets_at = forgetting.FEW
         self._is_closed = False
@@ -218,6 +221,7 @@ class MemoryLedger:
         End the reservations whose time is over, each by its own `on_expiry`.
         """
         count = {"charge": 0, "release": 0}
+        keys: set[LedgerKey] = set()
         with self._turn():
             if self._noted is not None:
                 self._write(*self._noted)
@@ -230,9 +234,10 @@ class MemoryLedger:
                 booked = books.expired_amounts(call.lines, call.on_expiry)
                 self._end(id_, call, call._replace(state="expired", entry=entry, booked=booked))
                 count[call.on_expiry] += 1
+                keys.update(line.key for line, spent in zip(call.lines, booked, strict=True) if spent)
         if len(self._balances) >= self._forgets_at:
             self._forget(now)
-        return SweepReport(charged=count["charge"], released=count["release"])
+        return SweepReport(count["charge"], count["release"], frozenset(keys))
 
     def _forget(self, now: float) -> None:
         """
@@ -263,6 +268,27 @@ class MemoryLedger:
             for id_ in old:
                 del self._ended[id_]
         return len(old)
+
+    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """
+        Whether the caller is to tell it.
+        """
+        with self._turn():
+            return self._claims.claim(claim, self._clock(), retry_after_s)
+
+    def confirm_alert(self, claim: AlertClaim) -> None:
+        """
+        It has been told.
+        """
+        with self._turn():
+            self._claims.confirm(claim)
+
+    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
+        """
+        Claims that are not confirmed, at most *limit*.
+        """
+        with self._turn():
+            return self._claims.unconfirmed()[:limit]
 
     def close(self) -> None:
         """

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
+from bedrock_guard.domain.alert_claim import RETRY_AFTER_S, AlertClaim
 from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -243,6 +244,7 @@ class SQLiteLedger:
             return SweepReport()
 
         def work(db: sqlite3.Connection) -> SweepReport:
+            keys: set[LedgerKey] = set()
             due = db.execute(sqlite_schema.DUE, (now, limit)).fetchall()
             for id_, at, expires_at_s, text, on_expiry, entry_text in due:
                 lines = sqlite_rows.read_lines(text)
@@ -253,16 +255,53 @@ class SQLiteLedger:
                 db.execute(sqlite_schema.TAKE, (id_,)).fetchall()
                 call = Call(id_, "pending", at, expires_at_s, text)
                 sqlite_books.write_end(db, call, "expired", ending, ending.rows)
+                keys.update(key for key, amount in amounts.items() if amount)
             charged = sum(row[4] == "charge" for row in due)
-            return SweepReport(charged=charged, released=len(due) - charged)
+            return SweepReport(charged, len(due) - charged, frozenset(keys))
 
         return self._file.write(work)
+
+    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """
+        Whether the caller is to tell it; in a file of the schema before, each process is.
+        """
+        now = self._clock()
+        if not self._has_claims():
+            return True
+        row = (claim.id, now, claim.forget_at_s, claim.alert, now - retry_after_s)
+
+        def work(db: sqlite3.Connection) -> bool:
+            is_ours = db.execute(sqlite_schema.CLAIM, row).rowcount > 0
+            if is_ours:
+                db.execute(sqlite_schema.FORGET_CLAIMS, (now,))
+            return is_ours
+
+        return self._file.write(work)
+
+    def confirm_alert(self, claim: AlertClaim) -> None:
+        """
+        It has been told.
+        """
+        if self._has_claims():
+            self._file.write(lambda db: db.execute(sqlite_schema.CONFIRM, (claim.id,)).rowcount)
+
+    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
+        """
+        Claims that are not confirmed, the oldest first; at most *limit*.
+        """
+        if not self._has_claims():
+            return []
+        rows = self._file.read(lambda db: db.execute(sqlite_schema.UNCONFIRMED, (limit,)).fetchall())
+        return [AlertClaim(*row) for row in rows]
 
     def close(self) -> None:
         """
         Close the file; the ledger cannot be used afterwards.
         """
         self._finalizer()
+
+    def _has_claims(self) -> bool:
+        return self._file.read(sqlite_schema.read_schema) >= sqlite_schema.CLAIMS_SINCE
 
     def _end(
         self,

@@ -19,6 +19,7 @@ from bedrock_guard.errors import LedgerUnavailable
 APPLICATION_ID: Final = 0x62477264
 SCHEMA: Final = 3
 NEWEST_USABLE: Final = SCHEMA + 1
+CLAIMS_SINCE: Final = 3  # before, there was nowhere to claim an alert
 RATES_SINCE: Final = 3  # before, there was nowhere to keep them
 FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
 STEERS_SINCE: Final = 3  # before, there was no place for stops and top-ups
@@ -100,6 +101,16 @@ CREATE TABLE controls (             -- stops and top-ups: one row
 ) STRICT;
 
 INSERT INTO controls VALUES (1, 0, '{}');
+
+CREATE TABLE alert (                -- who tells what: once for each threshold, balance and window
+    id TEXT NOT NULL PRIMARY KEY,
+    claimed_at REAL NOT NULL,
+    is_confirmed INTEGER NOT NULL DEFAULT 0,
+    forget_at REAL,                 -- none for a window that never ends
+    alert TEXT NOT NULL             -- JSON, for whoever takes it over
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX alert_unconfirmed ON alert (claimed_at) WHERE is_confirmed = 0;
 """,
 }
 
@@ -206,6 +217,18 @@ DROP: Final = "DELETE FROM entry WHERE seq = ?1"
 ADD_DROPPED: Final = """
 INSERT INTO dropped (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT DO UPDATE SET spent = spent + excluded.spent
+"""
+
+# Counted as a change only if the claim is the caller's.
+CLAIM: Final = """
+INSERT INTO alert (id, claimed_at, forget_at, alert) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (id) DO UPDATE SET claimed_at = excluded.claimed_at
+WHERE is_confirmed = 0 AND claimed_at <= ?5
+"""
+FORGET_CLAIMS: Final = "DELETE FROM alert WHERE forget_at < ?1"
+CONFIRM: Final = "UPDATE alert SET is_confirmed = 1 WHERE id = ?1"
+UNCONFIRMED: Final = """
+SELECT id, alert, forget_at FROM alert WHERE is_confirmed = 0 ORDER BY claimed_at LIMIT ?1
 """
 
 

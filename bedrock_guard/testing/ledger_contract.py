@@ -34,6 +34,7 @@ from bedrock_guard.domain.ledger import (
     read_all_entries,
 )
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
+from bedrock_guard.testing.ledger_alert_contract import AlertContract
 from bedrock_guard.testing.ledger_calls import (
     DAY,
     HOLD_S,
@@ -54,7 +55,7 @@ from bedrock_guard.testing.ledger_line_contract import LineContract
 from bedrock_guard.testing.ledger_reservation_contract import ReservationContract
 
 
-class LedgerContract(LineContract, ControlsContract, ReservationContract):
+class LedgerContract(LineContract, ControlsContract, AlertContract, ReservationContract):
     """
     Every promise of `Ledger`; override `ledger`.
     """
