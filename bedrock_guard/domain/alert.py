@@ -41,9 +41,11 @@ class Alert:
         threshold: The share of the limit, of kind `threshold`; else None.
         budget: The budget's name; None where it is about none.
         per: Whose balance, sorted `(tag, value)` pairs; else the model, if it is about one.
-        window_start, window_end: Aware UTC; the end is None for all time.
+        window_start, window_end: Aware UTC; the end is None for all time. Where a budget has no windows, the
+            time in which this is told once: of what rolls a run of its period, of a rate a day.
         unit: `"USD"`, or what is counted; None where it is about no budget.
-        spent, limit: USD as `Decimal`, counts as `int`; None where it is about no budget.
+        spent, limit: USD as `Decimal`, counts as `int`; None where it is about no budget. Of a rate, what is
+            taken of its burst.
         text: For people: one line.
         at: When it was noticed, aware UTC.
     """
