@@ -317,6 +317,8 @@ class Pipeline:
     def _see_stopped(self, entry: Entry) -> None:
         if self.alerts is not None:
             self.alerts.see_stopped(entry)
+            if self._tells_first:
+                self._tell()
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """
