@@ -53,12 +53,14 @@ class Background:
         is_leaving: Whether the interpreter is on its way out: nothing is done later any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bedrock_guard") -> None:
+        self._name = name
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.is_leaving = False
+        self._ends_at: float | None = None
 
     def keep(self, keeper: Keeper) -> None:
         """
@@ -67,7 +69,7 @@ class Background:
         with self._lock:
             self._keepers.add(keeper)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="bedrock_guard", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
         self.wake()
 
@@ -106,12 +108,20 @@ class Background:
             if work is not None:
                 _attempt(work)
 
+    def last_s(self, seconds: float) -> float:
+        """
+        What is left of *seconds*, for everybody together who has something to do at exit.
+        """
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + seconds
+        return max(0.0, self._ends_at - time.monotonic())
+
     def forget(self) -> None:
         """
         Begin anew in a fork, which has no thread and nothing of its own to look after.
         """
         keepers = list(self._keepers)  # no other thread is left that could change it
-        self.__init__()  # type: ignore[misc]  # the locks may be in the hands of threads that are gone
+        self.__init__(self._name)  # type: ignore[misc]  # the locks may be in the hands of threads that are gone
         for keeper in keepers:
             keeper.forget()
 
@@ -158,7 +168,10 @@ def _attempt(work: Callable[[], float | object]) -> float | None:
 
 
 BACKGROUND: Final = Background()
-"""The one of this process."""
+"""The one of this process, for what keeps the books right."""
+
+COURIER: Final = Background("bedrock_guard alerts")
+"""Another, for alerts: who hears them may take long, and no hold may wait for that to be renewed."""
 
 # What is registered later runs earlier: this, before weakref's own handler, which comes with the first
 # finalizer, writes what is not written, and closes ledgers.
@@ -166,3 +179,4 @@ weakref.finalize(BACKGROUND, int).detach()
 atexit.register(BACKGROUND.leave)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=BACKGROUND.forget)
+    os.register_at_fork(after_in_child=COURIER.forget)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from bedrock_guard.domain.budget import BUILT_IN_TAGS, USD, Budget, parse_limit
 from bedrock_guard.domain.cost import NANOUSD_PER_USD
 from bedrock_guard.domain.entry import Basis, Outcome
-from bedrock_guard.domain.ledger import EntryFilter
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError

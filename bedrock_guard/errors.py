@@ -3,6 +3,7 @@ Every error of ours, in one tree.
 
     GuardError
       BudgetExceeded          a call was refused before it was sent
+      Stopped                 an operator stopped calls like this one
       UnpricedModel           a call cannot be priced
       UnmeteredOperation      an operation bills, and nothing here can count it
       LedgerUnavailable       the ledger did not answer, or cannot be used
@@ -28,6 +29,27 @@ class GuardError(Exception):
     """
     Base of every error that `bedrock_guard` raises.
     """
+
+    @classmethod
+    def find(cls, exception: BaseException | None) -> Self | None:
+        """
+        The error of this class inside *exception*'s chain of causes, or None.
+
+        instructor and CrewAI wrap whatever a client raises in errors of their own.
+        """
+        seen: set[int] = set()
+        queue = [exception]
+        while queue:
+            error = queue.pop()
+            if error is None or id(error) in seen:
+                continue
+            if isinstance(error, cls):
+                return error
+            seen.add(id(error))
+            queue += [error.__context__, error.__cause__]
+            if isinstance(error, BaseExceptionGroup):
+                queue += error.exceptions
+        return None
 
 
 class ConfigurationError(GuardError):
@@ -212,23 +234,44 @@ class BudgetExceeded(GuardError):
             return "The usage limit of this service is reached."
         return "The usage limit of this service is reached for now. Try again later."
 
-    @classmethod
-    def find(cls, exception: BaseException | None) -> Self | None:
-        """
-        The refusal inside *exception*'s chain of causes, or None.
 
-        instructor and CrewAI wrap whatever a client raises in errors of their own.
+@dataclass(eq=False)
+class Stopped(GuardError):
+    """
+    A call was refused before it was sent, as an operator has stopped calls like it.
+
+    Attributes:
+        text: What `str()` gives: who, why, since and until when, and the command that resumes.
+        id: The stop's, for `Guard.resume`.
+        reason: Why, in the operator's words.
+        by: Who stopped.
+        since: When, aware UTC.
+        until: When it passes by itself, aware UTC; None: when somebody resumes.
+        model_id, operation: Of the call.
+        tags: The call's tags, built-in ones included.
+        retry_after_s: Seconds until it passes; None when that is not known.
+    """
+
+    text: str
+    id: str
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None
+    model_id: str
+    operation: str
+    tags: Mapping[str, str]
+    retry_after_s: float | None
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), tuple(getattr(self, name) for name in type(self).__dataclass_fields__)
+
+    @property
+    def public_message(self) -> str:
         """
-        seen: set[int] = set()
-        queue = [exception]
-        while queue:
-            error = queue.pop()
-            if error is None or id(error) in seen:
-                continue
-            if isinstance(error, cls):
-                return error
-            seen.add(id(error))
-            queue += [error.__context__, error.__cause__]
-            if isinstance(error, BaseExceptionGroup):
-                queue += error.exceptions
-        return None
+        A sentence for an end user: no names, no reasons.
+        """
+        return "This service is stopped for now. Try again later."

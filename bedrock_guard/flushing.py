@@ -19,6 +19,7 @@ from typing import Final, ParamSpec, TypeVar
 from bedrock_guard.background import BACKGROUND
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks.threads import wait_for_threads
+from bedrock_guard.noticing import PROMPT_S
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.pipeline import Pipeline
 
@@ -33,17 +34,28 @@ FLUSH_S: Final = 2.0
 _FIRST_PAUSE_S: Final = 0.01
 
 
-def flush(pipeline: Pipeline, timeout_s: float, *, leave: Sequence[OpenCall] = ()) -> bool:
+def flush(
+    pipeline: Pipeline, timeout_s: float, *, leave: Sequence[OpenCall] = (), tell_s: float = float("inf")
+) -> bool:
     """
     Write what has ended, and wait for ends that are on their way in other threads.
 
     The streams of *leave* end first, as if their consumers had closed them. The work is the background
     thread's, so that no ledger makes the caller wait for longer than *timeout_s* seconds.
 
-    Returns whether every call that has ended is written.
+    What is to be told of budgets is told then, in the rest of that time, but not for longer than *tell_s*.
+
+    Returns whether every call that has ended is written, and every alert told.
     """
-    upkeep, pause_s = pipeline.upkeep, _FIRST_PAUSE_S
     ends_at = time.monotonic() + timeout_s
+    is_written = _flush_ends(pipeline, ends_at, leave)
+    if pipeline.alerts is None:
+        return is_written
+    return pipeline.alerts.flush(min(tell_s, max(0.0, ends_at - time.monotonic()))) and is_written
+
+
+def _flush_ends(pipeline: Pipeline, ends_at: float, leave: Sequence[OpenCall]) -> bool:
+    upkeep, pause_s = pipeline.upkeep, _FIRST_PAUSE_S
     # An end that is on its way holds its call, so that where no call is open, nothing is.
     while upkeep.open_calls() or upkeep.unwritten_ids():
         upkeep.begin()
@@ -96,7 +108,7 @@ def _return(pipeline: Pipeline, context: object) -> None:
         remaining_s = _remaining_s(context)
         # Half of what is left: the reply has to go out, too.
         timeout_s = FLUSH_S if remaining_s is None else min(FLUSH_S, remaining_s / 2)
-        flush(pipeline, timeout_s, leave=upkeep.open_calls())
+        flush(pipeline, timeout_s, leave=upkeep.open_calls(), tell_s=PROMPT_S)
         ids = {*upkeep.unwritten_ids(), *(opened.entry.id for opened in upkeep.open_calls())}
     except Exception:
         log.exception("Calls could not be settled before the handler returned; their holds expire.")

@@ -11,19 +11,22 @@ It sends nothing and sees nothing: it believes what it is told, once.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
+from bedrock_guard.checks import check_model_id, check_region
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Entry
 from bedrock_guard.domain.http_status import outcome_of_status
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.errors import ConfigurationError, ReservationClosed
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.operations import Operation, Reply, StreamReader
-from bedrock_guard.operations.other_clients import read_events, read_headers, read_reply
+from bedrock_guard.operations import OPERATIONS, Free, Operation, Reply, StreamReader
+from bedrock_guard.operations.other_clients import read_events, read_headers, read_params, read_reply
 from bedrock_guard.pipeline import Pipeline
-from bedrock_guard.planning import Estimate, as_estimate
+from bedrock_guard.planning import Estimate, Planner, as_estimate
+from bedrock_guard.resolving import read_call
 
 # At a time; the hold of a call that lasts is renewed.
 _HOLD_S: Final = 300.0
@@ -193,3 +196,30 @@ def _attempt(outcome: AttemptOutcome, status: int | None, error_code: str | None
         None if status is None else int(status),
         None if error_code is None else str(error_code),
     )
+
+
+def read_given(
+    planner: Planner, operation: object, params: Mapping[str, Any], region: str
+) -> tuple[Operation, Call]:
+    """
+    What a caller wants to know of, or hold for; it is not sent here.
+
+    Raises:
+        ConfigurationError: It is no metered operation, names no model, or cannot be sent.
+    """
+    known = {name: each for (_, name), each in OPERATIONS.items() if not isinstance(each, Free)}
+    if not isinstance(operation, str) or operation not in known:
+        raise ConfigurationError(
+            f"{operation!r} is no operation that is metered; these are: {', '.join(known)}."
+        )
+    if not isinstance(params, Mapping):
+        raise ConfigurationError(f"The parameters are a {type(params).__name__}; they map names to values.")
+    check_model_id(params.get("modelId"))
+    check_region(region)
+    try:
+        read = read_params(params)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"The body cannot be written as JSON, so it is not what is sent: {error}"
+        ) from error
+    return known[operation], read_call([planner], known[operation], read, region=region)

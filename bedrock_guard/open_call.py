@@ -74,6 +74,12 @@ class OpenCall:
         except IndexError:
             return False
 
+    def not_sent(self) -> Entry:
+        """
+        The entry of its end, if nothing of it has left.
+        """
+        return self.entry.changed(outcome="not_sent", cost_nanousd=0, usage={})
+
     def give_back_end(self) -> None:
         """
         Let another end it: who took the end was interrupted.
@@ -90,3 +96,31 @@ class OpenCall:
             unit = match.unit
             amounts[match.key] = money if unit == USD else amount_of(unit, nanousd=money, usage=usage)
         return amounts
+
+
+def open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
+    """
+    The entry of a call that is about to be made.
+    """
+    call = plan.call
+    return Entry.opened(
+        {
+            "id": entry_id,
+            "at_s": now,
+            "operation": call.operation,
+            "model_id": call.model.model_id,
+            "model": call.model.model,
+            "family": call.family,
+            "region": call.region,
+            "service_tier": call.service_tier,
+            "latency": call.latency,
+            "tags": plan.tags,
+            "usage": plan.worst,
+            "basis": "estimated",
+            "cost_nanousd": plan.nanousd,
+            "priced": plan.priced,
+            "has_own_prices": plan.has_own_prices,
+            "list_cost_nanousd": plan.list_nanousd if plan.has_own_prices else None,
+            "estimated_cost_nanousd": plan.nanousd,
+        }
+    )

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.verdict import describe, write
 from bedrock_guard.domain.budget import Budget
+from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservation
 from bedrock_guard.domain.settings import Settings
@@ -209,7 +210,7 @@ class StandIn:
 
     def _begin_holding(
         self, opened: OpenCall, held: _Held, line: Line, *, hold_s: float
-    ) -> Reservation | Refusal:
+    ) -> Reservation | Refusal | ControlsChanged:
         entry = opened.entry
         # Noted first: whoever is interrupted after this finds a call that its end settles here.
         opened.entry = entry.changed(allowed_by=ALLOWED_BY)
@@ -242,6 +243,16 @@ class StandIn:
             self._ended.pop(id_, None)
 
 
+def expired(opened: OpenCall, error: ReservationClosed) -> LedgerUnavailable:
+    """
+    What to raise when more is wanted for a call whose hold has run out.
+    """
+    return LedgerUnavailable(
+        f"The hold of call {opened.entry.id} expired while it was under way (was this process "
+        f"suspended?), and nothing more can be held for it. {error}"
+    )
+
+
 def book(ledger: Ledger, opened: OpenCall, entry: Entry) -> None:
     """
     Write a call that was let through into *ledger*, which has said that it does not know it.
@@ -257,7 +268,7 @@ def book(ledger: Ledger, opened: OpenCall, entry: Entry) -> None:
     # Should this process die now, whoever sweeps charges what it did cost.
     as_open = entry.changed(outcome="pending", estimated_cost_nanousd=entry.cost_nanousd)
     held = ledger.reserve(lines, entry=as_open, hold_s=opened.hold_s, on_expiry="charge")
-    reservation = opened.reservation if isinstance(held, Refusal) else held
+    reservation = held if isinstance(held, Reservation) else opened.reservation
     if entry.outcome == "not_sent":
         ledger.release(reservation, entry)
     else:

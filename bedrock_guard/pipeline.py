@@ -15,31 +15,32 @@ It knows neither botocore's events nor which ledger it talks to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from bedrock_guard import shadow
-from bedrock_guard.budgets.refusing import record_refusal, refuse
+from bedrock_guard.budgets.refusing import as_whole_call, record_refusal, refuse
 from bedrock_guard.budgets.soft import SoftLimits, lines_of_retry
 from bedrock_guard.charging import closed_entry
 from bedrock_guard.context import current_scope
 from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.ledger import (
     Clock,
     Ledger,
-    LedgerKey,
     Line,
     Refusal,
-    RefusedLine,
     Reservation,
 )
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
-from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
-from bedrock_guard.open_call import OpenCall
-from bedrock_guard.outage import SLOW_S, Outage, StandIn
+from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
+from bedrock_guard.noticing import PROMPT_S, Alerts
+from bedrock_guard.open_call import OpenCall, open_entry
+from bedrock_guard.outage import SLOW_S, Outage, StandIn, expired
 from bedrock_guard.planning import Plan, Planner
 from bedrock_guard.shadow import ShadowStandIn
+from bedrock_guard.steering import Helm
 from bedrock_guard.sweeping import Sweeper
 from bedrock_guard.upkeep import Upkeep
 
@@ -57,13 +58,22 @@ class Pipeline:
         clock: Clock,
         new_id: Callable[[], str],
         wanted: Settings | None = None,
+        alerts: Alerts | None = None,
+        tells_first: bool = False,
     ) -> None:
         self.planner = planner
         self.settings = planner.settings
         self.ledger = ledger
         self.clock = clock
-        self.upkeep = Upkeep(ledger, clock)
-        self.sweeper = Sweeper(ledger, clock, keep_entries_days=planner.settings.keep_entries_days)
+        self.alerts = alerts
+        self._tells_first = tells_first and alerts is not None
+        self.upkeep = Upkeep(ledger, clock, alerts=alerts)
+        self.sweeper = Sweeper(
+            ledger, clock, keep_entries_days=planner.settings.keep_entries_days, alerts=alerts
+        )
+        self.helm = Helm(ledger, clock, planner.settings)
+        if alerts is not None:
+            alerts.topped_up = self.helm.topped_up
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
         self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
@@ -81,7 +91,7 @@ class Pipeline:
         """
         now = self.clock()
         plan = self.planner.plan(call, now)
-        entry = _open_entry(self._new_id(), now, plan)
+        entry = open_entry(self._new_id(), now, plan)
         if self.is_shadow:
             shadow.tell(self.ledger, self.planner, self._wanted, plan, entry)
         return OpenCall(plan, entry, current_scope().tallies)
@@ -101,6 +111,7 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: It does not fit; nothing is held.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell whether it fits, and `on_ledger_error` does not let
                 it through.
         """
@@ -109,8 +120,12 @@ class Pipeline:
             self.upkeep.begin()
         try:
             answer = self._reserve(opened, hold_s)
-            if isinstance(answer, Refusal) and self.sweeper.sweep_for_room(self.clock()):
+            if isinstance(answer, Refusal):
                 answer = self._reserve_again(opened, hold_s, answer)
+        except Stopped:
+            opened.take_end()
+            self._see_stopped(entry)
+            raise
         except LedgerUnavailable as error:
             self._go_without(opened, error, hold_s)
         else:
@@ -120,14 +135,14 @@ class Pipeline:
             opened.reservation = answer
             opened.hold_s = hold_s
             opened.is_held = True
-            if answer.over:
-                opened.entry = entry = self._soft.note(entry, plan.matches, answer.over)
+            if answer.over or self.is_shadow:
+                self._note(opened, answer)
             self.upkeep.watch(opened)
             # After the hold: where the ledger is gone, a call must not wait for it twice.
             if entry.at_s >= self.sweeper.due_at:
                 self.sweeper.sweep_if_due(entry.at_s)
         if opened.is_ended:  # its task was dropped while a thread reserved for it
-            self._write(opened, _not_sent(opened))
+            self._write(opened, opened.not_sent())
 
     def rebound(self, opened: OpenCall, call: Call) -> None:
         """
@@ -135,16 +150,18 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: The difference does not fit.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
         plan = self.planner.plan(call, self.clock())
-        entry = _open_entry(opened.entry.id, opened.entry.at_s, plan)
+        entry = open_entry(opened.entry.id, opened.entry.at_s, plan)
         held = {line.key: line.amount for line in opened.reservation.lines}
-        more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in plan.lines()]
+        lines = self._more(plan, entry, plan.lines())
+        more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in lines]
         money = None if plan.nanousd is None else max(0, plan.nanousd - (opened.plan.nanousd or 0))
         answer = self._extend(opened, more, money)
         if isinstance(answer, Refusal):
-            raise self._refused(plan, entry, _as_whole_call(answer, held))
+            raise self._refused(plan, entry, as_whole_call(answer, held))
         entry = entry.changed(allowed_by=opened.entry.allowed_by, exceeded=opened.entry.exceeded)
         if answer.over:
             entry = self._soft.note(entry, plan.matches, answer.over)
@@ -156,6 +173,7 @@ class Pipeline:
 
         Raises:
             BudgetExceeded: The budgets cannot pay for both.
+            Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
         if self.settings.on_lost_reply == "release":
@@ -164,6 +182,7 @@ class Pipeline:
         held = {line.key: line.amount for line in opened.reservation.lines}
         later = self.planner.matcher.roll(plan.matches, self.clock())
         lines = lines_of_retry(plan.matches, later, plan.lines(), held)
+        lines = self._more(plan, opened.entry, lines)
         plan = plan._replace(matches=later)
         answer = self._extend(opened, lines, plan.nanousd, is_retry=True)
         if isinstance(answer, Refusal):
@@ -205,39 +224,101 @@ class Pipeline:
             raise
         for tally in opened.tallies:
             tally.count(entry)
+        if self._tells_first:
+            self._tell()
         return entry
+
+    def close(self) -> None:
+        """
+        Write and tell what is left: the ledger is about to be closed.
+        """
+        self.sweeper.close()
+        self.upkeep.close()
+        if self.alerts is not None:
+            self.alerts.close()
+
+    def write_last(self) -> None:
+        """
+        Write and tell what is left; the ledger is somebody else's, and goes on.
+        """
+        self.upkeep.write_ends()
+        if self.alerts is not None:
+            self.alerts.leave()
 
     def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
         is_gone = self.outage.is_on
         if is_gone:
+            if self.helm.known.is_active:
+                self.helm.admit(opened.plan, opened.entry, (), is_gone=True)
             self.outage.check()
         if self.upkeep.invocations.are_any:
             hold_s = self.upkeep.invocations.hold_s(hold_s)
         try:
-            answer = self.ledger.reserve(
-                opened.plan.lines(), entry=opened.entry, hold_s=hold_s, on_expiry=self.settings.on_expiry
-            )
+            while True:  # until it is admitted by the stops and top-ups that the ledger keeps
+                steering, lines = self.helm.known, opened.plan.lines()
+                if steering.is_active:
+                    steering, lines = self.helm.admit(opened.plan, opened.entry, lines)
+                answer = self.ledger.reserve(
+                    lines,
+                    entry=opened.entry,
+                    hold_s=hold_s,
+                    on_expiry=self.settings.on_expiry,
+                    controls=steering.version,
+                )
+                if not isinstance(answer, ControlsChanged):
+                    break
+                self.helm.catch_up(steering)
         except LedgerUnavailable as error:
-            opened_at_s = opened.entry.at_s
-            is_slow = self.clock() - opened_at_s > SLOW_S and not self.upkeep.has_held_since(opened_at_s)
-            if not error.is_lasting:
-                self.outage.begin(error, is_slow=is_slow)
+            self._see_trouble(opened, error)
             raise
         if is_gone:
             self.outage.end()
             self.upkeep.hurry()
         return answer
 
+    def _see_trouble(self, opened: OpenCall, error: LedgerUnavailable) -> None:
+        if self.alerts is not None and not self.outage.is_on:
+            self.alerts.see_trouble(error)
+        if not error.is_lasting:
+            at_s = opened.entry.at_s
+            is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
+            self.outage.begin(error, is_slow=is_slow)
+
+    def _note(self, opened: OpenCall, answer: Reservation) -> None:
+        """
+        Tell what would have refused *opened*, and did not.
+        """
+        if self.is_shadow:
+            self.helm.tell(opened.plan, opened.entry)
+        if answer.over:
+            opened.entry = self._soft.note(opened.entry, opened.plan.matches, answer.over)
+
     def _reserve_again(self, opened: OpenCall, hold_s: float, refusal: Refusal) -> Reservation | Refusal:
         """
-        Ask once more, after a sweep; where the ledger goes just then, its *refusal* is the last that it said.
+        Ask once more, if a sweep made room; where the ledger goes just then, its *refusal* is the last that
+        it said.
         """
+        if not self.sweeper.sweep_for_room(self.clock()):
+            return refusal
         try:
             return self._reserve(opened, hold_s)
         except LedgerUnavailable as error:
             if error.outcome == "unknown":
-                self.upkeep.put_off(opened, _not_sent(opened), error)
+                self.upkeep.put_off(opened, opened.not_sent(), error)
             return refusal
+
+    def _more(self, plan: Plan, entry: Entry, lines: Sequence[Line]) -> list[Line]:
+        try:
+            return self.helm.more(plan, entry, lines, is_gone=self.outage.is_on)
+        except Stopped:
+            self._see_stopped(entry)
+            raise
+
+    def _see_stopped(self, entry: Entry) -> None:
+        if self.alerts is not None:
+            self.alerts.see_stopped(entry)
+            if self._tells_first:
+                self._tell()
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """
@@ -251,7 +332,7 @@ class Pipeline:
         except LedgerUnavailable:
             opened.take_end()
             if error.outcome == "unknown":
-                self.upkeep.put_off(opened, _not_sent(opened), error)
+                self.upkeep.put_off(opened, opened.not_sent(), error)
             raise
         opened.hold_s = hold_s
         self.upkeep.note(opened)
@@ -276,8 +357,8 @@ class Pipeline:
             answer = self.ledger.extend(opened.reservation, lines)
         except ReservationClosed as error:
             if not self.is_shadow:
-                raise _expired(opened, error) from error
-            return self.stand_in.extend(opened, lines, nanousd, _expired(opened, error), is_retry=is_retry)
+                raise expired(opened, error) from error
+            return self.stand_in.extend(opened, lines, nanousd, expired(opened, error), is_retry=is_retry)
         except LedgerUnavailable as error:
             if not self.is_shadow and (self.upkeep.is_closed or error.is_lasting):
                 raise
@@ -287,10 +368,21 @@ class Pipeline:
             opened.retried_nanousd += nanousd or 0
         return answer
 
+    def _tell(self) -> None:
+        """
+        Wait for alerts, where this process may freeze with the reply; a decorated handler does so itself.
+        """
+        if self.alerts is not None and not self.upkeep.invocations.are_any:
+            self.alerts.flush(PROMPT_S)
+
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False
     ) -> BudgetExceeded:
         record_refusal(self.ledger, entry, refusal.lines[0].line.key)
+        if self.alerts is not None:
+            self.alerts.see_refused(plan.matches, refusal, entry)
+            if self._tells_first:
+                self._tell()
         return refuse(
             refusal,
             matches=plan.matches,
@@ -300,58 +392,3 @@ class Pipeline:
             now=self.clock(),
             is_retry=is_retry,
         )
-
-
-def _not_sent(opened: OpenCall) -> Entry:
-    return opened.entry.changed(outcome="not_sent", cost_nanousd=0, usage={})
-
-
-def _expired(opened: OpenCall, error: ReservationClosed) -> LedgerUnavailable:
-    return LedgerUnavailable(
-        f"The hold of call {opened.entry.id} expired while it was under way (was this process "
-        f"suspended?), and nothing more can be held for it. {error}"
-    )
-
-
-def _as_whole_call(refusal: Refusal, held: Mapping[LedgerKey, int]) -> Refusal:
-    """
-    A refusal to hold more for a call, told as if the whole call had been refused.
-    """
-    lines = []
-    for refused in refusal.lines:
-        own = held.get(refused.line.key, 0)
-        calls = refused.pending_calls
-        lines.append(
-            RefusedLine(
-                refused.line._replace(amount=refused.line.amount + own),
-                refused.spent,
-                refused.pending - own,
-                calls - 1 if calls and own else calls,
-            )
-        )
-    return Refusal(tuple(lines))
-
-
-def _open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
-    call = plan.call
-    return Entry.opened(
-        {
-            "id": entry_id,
-            "at_s": now,
-            "operation": call.operation,
-            "model_id": call.model.model_id,
-            "model": call.model.model,
-            "family": call.family,
-            "region": call.region,
-            "service_tier": call.service_tier,
-            "latency": call.latency,
-            "tags": plan.tags,
-            "usage": plan.worst,
-            "basis": "estimated",
-            "cost_nanousd": plan.nanousd,
-            "priced": plan.priced,
-            "has_own_prices": plan.has_own_prices,
-            "list_cost_nanousd": plan.list_nanousd if plan.has_own_prices else None,
-            "estimated_cost_nanousd": plan.nanousd,
-        }
-    )

@@ -128,7 +128,7 @@ class Planner:
         self._aliases = {alias: parse_model_id(model) for alias, model in settings.models.items()}
         self._tags = dict(tags)
         self._told: set[str] = set()
-        self._age_watch = freshness.Watch()
+        self.age_watch = freshness.Watch()
         # Of each model, until when its prices need no other look.
         self._looked_until: dict[str, float] = {}
         self._has_own = not self.own.is_empty
@@ -288,7 +288,7 @@ class Planner:
     def _check_age(self, model: ModelRef, at: datetime) -> None:
         today = at.date()
         as_of, most_days = self.prices.as_of_model(model), self.settings.max_price_age_days
-        self._age_watch.look(model.model_id, as_of, today)
+        self.age_watch.look(model.model_id, as_of, today)
         if most_days is not None and (today - as_of).days > most_days:
             raise UnpricedModel(
                 f"The prices of {model.model_id!r} are of {as_of}, {(today - as_of).days} days old, and "

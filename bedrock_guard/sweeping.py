@@ -10,6 +10,7 @@ from typing import Final
 from bedrock_guard.background import BACKGROUND
 from bedrock_guard.domain.ledger import Clock, DropsEntries, KeepsEntries, Ledger, SweepReport
 from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.noticing import Alerts
 
 log = logging.getLogger("bedrock_guard")
 
@@ -30,8 +31,16 @@ class Sweeper:
         due_at: When `sweep_if_due` has something to do.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, keep_entries_days: int | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        keep_entries_days: int | None = None,
+        alerts: Alerts | None = None,
+    ) -> None:
         self._ledger = ledger
+        self._alerts = alerts
         self._clock = clock
         self._keep_entries_s = None if keep_entries_days is None else keep_entries_days * _DAY_S
         if isinstance(ledger, KeepsEntries):
@@ -77,6 +86,7 @@ class Sweeper:
         charged = released = 0
         while True:
             report = self._ledger.sweep(now=self._clock())
+            self._see_swept(report)
             charged, released = charged + report.charged, released + report.released
             if not (report.charged or report.released):
                 break
@@ -93,10 +103,16 @@ class Sweeper:
     def _sweep(self, now: float) -> SweepReport:
         self._sweeps_at = now + _SWEEP_EVERY_S
         try:
-            return self._ledger.sweep(now=now)
+            report = self._ledger.sweep(now=now)
         except LedgerUnavailable as error:
             log.warning("Reservations of dead processes could not be swept: %s", str(error))
             return SweepReport()
+        self._see_swept(report)
+        return report
+
+    def _see_swept(self, report: SweepReport) -> None:
+        if self._alerts is not None and report.keys:
+            self._alerts.see_charged(report.keys)
 
     def _drop_due(self, now: float) -> None:
         self._drops_at = now + _SWEEP_EVERY_S

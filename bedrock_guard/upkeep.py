@@ -23,6 +23,7 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, Reservation
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.invocations import Invocations
+from bedrock_guard.noticing import Alerts
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.outage import book
 
@@ -50,8 +51,9 @@ class Upkeep:
         invocations: Of a Lambda function: no hold is longer than they can last.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, *, alerts: Alerts | None = None) -> None:
         self._ledger = ledger
+        self._alerts = alerts
         self._clock = clock
         self.invocations = Invocations(clock)
         self._open: dict[str, tuple[weakref.ref[OpenCall], float]] = {}
@@ -86,6 +88,8 @@ class Upkeep:
         """
         self.is_kept = True
         BACKGROUND.keep(self)
+        if self._alerts is not None:
+            self._alerts.begin()
 
     def watch(self, opened: OpenCall) -> None:
         """
@@ -119,7 +123,12 @@ class Upkeep:
             if entry.outcome == "not_sent":
                 self._ledger.release(opened.reservation, entry)
             else:
-                self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
+                settled = self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
+                alerts = self._alerts
+                if alerts is not None and (
+                    opened.plan.matches is not alerts.noted or settled.overrun or entry.anomalies
+                ):
+                    alerts.see(opened, entry, settled)
         except ReservationClosed as error:
             self._write_anew(opened, entry, error)
         self._open.pop(entry.id, None)
@@ -131,6 +140,8 @@ class Upkeep:
             except ReservationClosed as again:
                 error = again
             else:
+                if self._alerts is not None:
+                    self._alerts.see_charged(match.key for match in opened.plan.matches)
                 return
         # One that was interrupted may never have been held.
         if opened.is_held or entry.allowed_by is not None:

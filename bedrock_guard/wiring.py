@@ -13,6 +13,7 @@ from datetime import date, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from bedrock_guard.alerts import Given, open_sinks
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.status import BudgetStatus, count_would_refuse, read_status
 from bedrock_guard.checks import (
@@ -26,7 +27,6 @@ from bedrock_guard.checks import (
 from bedrock_guard.config.load import Resolved, is_hosted, is_lambda, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.budget import Budget
-from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.cost import Cost
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, SweepReport, read_all_entries
@@ -34,18 +34,18 @@ from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.flushing import FLUSH_S, flush, lambda_handler
-from bedrock_guard.holding import Hold
+from bedrock_guard.holding import Hold, read_given
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
-from bedrock_guard.operations import OPERATIONS, Free, Operation
-from bedrock_guard.operations.other_clients import read_params
+from bedrock_guard.noticing import Alerts
+from bedrock_guard.operated import Operated
+from bedrock_guard.operating import Operator
 from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
-from bedrock_guard.resolving import read_call
 from bedrock_guard.shadow import lenient
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Guard:
+class Guard(Operated):
     """
     Budgets, prices and a ledger, put round clients.
 
@@ -67,6 +67,8 @@ class Guard:
         ledger: A URL, or a `Ledger` to share; the guard closes only what it opened itself.
         settings: A path to a TOML file, a mapping, or a `Settings`.
         tags: On every call of every client of this guard.
+        sinks: Who is told of alerts: names (`"log"`), functions, sinks, or tables as in a settings file.
+            None: those of the settings, or the log. Empty: nobody.
         clock: Seconds since 1970, for tests.
         **overrides: Single settings by name, stronger than *settings*.
 
@@ -83,6 +85,7 @@ class Guard:
         ledger: str | Ledger | None = None,
         settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
         tags: Mapping[str, str] | None = None,
+        sinks: Iterable[Given] | None = None,
         clock: Clock | None = None,
         **overrides: Any,
     ) -> None:
@@ -103,6 +106,7 @@ class Guard:
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
+        told = open_sinks(self._resolved.sinks if sinks is None else sinks)
         working = lenient(self._resolved.settings)
         matcher = Matcher(self._resolved.budgets, working)
         self._owns_ledger = is_url
@@ -113,20 +117,20 @@ class Guard:
         )
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
-        planner = Planner(
-            settings=working,
-            matcher=matcher,
-            prices=self._prices,
-            tags=self._resolved.tags,
-        )
+        planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
         self._matcher = matcher
+        alerts = Alerts(self._ledger, matcher, self._clock, told)
+        planner.age_watch.tell = alerts.see_old_prices
         self._pipeline = Pipeline(
             planner=planner,
             ledger=self._ledger,
             clock=self._clock,
             new_id=self._new_id,
             wanted=self._resolved.settings,
+            alerts=alerts,
+            tells_first=is_lambda(),
         )
+        self._operator = Operator(self._ledger, matcher, self._clock)
         if is_lambda():
             self._pipeline.upkeep.begin()
             self._pipeline.sweeper.sweep_early()
@@ -211,7 +215,7 @@ class Guard:
             ConfigurationError: The operation is not a billed one, or no model is named.
             UnpricedModel: The model has no price.
         """
-        _, call = _read_call(self._pipeline.planner, operation, params, region)
+        _, call = read_given(self._pipeline.planner, operation, params, region)
         return as_estimate(self._pipeline.planner.plan(call, self._clock()))
 
     def hold(self, operation: str, params: Mapping[str, Any], *, region: str) -> Hold:
@@ -230,7 +234,7 @@ class Guard:
             ConfigurationError: The operation is not a billed one, no model is named, or the body
                 is no JSON. What a call may raise, the `with` statement does.
         """
-        return Hold(self._pipeline, *_read_call(self._pipeline.planner, operation, params, region))
+        return Hold(self._pipeline, *read_given(self._pipeline.planner, operation, params, region))
 
     def price(
         self,
@@ -275,6 +279,7 @@ class Guard:
             self._ledger.balances(),
             now=self._clock(),
             prices_as_of=self.prices_as_of,
+            controls=self._ledger.controls(),
         )
         return count_would_refuse(rows, self._matcher.shadows, self._ledger)
 
@@ -301,12 +306,13 @@ class Guard:
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
         """
-        Write what has ended and is not in the ledger yet, and wait for it for *timeout_s* seconds at most.
+        Write what has ended and is not in the ledger yet, tell what is to be told of budgets, and wait for
+        both for *timeout_s* seconds at most.
 
-        Ends are written by themselves; this is for who goes before that. Calls and streams that
-        are open stay open.
+        Both are done by themselves; this is for who goes before that. Calls and streams that are open
+        stay open.
 
-        Returns whether every call that has ended is written.
+        Returns whether every call that has ended is written, and every alert told.
         """
         return flush(self._pipeline, timeout_s)
 
@@ -337,11 +343,10 @@ class Guard:
         """
         DRAINS.finish(self._pipeline)
         if self._owns_ledger:
-            self._pipeline.sweeper.close()
-            self._pipeline.upkeep.close()
+            self._pipeline.close()
             self._ledger.close()
         else:
-            self._pipeline.upkeep.write_ends()
+            self._pipeline.write_last()
 
     def __enter__(self) -> Self:
         return self
@@ -365,27 +370,3 @@ class Guard:
     def _new_id(self) -> str:
         # Time first, so that ids sort as calls were opened and stay together in a table.
         return f"{int(self._clock() * 1000):011x}-{os.urandom(8).hex()}"
-
-
-def _read_call(
-    planner: Planner, operation: object, params: Mapping[str, Any], region: str
-) -> tuple[Operation, Call]:
-    """
-    What a caller wants to know of, or hold for; it is not sent here.
-    """
-    known = {name: each for (_, name), each in OPERATIONS.items() if not isinstance(each, Free)}
-    if not isinstance(operation, str) or operation not in known:
-        raise ConfigurationError(
-            f"{operation!r} is no operation that is metered; these are: {', '.join(known)}."
-        )
-    if not isinstance(params, Mapping):
-        raise ConfigurationError(f"The parameters are a {type(params).__name__}; they map names to values.")
-    check_model_id(params.get("modelId"))
-    check_region(region)
-    try:
-        read = read_params(params)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(
-            f"The body cannot be written as JSON, so it is not what is sent: {error}"
-        ) from error
-    return known[operation], read_call([planner], known[operation], read, region=region)

@@ -25,7 +25,7 @@ class Watched:
     """
     Stands where the ledger looks for clients: counts requests, and lets faults have them.
 
-    Each must be one that the policy of programs allows. Faults are those of `operations`;
+    Each must be one that the policy of programs allows, or that of operators as it is told. Faults are those of `operations`;
     `is_over` is a deadline that has passed.
     """
 
@@ -37,17 +37,28 @@ class Watched:
         self.operations = WRITES
         self.capacity = 0.0
         self._lock = threading.Lock()
+        self._role = threading.local()
         ledger._table.clients = self  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._clients, name)
+
+    def as_operator(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            self._role.policy = "OperatorPolicy"
+            try:
+                return work(*args)
+            finally:
+                self._role.policy = "WriterPolicy"
+
+        return run
 
     def within(self, seconds: float) -> Any:
         client = None if self.is_over else self._clients.within(seconds)
         return None if client is None else _Client(self, client)
 
     def send(self, client: Any, operation: str, params: dict[str, Any]) -> Any:
-        dynamodb_iam.check("WriterPolicy", operation, params)
+        dynamodb_iam.check(getattr(self._role, "policy", "WriterPolicy"), operation, params)
         with self._lock:
             self.sent.append(operation)
             is_meant = operation in self.operations

@@ -124,6 +124,19 @@ class Matcher:
         """
         return frozenset(each.name for each in self.budgets if self._is_shadow or each.mode == "shadow")
 
+    def find(self, key: LedgerKey) -> Match | None:
+        """
+        The balance of *key*, in whatever window; None where it is no budget's of this guard.
+        """
+        for rule in self._rules:
+            budget = rule.budget
+            if budget.name == key.budget and rule.rule == key.rule:
+                limit = budget.limit_of(key.per)
+                window = self._windows.at(limit.period, key.window_start)
+                most = limit.amount if budget.burst is None else budget.burst
+                return Match(budget, key, window, limit.unit, most, self._special(budget, key, most))
+        return None
+
     def _match(self, tags: Mapping[str, str], now: float) -> Sequence[Match]:
         found = []
         for rule in self._rules_for(tags):

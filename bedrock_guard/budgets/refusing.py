@@ -5,15 +5,17 @@ From a ledger's refusal to the error that the caller gets, and the entry that st
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2s
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import Output, describe, frees_at, write
+from bedrock_guard.domain.control import Stop, as_mapping
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal
+from bedrock_guard.domain.ledger import Ledger, LedgerKey, Refusal, RefusedLine
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable
 
 log = logging.getLogger("bedrock_guard")
@@ -46,25 +48,57 @@ def refuse(
     )
 
 
+def as_whole_call(refusal: Refusal, held: Mapping[LedgerKey, int]) -> Refusal:
+    """
+    A refusal to hold more for a call, told as if the whole call had been refused.
+    """
+    lines = []
+    for refused in refusal.lines:
+        own = held.get(refused.line.key, 0)
+        calls = refused.pending_calls
+        lines.append(
+            RefusedLine(
+                refused.line._replace(amount=refused.line.amount + own),
+                refused.spent,
+                refused.pending - own,
+                calls - 1 if calls and own else calls,
+            )
+        )
+    return Refusal(tuple(lines))
+
+
 def record_refusal(ledger: Ledger, entry: Entry, key: LedgerKey) -> None:
     """
     Leave one entry for all refusals of one balance and model within a minute.
 
     A ledger that cannot take it does not change the verdict.
     """
+    _record(ledger, entry, key, key.budget, budget=key.budget)
+
+
+def record_stopped(ledger: Ledger, entry: Entry, stop: Stop) -> None:
+    """
+    Leave one entry for all refusals of one stop and model within a minute.
+
+    A ledger that cannot take it does not change the verdict.
+    """
+    _record(ledger, entry, stop.id, f"stop {stop.id}", control=as_mapping(stop))
+
+
+def _record(ledger: Ledger, entry: Entry, who: object, name: str, **changes: Any) -> None:
     refused = replace(
         entry,
-        id=_alike(entry, key),
+        id=_alike(entry, who),
         outcome="refused",
         usage={},
         cost_nanousd=0,
         basis="reported",
-        budget=key.budget,
+        **changes,
     )
     try:
         ledger.record(refused)
     except LedgerUnavailable as error:
-        log.warning("The refusal of a call by %s could not be recorded: %s", key.budget, error)
+        log.warning("The refusal of a call by %s could not be recorded: %s", name, error)
 
 
 def record_would_refuse(
@@ -72,15 +106,16 @@ def record_would_refuse(
     entry: Entry,
     *,
     reason: str,
-    budget: str | None,
+    budget: str | None = None,
     per: tuple[tuple[str, str], ...] = (),
+    stop: Stop | None = None,
 ) -> None:
     """
     Leave one entry for all that a shadow would have refused alike within a minute; it never raises.
     """
     would = replace(
         entry,
-        id=_alike(entry, ("would", reason, budget, per)),
+        id=_alike(entry, ("would", reason, budget, per, stop and stop.id)),
         outcome="would_refuse",
         usage={},
         cost_nanousd=0,
@@ -88,6 +123,7 @@ def record_would_refuse(
         exceeded=(),
         budget=budget,
         reason=reason,
+        control=None if stop is None else as_mapping(stop),
     )
     try:
         ledger.record(would)

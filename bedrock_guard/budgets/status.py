@@ -9,13 +9,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from fractions import Fraction
-from math import ceil
 from typing import Final, NamedTuple
 
 from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.budgets.steering import Steering
+from bedrock_guard.budgets.windows import taken
 from bedrock_guard.domain.budget import Budget, Window, in_api_units
-from bedrock_guard.domain.ledger import Balance, EntryFilter, Ledger, read_all_entries
+from bedrock_guard.domain.control import Controls, is_in_force
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Balance, Ledger, LedgerKey, read_all_entries
+
+_NONE: Final = Controls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,15 @@ class BudgetStatus:
         budget: The budget's name.
         per: The tag values of the balance, sorted; empty when the budget keeps one.
         unit: `"USD"`, or what is counted.
-        limit, spent, pending, remaining: USD as `Decimal`, counts as `int`; the limit is this balance's own.
+        limit, spent, pending, remaining: USD as `Decimal`, counts as `int`; the limit is this balance's own,
+            and has *topped_up* in it.
         window_start: Aware UTC; of a rolling window, since when what is spent counts; of a rate, now.
         resets_at: Aware UTC; None for a lifetime budget. Of a rolling window, when the oldest that is counted
             leaves it, and of a rate, when it is refilled; None while nothing is counted.
         prices_as_of: The day that the price list is of, by which it was spent.
         enforced: False for a soft limit, and in a shadow: it counts and never refuses.
         would_refuse: Calls in the window that a shadow would have refused; None where nothing is a shadow.
+        topped_up: What top-ups that are in force add to the limit.
     """
 
     budget: str
@@ -48,6 +54,7 @@ class BudgetStatus:
     prices_as_of: date
     enforced: bool = True
     would_refuse: int | None = None
+    topped_up: Decimal | int = 0
 
 
 def read_status(
@@ -57,17 +64,19 @@ def read_status(
     *,
     now: float,
     prices_as_of: date,
+    controls: Controls = _NONE,
 ) -> list[BudgetStatus]:
     """
     One row for each of *balances* in the current windows, and one of zeros for a budget without any.
     """
+    steering = Steering(controls)
     grouped: dict[tuple[str, str], list[Balance]] = defaultdict(list)
-    for balance in balances:
+    for balance in _with_topped_up(balances, controls, now):
         grouped[balance.key.budget, balance.key.rule].append(balance)
     return [
         row
         for budget in budgets
-        for row in _rows(budget, matcher, grouped, now=now, prices_as_of=prices_as_of)
+        for row in _rows(budget, matcher, grouped, steering, now=now, prices_as_of=prices_as_of)
     ]
 
 
@@ -101,10 +110,25 @@ class _Figures(NamedTuple):
     until: float | None
 
 
+def _with_topped_up(balances: Iterable[Balance], controls: Controls, now: float) -> list[Balance]:
+    """
+    *balances*, and those of zeros that are topped up before their first call.
+    """
+    found = list(balances)
+    known = {balance.key for balance in found}
+    topped_up = {
+        LedgerKey(each.budget, each.rule, each.per, each.window_start)
+        for each in controls.top_ups
+        if is_in_force(each, now)
+    }
+    return found + [Balance(key) for key in sorted(topped_up - known)]
+
+
 def _rows(
     budget: Budget,
     matcher: Matcher,
     grouped: dict[tuple[str, str], list[Balance]],
+    steering: Steering,
     *,
     now: float,
     prices_as_of: date,
@@ -115,7 +139,8 @@ def _rows(
     figures = sorted(_FIGURES[budget.limit.period.kind](budget, own, window, now))
     empty = _Figures((), 0, 0, *_empty(budget, window, now))
     for per, spent, pending, since, until in figures or [empty]:
-        limit = budget.most if budget.burst is not None else budget.limit_of(per).amount
+        extra = steering.topped_up(LedgerKey(budget.name, rule, per, window.start), now)
+        limit = extra + (budget.most if budget.burst is not None else budget.limit_of(per).amount)
         yield BudgetStatus(
             budget=budget.name,
             per=per,
@@ -128,6 +153,7 @@ def _rows(
             resets_at=None if until is None else datetime.fromtimestamp(until, UTC),
             prices_as_of=prices_as_of,
             enforced=matcher.enforces(budget),
+            topped_up=in_api_units(extra, unit),
         )
 
 
@@ -165,8 +191,8 @@ def _in_rate(budget: Budget, own: Sequence[Balance], _: Window, now: float) -> l
     found = []
     for each in own:
         full_at = each.full_at_s or 0.0
-        taken = Fraction(max(0.0, full_at - now)) * budget.limit.amount / budget.limit.period.seconds
-        found.append(_Figures(each.key.per, ceil(taken), 0, now, full_at if full_at > now else None))
+        used = taken(budget.limit, full_at, now)
+        found.append(_Figures(each.key.per, used, 0, now, full_at if full_at > now else None))
     return found
 
 

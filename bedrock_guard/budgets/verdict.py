@@ -12,7 +12,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
-from bedrock_guard.domain.budget import UNITS, USD, in_api_units
+from bedrock_guard.domain.budget import UNITS, USD, in_api_units, show_amount
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.ledger import RefusedLine
 from bedrock_guard.domain.usage import OUTPUT_TOKENS
@@ -55,14 +55,15 @@ def frees_at(match: Match, refused: RefusedLine) -> float | None:
 
 
 def _describe_line(match: Match, refused: RefusedLine) -> RefusedBudget:
-    unit, limit, kind = match.unit, match.limit, refused.line.kind
+    unit, limit, kind = match.unit, refused.line.limit or 0, refused.line.kind
+    extra = limit - match.limit
+    # A rate's is its burst.
+    usual = match.budget.limit if kind == "rate" else replace(match.budget.limit, amount=match.limit)
     at_s = frees_at(match, refused)
-    # Of a rate, the limit of a balance is its burst.
-    own = match.budget.limit if kind == "rate" else replace(match.budget.limit, amount=limit)
     return RefusedBudget(
         budget=match.budget.name,
         per=match.key.per,
-        limit_text=str(own),
+        limit_text=str(usual) + (f" + {show_amount(extra, unit)}" if extra > 0 else ""),
         unit=unit,
         limit=in_api_units(limit, unit),
         spent=in_api_units(refused.spent, unit),

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from math import ceil
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from bedrock_guard.domain.budget import SECONDS, Period, Window
+from bedrock_guard.domain.budget import SECONDS, Limit, Period, Window
 from bedrock_guard.domain.ledger import SUB_WINDOWS
 
 _EPOCH: Final = date(1970, 1, 1)
@@ -67,6 +69,13 @@ def find_window(period: Period, zone: ZoneInfo, at: float) -> Window:
     while _midnight(following(day, period.count), zone) <= at:
         day = following(day, period.count)
     return Window(_midnight(day, zone), _midnight(following(day, period.count), zone))
+
+
+def taken(limit: Limit, full_at_s: float | None, now: float) -> int:
+    """
+    How much of a rate is taken, which is refilled at *full_at_s*.
+    """
+    return ceil(Fraction(max(0.0, (full_at_s or 0.0) - now)) * limit.amount / limit.period.seconds)
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:

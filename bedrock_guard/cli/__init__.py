@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import typer
 
+from bedrock_guard.cli.aws import aws
 from bedrock_guard.cli.check import check
+from bedrock_guard.cli.controls import controls, resume, stop, top_up
 from bedrock_guard.cli.demo import demo
 from bedrock_guard.cli.dynamodb import dynamodb
 from bedrock_guard.cli.ledger import ledger
@@ -34,6 +36,11 @@ def root() -> None:
 app.command()(check)
 app.command()(demo)
 app.command()(schema)
+app.command()(stop)
+app.command()(resume)
+app.command("top-up")(top_up)
+app.command()(controls)
+app.add_typer(aws)
 app.add_typer(dynamodb)
 app.add_typer(ledger)
 app.add_typer(prices)

@@ -18,6 +18,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
+from bedrock_guard.alerts import open_sinks
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.strangers import Stranger, find_strangers
 from bedrock_guard.budgets.tree import Branch, grow
@@ -96,6 +97,7 @@ def look(file: Path | None) -> Report:
     """
     resolved = resolve(settings=file)
     Matcher(resolved.budgets, resolved.settings)  # names are unique
+    open_sinks(resolved.sinks)  # each has what it needs
     path = file or find_settings_file()
     url = resolved.ledger or ""
     report = Report(None if path is None else str(path), url, "", grow(resolved.budgets))

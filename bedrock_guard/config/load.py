@@ -13,7 +13,7 @@ import logging
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from bedrock_guard.config.model import SettingsFile
 
 log = logging.getLogger("bedrock_guard")
+
+DEFAULT_SINKS: Final = ("log",)
+"""Who is told of alerts where nobody is named."""
 
 _FILE: Final = "bedrock-guard.toml"
 _LAMBDA: Final = "AWS_LAMBDA_FUNCTION_NAME"
@@ -53,12 +56,14 @@ class Resolved:
 
     Attributes:
         ledger: A URL; None when the caller gave a ledger object.
+        sinks: Who is told of alerts, as the file says; they are no part of what is enforced.
     """
 
     settings: Settings
     budgets: tuple[Budget, ...]
     ledger: str | None
     tags: Mapping[str, str]
+    sinks: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_SINKS, compare=False)
 
 
 def resolve(
@@ -99,6 +104,7 @@ def resolve(
         budgets=found,
         ledger=url if has_ledger or url else default_ledger_url(),
         tags={**file.tags, **check_tag_mapping("tags", tags or {})},
+        sinks=DEFAULT_SINKS if file.sinks is None else tuple(table.model_dump() for table in file.sinks),
     )
 
 

@@ -47,6 +47,7 @@ class BudgetTable(_Strict):
     on_exceed: Literal["refuse", "warn"] = "refuse"
     mode: Literal["enforce", "shadow"] = "enforce"
     burst: float | int | str | None = None
+    alerts: list[float | int] | None = None
 
     def to_budget(self, name: str) -> Budget:
         """
@@ -66,6 +67,16 @@ class BudgetTable(_Strict):
         return _at(here, partial(Budget, name, self.limit, **given))
 
 
+class SinkTable(BaseModel):
+    """
+    One `[[sinks]]` table: which sink, and its own options, which it checks itself.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    use: str
+
+
 class SettingsFile(_Strict):
     """
     A whole `bedrock-guard.toml`, or `[tool.bedrock_guard]`.
@@ -76,6 +87,7 @@ class SettingsFile(_Strict):
     ledger: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     mode: Literal["enforce", "shadow"] = "enforce"
+    sinks: list[SinkTable] | None = None
     on_ledger_error: Literal["refuse", "allow"] = "refuse"
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
@@ -92,6 +104,7 @@ class SettingsFile(_Strict):
     tags_to_aws: bool | list[str] = False
     time_zone: str = "UTC"
     keep_entries_days: int | None = Field(default=90, gt=0)
+    control_refresh_s: float | int = Field(default=2.0, gt=0, allow_inf_nan=False)
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @field_validator("tags_to_aws", mode="before")

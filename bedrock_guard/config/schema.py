@@ -8,7 +8,7 @@ import re
 from inspect import getdoc
 from typing import Any
 
-from bedrock_guard.config.model import BudgetTable, SettingsFile
+from bedrock_guard.config.model import BudgetTable, SettingsFile, SinkTable
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.settings import Settings
 
@@ -19,6 +19,7 @@ _OTHERS = {
     "budgets": "A table for each budget, by its name.",
     "ledger": "URL of the ledger: memory://, sqlite:///path.db, dynamodb://TABLE.",
     "tags": "Tags on every call.",
+    "sinks": "Who is told of alerts: a table for each; without any, the log.",
     "prices": "What this account pays: a table for each glob of models, meter = price.",
 }
 
@@ -34,6 +35,9 @@ def settings_schema() -> dict[str, Any]:
     table = schema["$defs"][BudgetTable.__name__]
     table["description"] = "A limit over a period for the calls that it matches."
     _describe(table, _meanings(Budget))
+    sink = schema["$defs"][SinkTable.__name__]
+    sink["description"] = "Who is told of alerts, with its own options."
+    _describe(sink, {"use": "The sink: log, webhook, sns, eventbridge, powertools-metrics, or your own."})
     return schema
 
 

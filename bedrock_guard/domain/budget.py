@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal, TypeAlias, get_args
 
+from bedrock_guard.domain.budget_fields import DEFAULT_ALERTS, check_tags, check_word, read_shares
 from bedrock_guard.domain.cost import nanousd_from_usd, usd_from_nanousd
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.ledger import RATE_SUFFIX, LineKind
@@ -163,9 +164,11 @@ class Budget:
             entries.
         burst: The most that a rate allows at once: nano-dollars when its unit is USD, else a count. None for
             windows. As an argument in USD or as a count; a rate without one has that of its limit.
+        alerts: Shares of the limit; somebody is told when so much is spent. 1.0 counts as reached, too,
+            when a call is refused. A rate has none.
 
     Raises:
-        ConfigurationError: The name, a limit, or a tag cannot be understood.
+        ConfigurationError: The name, a limit, a tag or a share cannot be understood.
     """
 
     name: str
@@ -176,6 +179,7 @@ class Budget:
     on_exceed: OnExceed = "refuse"
     mode: Mode = "enforce"
     burst: int | None = None
+    alerts: tuple[float, ...] = DEFAULT_ALERTS
 
     def __init__(
         self,
@@ -188,6 +192,7 @@ class Budget:
         on_exceed: OnExceed = "refuse",
         mode: Mode = "enforce",
         burst: float | Decimal | str | None = None,
+        alerts: Iterable[float] | None = None,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -201,9 +206,9 @@ class Budget:
                 f"Budget {name!r}: match is {match!r}; it maps tags to globs: {{'model': 'anthropic.*'}}."
             )
         tags = (per,) if isinstance(per, str) else tuple(per)
-        _check_tags(name, tags, match or {})
-        _check_word(name, "on_exceed", on_exceed, get_args(OnExceed))
-        _check_word(name, "mode", mode, get_args(Mode))
+        check_tags(name, tags, match or {})
+        check_word(name, "on_exceed", on_exceed, get_args(OnExceed))
+        check_word(name, "mode", mode, get_args(Mode))
         usual, own = read_limits(name, limit, limits, per=tags, read=_read_limit)
         rate, most = _rate(name, usual, burst)
         if most is not None and own:
@@ -219,6 +224,7 @@ class Budget:
         object.__setattr__(self, "match", read_match(f"Budget {name!r}", match or {}))
         object.__setattr__(self, "per", tags)
         object.__setattr__(self, "limits", own)
+        object.__setattr__(self, "alerts", read_shares(name, alerts, is_rate=most is not None))
 
     @property
     def most(self) -> int:
@@ -364,11 +370,6 @@ def _burst(name: str, burst: object, unit: str) -> int:
     return amount
 
 
-def _check_word(name: str, what: str, word: object, words: tuple[str, ...]) -> None:
-    if word not in words:
-        raise ConfigurationError(f"Budget {name!r}: {what} is {word!r}; it is one of {', '.join(words)}.")
-
-
 def _amount(text: str, found: re.Match[str], unit: str) -> int:
     try:
         number = Decimal(found["number"].replace("_", "").replace(",", "")) * _MULTIPLES[found["multiple"]]
@@ -386,11 +387,3 @@ def _amount(text: str, found: re.Match[str], unit: str) -> int:
 
 def _read_limit(limit: str | Limit) -> Limit:
     return limit if isinstance(limit, Limit) else parse_limit(limit)
-
-
-def _check_tags(name: str, per: tuple[str, ...], match: Mapping[str, object]) -> None:
-    for tag in (*per, *match):
-        if not isinstance(tag, str) or not tag:
-            raise ConfigurationError(f"Budget {name!r}: {tag!r} is not a tag's name: a non-empty string.")
-    if len(set(per)) != len(per):
-        raise ConfigurationError(f"Budget {name!r}: per names a tag twice: {', '.join(per)}.")

@@ -1,5 +1,5 @@
 """
-An entry: the immutable record of one call, or of refusals that were alike.
+An entry: the immutable record of one call, of refusals that were alike, or of a stop, resume or top-up.
 
 It holds figures and names; never a word of a prompt or a reply.
 """
@@ -19,7 +19,17 @@ from bedrock_guard.domain.cost import usd_from_nanousd
 
 AttemptOutcome: TypeAlias = Literal["not_sent", "rejected", "answered", "lost", "abandoned"]
 Outcome: TypeAlias = Literal[
-    "pending", "answered", "rejected", "lost", "abandoned", "not_sent", "refused", "would_refuse"
+    "pending",
+    "answered",
+    "rejected",
+    "lost",
+    "abandoned",
+    "not_sent",
+    "refused",
+    "would_refuse",
+    "stop",
+    "resume",
+    "top_up",
 ]
 Basis: TypeAlias = Literal["reported", "estimated", "expired"]
 
@@ -81,7 +91,9 @@ class Entry:
             ledger was gone; None when its budgets had room for all of it.
         exceeded: Names of the budgets that had no room for the call and let it go on: soft limits, shadows.
         budget: Who refused, or would have, for refusals.
-        reason: Of `would_refuse`, why: `"budget"`, `"unpriced"`, `"untagged"` or `"unmetered"`.
+        reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"unpriced"`, `"untagged"` or `"unmetered"`.
+        control: The stop that refused, or would have; with the outcomes `stop`, `resume` and `top_up`, what
+            was told: who, why, whose calls or which balance, until when.
         count: How many refusals this entry stands for; 1 for a call.
     """
 
@@ -114,6 +126,7 @@ class Entry:
     exceeded: tuple[str, ...] = ()
     budget: str | None = None
     reason: str | None = None
+    control: Mapping[str, Any] | None = None
     count: int = 1
 
     @property

@@ -13,10 +13,13 @@ is part of its `rule`, so amounts of different units never meet.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
+from bedrock_guard.domain.alert_claim import ClaimsAlerts
+from bedrock_guard.domain.control import ControlsChanged, KeepsControls
 from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.entry_filter import EntryFilter
 
 OnExpiry: TypeAlias = Literal["charge", "release"]
 # Of a rolling window; divides a minute, and so whatever rolls, into whole seconds.
@@ -169,100 +172,17 @@ class Settled:
 class SweepReport:
     """
     What a sweep did: reservations of dead processes ended, by how.
+
+    Attributes:
+        keys: Whose balances were charged.
     """
 
     charged: int = 0
     released: int = 0
+    keys: frozenset[LedgerKey] = field(default=frozenset(), compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryFilter:
-    """
-    Which entries to read; None does not narrow.
-
-    Attributes:
-        since, until: Seconds since 1970; from `since` on, up to but not including `until`.
-        outcome, operation, model, model_id, family, region, service_tier, basis: Equal to.
-        tags: Each of these tags has this value.
-        cost_nanousd_min, cost_nanousd_max: Both included; a call without a price is in neither.
-        tokens_min, tokens_max: Of `tokens_of`, both included.
-        attempts_min: At least so many HTTP requests.
-        status, error_code: That of at least one of the attempts.
-    """
-
-    since: float | None = None
-    until: float | None = None
-    outcome: str | None = None
-    operation: str | None = None
-    model: str | None = None
-    model_id: str | None = None
-    family: str | None = None
-    region: str | None = None
-    service_tier: str | None = None
-    basis: str | None = None
-    tags: Mapping[str, str] | None = None
-    cost_nanousd_min: int | None = None
-    cost_nanousd_max: int | None = None
-    tokens_min: int | None = None
-    tokens_max: int | None = None
-    attempts_min: int | None = None
-    status: int | None = None
-    error_code: str | None = None
-
-    def admits(self, entry: Entry) -> bool:
-        """
-        Whether *entry* is among those asked for.
-        """
-        return (
-            _is_between(entry.at_s, self.since, None)
-            and (self.until is None or entry.at_s < self.until)
-            and all(
-                wanted is None or getattr(entry, name) == wanted
-                for name in EQUAL_FILTERS
-                for wanted in (getattr(self, name),)
-            )
-            and all(entry.tags.get(tag) == value for tag, value in (self.tags or {}).items())
-            and _is_between(entry.cost_nanousd, self.cost_nanousd_min, self.cost_nanousd_max)
-            and (
-                (self.tokens_min is None and self.tokens_max is None)
-                or _is_between(tokens_of(entry), self.tokens_min, self.tokens_max)
-            )
-            and _is_between(len(entry.attempts), self.attempts_min, None)
-            and (self.status is None or any(each.status == self.status for each in entry.attempts))
-            and (
-                self.error_code is None or any(each.error_code == self.error_code for each in entry.attempts)
-            )
-        )
-
-
-# Names that an entry and its filter have in common.
-EQUAL_FILTERS: Final = (
-    "outcome",
-    "operation",
-    "model",
-    "model_id",
-    "family",
-    "region",
-    "service_tier",
-    "basis",
-)
-TOKENS_SUFFIX: Final = "_tokens"
-
-
-def tokens_of(entry: Entry) -> int:
-    """
-    Every token that *entry* is charged for: input, output, and of caches.
-    """
-    return sum(quantity for meter, quantity in entry.usage.items() if meter.endswith(TOKENS_SUFFIX))
-
-
-def _is_between(figure: float | None, least: float | None, most: float | None) -> bool:
-    if least is None and most is None:
-        return True
-    return figure is not None and (least is None or figure >= least) and (most is None or figure <= most)
-
-
-class Ledger(Protocol):
+class Ledger(ClaimsAlerts, KeepsControls, Protocol):
     """
     Where reservations and balances are kept.
 
@@ -281,8 +201,14 @@ class Ledger(Protocol):
         ...
 
     def reserve(
-        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
-    ) -> Reservation | Refusal:
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | Refusal | ControlsChanged:
         """
         Hold every line, or none.
 
@@ -290,6 +216,9 @@ class Ledger(Protocol):
         of callers bring `spent + pending` of a key above its limit. The open
         *entry* is stored with the hold, so that whoever sweeps can write the
         expired one. The same entry id again returns the same reservation.
+
+        *controls* is the version of the record by which *lines* were admitted; where another is stored,
+        nothing is held. None does not ask.
         """
         ...
 

@@ -48,6 +48,8 @@ class Settings:
         time_zone: IANA name; calendar windows are aligned in it.
         hold_s: Seconds a reservation lives without news of its process; None: (connect +
             read time-out) x attempts of the client + 60, and at least 300.
+        control_refresh_s: How old may be what a process knows of stops and top-ups, in seconds, on ledgers
+            where every call would cost a request to ask: `dynamodb://`. The others always know.
         keep_entries_days: Entries of older calls are dropped by a sweep, balances never; None keeps all.
     """
 
@@ -68,4 +70,5 @@ class Settings:
     tags_to_aws: bool | tuple[str, ...] = False
     time_zone: str = "UTC"
     hold_s: float | None = None
+    control_refresh_s: float = 2.0
     keep_entries_days: int | None = 90

@@ -14,13 +14,15 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
+from bedrock_guard.domain.alert_claim import RETRY_AFTER_S, AlertClaim
+from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
 from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
     Balance,
     Clock,
-    EntryFilter,
     LedgerKey,
     Line,
     OnExpiry,
@@ -32,26 +34,13 @@ from bedrock_guard.domain.ledger import (
 )
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import books, forgetting, memory_sums
-from bedrock_guard.ledgers.memory_sums import NOTHING, Sums
+from bedrock_guard.ledgers.memory_claims import Claims
+from bedrock_guard.ledgers.memory_sums import NOTHING, Call, Sums
 from bedrock_guard.ledgers.url import read_url
 
 KEEP_ENTRIES: Final = 10_000
 # Balances forgotten under one lock: callers wait meanwhile.
 _FORGOTTEN_AT_ONCE: Final = 500
-
-
-class _Call(NamedTuple):
-    """
-    One reservation, or one recorded entry, which has no lines.
-    """
-
-    sequence: int
-    state: books.State
-    entry: Entry | None
-    lines: tuple[Line, ...] = ()
-    booked: books.Booked = ()
-    expires_at_s: float = 0.0
-    on_expiry: OnExpiry = "charge"
 
 
 class MemoryLedger:
@@ -70,9 +59,11 @@ class MemoryLedger:
         self._keep_entries = keep_entries
         self._lock = threading.RLock()
         self._balances: dict[LedgerKey, Sums] = {}
-        self._open: dict[str, _Call] = {}
-        self._ended: OrderedDict[str, _Call] = OrderedDict()
-        self._noted: tuple[Mapping[LedgerKey, Sums], str, _Call] | None = None
+        self._open: dict[str, Call] = {}
+        self._ended: OrderedDict[str, Call] = OrderedDict()
+        self._noted: tuple[Mapping[LedgerKey, Sums], str, Call] | None = None
+        self._controls = Controls()
+        self._claims = Claims()
         self._sequence = 0
         self._forgets_at = forgetting.FEW
         self._is_closed = False
@@ -89,8 +80,14 @@ class MemoryLedger:
         return cls(clock=clock, keep_entries=int(given.get("keep_entries", KEEP_ENTRIES)))
 
     def reserve(
-        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
-    ) -> Reservation | Refusal:
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | Refusal | ControlsChanged:
         """
         Hold every line, or none.
         """
@@ -105,11 +102,13 @@ class MemoryLedger:
             known = self._open.get(id_) or self._ended.get(id_)
             if known is not None:
                 return _reservation(id_, known)
-            sums = self._held(wanted, now, over)
+            if controls is not None and controls != self._controls.version:
+                return CHANGED
+            sums = memory_sums.held(self._balances, wanted, now, over)
             if isinstance(sums, Refusal):
                 return sums
             self._sequence += 1
-            call = _Call(self._sequence, "pending", entry, wanted, (), expires_at_s, on_expiry)
+            call = Call(self._sequence, "pending", entry, wanted, (), expires_at_s, on_expiry)
             self._write(sums, id_, call)
         return Reservation(id_, wanted, expires_at_s, tuple(over))
 
@@ -131,7 +130,7 @@ class MemoryLedger:
                 raise books.already(id_, ended.state) if ended else books.unknown(id_)
             together = books.merge((*call.lines, *more))
             expires_at_s = call.expires_at_s if hold_s is None else now + hold_s
-            sums = self._held(more, now, over, by=call)
+            sums = memory_sums.held(self._balances, more, now, over, by=call)
             if isinstance(sums, Refusal):
                 return sums
             call = call._replace(lines=together, expires_at_s=max(call.expires_at_s, expires_at_s))
@@ -161,10 +160,30 @@ class MemoryLedger:
             known = self._open.get(id_) or self._ended.get(id_)
             if known is None:
                 self._sequence += 1
-                self._write({}, id_, _Call(self._sequence, "recorded", entry))
+                self._write({}, id_, Call(self._sequence, "recorded", entry))
             elif known.entry is not None:
                 counted = known.entry.changed(count=known.entry.count + entry.count)
                 self._write({}, id_, known._replace(entry=counted))
+
+    def controls(self) -> Controls:
+        """
+        Stops and top-ups, and their version.
+        """
+        return self._controls
+
+    def write_control(self, control: Control, entry: Entry) -> int:
+        """
+        Put *control* into the record, and *entry* into the journal; the new version.
+        """
+        with self._turn():
+            if self._noted is not None:
+                self._write(*self._noted)
+            if entry.id not in self._ended:
+                # First, for a stop without an entry is better than an entry without a stop.
+                self._controls = self._controls.with_(control, now=self._clock())
+                self._sequence += 1
+                self._write({}, entry.id, Call(self._sequence, "recorded", entry))
+            return self._controls.version
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """
@@ -202,6 +221,7 @@ class MemoryLedger:
         End the reservations whose time is over, each by its own `on_expiry`.
         """
         count = {"charge": 0, "release": 0}
+        keys: set[LedgerKey] = set()
         with self._turn():
             if self._noted is not None:
                 self._write(*self._noted)
@@ -214,9 +234,10 @@ class MemoryLedger:
                 booked = books.expired_amounts(call.lines, call.on_expiry)
                 self._end(id_, call, call._replace(state="expired", entry=entry, booked=booked))
                 count[call.on_expiry] += 1
+                keys.update(line.key for line, spent in zip(call.lines, booked, strict=True) if spent)
         if len(self._balances) >= self._forgets_at:
             self._forget(now)
-        return SweepReport(charged=count["charge"], released=count["release"])
+        return SweepReport(count["charge"], count["release"], frozenset(keys))
 
     def _forget(self, now: float) -> None:
         """
@@ -248,6 +269,27 @@ class MemoryLedger:
                 del self._ended[id_]
         return len(old)
 
+    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """
+        Whether the caller is to tell it.
+        """
+        with self._turn():
+            return self._claims.claim(claim, self._clock(), retry_after_s)
+
+    def confirm_alert(self, claim: AlertClaim) -> None:
+        """
+        It has been told.
+        """
+        with self._turn():
+            self._claims.confirm(claim)
+
+    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
+        """
+        Claims that are not confirmed, at most *limit*.
+        """
+        with self._turn():
+            return self._claims.unconfirmed()[:limit]
+
     def close(self) -> None:
         """
         Refuse what comes later; there is nothing to give back.
@@ -270,7 +312,7 @@ class MemoryLedger:
             raise LedgerUnavailable("The ledger in memory is closed.")
         return self._lock
 
-    def _write(self, sums: Mapping[LedgerKey, Sums], id_: str, call: _Call) -> None:
+    def _write(self, sums: Mapping[LedgerKey, Sums], id_: str, call: Call) -> None:
         """
         Put *sums* into the balances, and *call* where it belongs, both or in the end neither.
         """
@@ -284,38 +326,6 @@ class MemoryLedger:
             if len(self._ended) > self._keep_entries:
                 self._ended.popitem(last=False)
         self._noted = None
-
-    def _held(
-        self, lines: tuple[Line, ...], now: float, over: list[RefusedLine], *, by: _Call | None = None
-    ) -> dict[LedgerKey, Sums] | Refusal:
-        """
-        The balances with *lines* held, unless one does not fit; *by* a call that holds others already.
-
-        What does not fit and is not enforced is added to *over*.
-        """
-        balances = self._balances
-        sums: dict[LedgerKey, Sums] = {}
-        for line in lines:
-            key = line.key
-            spent, pending, calls = balances.get(key, NOTHING)
-            pending += line.amount
-            limit = line.limit
-            if line.kind != "window" or spent + pending > (books.MAX_AMOUNT if limit is None else limit):
-                refused = memory_sums.unfit(self._balances, line, now)
-                if refused is not None:
-                    if line.enforce:
-                        return self._refusal(lines, now)
-                    over.append(refused)
-                if line.kind == "rate":
-                    sums[memory_sums.full_at_key(key)] = memory_sums.taken(balances, line, now)[0], 0, 0
-            if by is None or all(key != held.key for held in by.lines):
-                calls += 1
-            sums[key] = spent, pending, calls
-        return sums
-
-    def _refusal(self, lines: tuple[Line, ...], now: float) -> Refusal:
-        found = [memory_sums.unfit(self._balances, line, now) for line in lines]
-        return Refusal(tuple([refused for refused in found if refused is not None and refused.line.enforce]))
 
     def _close(
         self,
@@ -333,37 +343,19 @@ class MemoryLedger:
             lines, booked, is_overrun = books.align(call.lines, amounts)
             how = books.how_ends(id_, call.state, state, is_same=booked == call.booked)
             if how != "replayed":
-                ended = _Call(call.sequence, state, entry, lines, booked, call.expires_at_s, call.on_expiry)
+                ended = Call(call.sequence, state, entry, lines, booked, call.expires_at_s, call.on_expiry)
                 self._end(id_, call, ended)
         return books.SETTLED[how, is_overrun]
 
-    def _end(self, id_: str, call: _Call, ended: _Call) -> None:
+    def _end(self, id_: str, call: Call, ended: Call) -> None:
         """
         Spend what *ended* has booked, in place of what *call* holds or has spent.
         """
-        held = len(call.lines) if call.state == "pending" else 0
-        before = call.booked + (0,) * (len(ended.lines) - len(call.booked))
-        balances = self._balances
-        sums: dict[LedgerKey, Sums] = {}
-        for line, new, old in zip(ended.lines, ended.booked, before, strict=True):
-            key = line.key
-            if old and key not in balances:
-                continue  # its window is forgotten
-            spent, pending, calls = balances.get(key, NOTHING)
-            if held:  # what follows are keys that were never reserved
-                held -= 1
-                pending -= line.amount
-                calls -= 1
-            if line.kind == "rate":
-                held_before = line.amount if call.state == "pending" else old
-                age_s = self._clock() - (call.entry.at_s if call.entry else 0.0)
-                full_at_ns = memory_sums.given_back(balances, line, held_before, new, age_s=age_s)
-                sums[memory_sums.full_at_key(key)] = full_at_ns, 0, 0
-            sums[key] = spent + new - old, pending, calls
+        sums = memory_sums.ended(self._balances, call, ended, self._clock)
         self._write(sums, id_, ended)
 
 
-def _reservation(reservation_id: str, call: _Call) -> Reservation:
+def _reservation(reservation_id: str, call: Call) -> Reservation:
     if call.state == "recorded":
         raise books.already(reservation_id, call.state)
     return Reservation(reservation_id, call.lines, call.expires_at_s)

@@ -5,9 +5,18 @@ What a line meets among the balances of a ledger in memory, and what it leaves t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-from bedrock_guard.domain.ledger import RATE_SUFFIX, LedgerKey, Line, RefusedLine
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import (
+    RATE_SUFFIX,
+    Clock,
+    LedgerKey,
+    Line,
+    OnExpiry,
+    Refusal,
+    RefusedLine,
+)
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers import lines as line_kinds
 
@@ -20,6 +29,78 @@ NOTHING: Final[Sums] = (0, 0, 0)
 
 FULL_AT: Final = -1
 """The window of a rate's other balance: when its bucket is full, in nanoseconds since 1970."""
+
+
+class Call(NamedTuple):
+    """
+    One reservation, or one recorded entry, which has no lines.
+    """
+
+    sequence: int
+    state: books.State
+    entry: Entry | None
+    lines: tuple[Line, ...] = ()
+    booked: books.Booked = ()
+    expires_at_s: float = 0.0
+    on_expiry: OnExpiry = "charge"
+
+
+def held(
+    balances: Balances,
+    lines: tuple[Line, ...],
+    now: float,
+    over: list[RefusedLine],
+    *,
+    by: Call | None = None,
+) -> dict[LedgerKey, Sums] | Refusal:
+    """
+    The balances with *lines* held, unless one does not fit; *by* a call that holds others already.
+
+    What does not fit and is not enforced is added to *over*.
+    """
+    sums: dict[LedgerKey, Sums] = {}
+    for line in lines:
+        key = line.key
+        spent, pending, calls = balances.get(key, NOTHING)
+        pending += line.amount
+        limit = line.limit
+        if line.kind != "window" or spent + pending > (books.MAX_AMOUNT if limit is None else limit):
+            refused = unfit(balances, line, now)
+            if refused is not None:
+                if line.enforce:
+                    return _refusal(balances, lines, now)
+                over.append(refused)
+            if line.kind == "rate":
+                sums[full_at_key(key)] = taken(balances, line, now)[0], 0, 0
+        if by is None or all(key != known.key for known in by.lines):
+            calls += 1
+        sums[key] = spent, pending, calls
+    return sums
+
+
+def ended(balances: Balances, call: Call, end: Call, clock: Clock) -> dict[LedgerKey, Sums]:
+    """
+    The balances with what *end* has booked in place of what *call* holds or has spent.
+    """
+    left = len(call.lines) if call.state == "pending" else 0
+    before = call.booked + (0,) * (len(end.lines) - len(call.booked))
+    sums: dict[LedgerKey, Sums] = {}
+    for line, new, old in zip(end.lines, end.booked, before, strict=True):
+        key = line.key
+        if old and key not in balances:
+            continue  # its window is forgotten
+        spent, pending, calls = balances.get(key, NOTHING)
+        if left:  # what follows are keys that were never reserved
+            left -= 1
+            pending -= line.amount
+            calls -= 1
+        if line.kind == "rate":
+            held_before = line.amount if call.state == "pending" else old
+            age_s = clock() - (call.entry.at_s if call.entry else 0.0)
+            full_at_ns = given_back(balances, line, held_before, new, age_s=age_s)
+            sums[full_at_key(key)] = full_at_ns, 0, 0
+        sums[key] = spent + new - old, pending, calls
+    return sums
 
 
 def unfit(balances: Balances, line: Line, now: float) -> RefusedLine | None:
@@ -73,6 +154,11 @@ def full_at_key(key: LedgerKey) -> LedgerKey:
     Under which that moment is kept.
     """
     return key._replace(window_start=FULL_AT)
+
+
+def _refusal(balances: Balances, lines: tuple[Line, ...], now: float) -> Refusal:
+    found = [unfit(balances, line, now) for line in lines]
+    return Refusal(tuple([refused for refused in found if refused is not None and refused.line.enforce]))
 
 
 def _sub_windows(balances: Balances, line: Line) -> dict[int, Sums]:

@@ -13,11 +13,13 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
+from bedrock_guard.domain.alert_claim import RETRY_AFTER_S, AlertClaim
+from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
 from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
     Balance,
     Clock,
-    EntryFilter,
     LedgerKey,
     Line,
     OnExpiry,
@@ -30,6 +32,7 @@ from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers import (
     books,
     sqlite_books,
+    sqlite_controls,
     sqlite_entries,
     sqlite_lines,
     sqlite_rows,
@@ -71,6 +74,7 @@ class SQLiteLedger:
         self._clock = clock
         self._file = SQLiteFile(path, synchronous=sync, wait_s=wait_s, read_only=read_only)
         self._finalizer = weakref.finalize(self, self._file.close)
+        self._steered = sqlite_controls.Steered()
         self.path = self._file.path
         # What is wrong with the file shows now, not at the first call.
         if read_only:
@@ -92,8 +96,14 @@ class SQLiteLedger:
         )
 
     def reserve(
-        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
-    ) -> Reservation | Refusal:
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | Refusal | ControlsChanged:
         """
         Hold every line, or none.
         """
@@ -104,12 +114,19 @@ class SQLiteLedger:
         # What can be made ready before the lock is held is; others wait for what is done under it.
         lines_text, entry_text = sqlite_rows.write_lines(wanted), sqlite_rows.write_entry(entry)
         row = (entry.id, entry.at_s, expires_at_s, on_expiry, lines_text, entry_text)
+        row_by = (*row, controls)
         holds = sqlite_books.hold_rows(wanted)
         are_windows = all(line.kind == "window" for line in wanted)
 
-        def work(db: sqlite3.Connection) -> Reservation | Refusal:
-            if not db.execute(sqlite_schema.OPEN, row).rowcount:
-                known = sqlite_books.find(db, entry.id)
+        def work(db: sqlite3.Connection) -> Reservation | Refusal | ControlsChanged:
+            is_steered = controls is not None and self._steered.is_so(db)
+            if controls and not is_steered:  # the file was there with others before
+                return CHANGED
+            opening, values = (sqlite_schema.OPEN_BY, row_by) if is_steered else (sqlite_schema.OPEN, row)
+            if not db.execute(opening, values).rowcount:
+                known = sqlite_books.find_if_known(db, entry.id)
+                if known is None:
+                    return CHANGED
                 if known.state == "recorded":
                     raise books.already(entry.id, known.state)
                 return Reservation(entry.id, known.lines(), known.expires_at_s)
@@ -119,7 +136,7 @@ class SQLiteLedger:
                 # One does not fit, or has no balance yet: once more from the start, one by one.
                 db.execute("ROLLBACK")
                 db.execute("BEGIN IMMEDIATE")
-                db.execute(sqlite_schema.OPEN, row)
+                db.execute(opening, values)
             found = sqlite_books.hold(db, wanted, holds, now=now)
             return found if isinstance(found, Refusal) else reservation._replace(over=found)
 
@@ -173,6 +190,20 @@ class SQLiteLedger:
         row = (entry.id, entry.at_s, entry.count, sqlite_rows.write_entry(entry))
         self._file.write(lambda db: db.execute(sqlite_schema.RECORD, row).rowcount, most_wait_s=END_WAIT_S)
 
+    def controls(self) -> Controls:
+        """
+        Stops and top-ups, and their version.
+        """
+        return self._file.read(sqlite_controls.read)
+
+    def write_control(self, control: Control, entry: Entry) -> int:
+        """
+        Put *control* into the record, and *entry* into the journal; the new version.
+        """
+        return self._file.write(
+            lambda db: sqlite_controls.write(db, control, entry, now=self._clock(), path=self.path)
+        )
+
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """
         One balance for each of *keys*, zeros where there is none; all that there are for None.
@@ -213,6 +244,7 @@ class SQLiteLedger:
             return SweepReport()
 
         def work(db: sqlite3.Connection) -> SweepReport:
+            keys: set[LedgerKey] = set()
             due = db.execute(sqlite_schema.DUE, (now, limit)).fetchall()
             for id_, at, expires_at_s, text, on_expiry, entry_text in due:
                 lines = sqlite_rows.read_lines(text)
@@ -223,16 +255,53 @@ class SQLiteLedger:
                 db.execute(sqlite_schema.TAKE, (id_,)).fetchall()
                 call = Call(id_, "pending", at, expires_at_s, text)
                 sqlite_books.write_end(db, call, "expired", ending, ending.rows)
+                keys.update(key for key, amount in amounts.items() if amount)
             charged = sum(row[4] == "charge" for row in due)
-            return SweepReport(charged=charged, released=len(due) - charged)
+            return SweepReport(charged, len(due) - charged, frozenset(keys))
 
         return self._file.write(work)
+
+    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """
+        Whether the caller is to tell it; in a file of the schema before, each process is.
+        """
+        now = self._clock()
+        if not self._has_claims():
+            return True
+        row = (claim.id, now, claim.forget_at_s, claim.alert, now - retry_after_s)
+
+        def work(db: sqlite3.Connection) -> bool:
+            is_ours = db.execute(sqlite_schema.CLAIM, row).rowcount > 0
+            if is_ours:
+                db.execute(sqlite_schema.FORGET_CLAIMS, (now,))
+            return is_ours
+
+        return self._file.write(work)
+
+    def confirm_alert(self, claim: AlertClaim) -> None:
+        """
+        It has been told.
+        """
+        if self._has_claims():
+            self._file.write(lambda db: db.execute(sqlite_schema.CONFIRM, (claim.id,)).rowcount)
+
+    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
+        """
+        Claims that are not confirmed, the oldest first; at most *limit*.
+        """
+        if not self._has_claims():
+            return []
+        rows = self._file.read(lambda db: db.execute(sqlite_schema.UNCONFIRMED, (limit,)).fetchall())
+        return [AlertClaim(*row) for row in rows]
 
     def close(self) -> None:
         """
         Close the file; the ledger cannot be used afterwards.
         """
         self._finalizer()
+
+    def _has_claims(self) -> bool:
+        return self._file.read(sqlite_schema.read_schema) >= sqlite_schema.CLAIMS_SINCE
 
     def _end(
         self,

@@ -100,10 +100,18 @@ def find(db: sqlite3.Connection, reservation_id: str) -> Call:
     Raises:
         ReservationClosed: There is none.
     """
-    row = db.execute(sqlite_schema.FIND, (reservation_id,)).fetchone()
-    if row is None:
+    call = find_if_known(db, reservation_id)
+    if call is None:
         raise books.unknown(reservation_id)
-    return Call(reservation_id, *row)
+    return call
+
+
+def find_if_known(db: sqlite3.Connection, reservation_id: str) -> Call | None:
+    """
+    A reservation, open or ended; None where there is none.
+    """
+    row = db.execute(sqlite_schema.FIND, (reservation_id,)).fetchone()
+    return None if row is None else Call(reservation_id, *row)
 
 
 def hold_rows(lines: Sequence[Line], *, known: frozenset[LedgerKey] = frozenset()) -> list[HoldRow]:

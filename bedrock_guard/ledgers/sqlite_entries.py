@@ -13,7 +13,8 @@ from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import EQUAL_FILTERS, TOKENS_SUFFIX, EntryFilter, LedgerKey
+from bedrock_guard.domain.entry_filter import EQUAL_FILTERS, TOKENS_SUFFIX, EntryFilter
+from bedrock_guard.domain.ledger import LedgerKey
 from bedrock_guard.ledgers import books, sqlite_rows, sqlite_schema
 
 _TAGS: Final = """NOT EXISTS (

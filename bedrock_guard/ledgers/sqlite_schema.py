@@ -19,8 +19,10 @@ from bedrock_guard.errors import LedgerUnavailable
 APPLICATION_ID: Final = 0x62477264
 SCHEMA: Final = 3
 NEWEST_USABLE: Final = SCHEMA + 1
+CLAIMS_SINCE: Final = 3  # before, there was nowhere to claim an alert
 RATES_SINCE: Final = 3  # before, there was nowhere to keep them
 FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
+STEERS_SINCE: Final = 3  # before, there was no place for stops and top-ups
 # Pages of the write-ahead log, 8 MB, before they are copied into the file. Whoever commits then does that,
 # and all others wait for the disk meanwhile: the more pages, the rarer and the longer.
 LOG_PAGES: Final = 2000
@@ -91,6 +93,24 @@ CREATE TABLE rate (                 -- what is spent and held is in `balance`, a
     full_at INTEGER NOT NULL,       -- nanoseconds since 1970: when all that was taken is refilled
     PRIMARY KEY (budget, rule, per)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE controls (             -- stops and top-ups: one row
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    version INTEGER NOT NULL,
+    record TEXT NOT NULL            -- JSON
+) STRICT;
+
+INSERT INTO controls VALUES (1, 0, '{}');
+
+CREATE TABLE alert (                -- who tells what: once for each threshold, balance and window
+    id TEXT NOT NULL PRIMARY KEY,
+    claimed_at REAL NOT NULL,
+    is_confirmed INTEGER NOT NULL DEFAULT 0,
+    forget_at REAL,                 -- none for a window that never ends
+    alert TEXT NOT NULL             -- JSON, for whoever takes it over
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX alert_unconfirmed ON alert (claimed_at) WHERE is_confirmed = 0;
 """,
 }
 
@@ -141,6 +161,13 @@ INSERT INTO reservation (id, at, expires_at, on_expiry, lines, entry)
 SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM entry WHERE id = ?1)
 ON CONFLICT DO NOTHING
 """
+# The same, if stops and top-ups are those by which the call was admitted.
+OPEN_BY: Final = """
+INSERT INTO reservation (id, at, expires_at, on_expiry, lines, entry)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM entry WHERE id = ?1)
+AND EXISTS (SELECT 1 FROM controls WHERE version = ?7)
+ON CONFLICT DO NOTHING
+"""
 EXTEND: Final = "UPDATE reservation SET lines = ?2, expires_at = ?3 WHERE id = ?1"
 # Found and ended by one statement: this is in every call's way.
 TAKE: Final = "DELETE FROM reservation WHERE id = ?1 RETURNING at, expires_at, lines"
@@ -168,6 +195,11 @@ RECORD: Final = """
 INSERT INTO entry (id, at, state, count, entry) VALUES (?1, ?2, 'recorded', ?3, ?4)
 ON CONFLICT (id) DO UPDATE SET count = count + excluded.count
 """
+RECORD_ONCE: Final = """
+INSERT INTO entry (id, at, state, count, entry) VALUES (?1, ?2, 'recorded', ?3, ?4) ON CONFLICT DO NOTHING
+"""
+CONTROLS: Final = "SELECT version, record FROM controls"
+WRITE_CONTROLS: Final = "UPDATE controls SET version = ?1, record = ?2"
 
 ENTRIES: Final = "SELECT at, seq, count, entry FROM entry"
 NEWEST: Final = "ORDER BY at DESC, seq DESC LIMIT :limit"
@@ -185,6 +217,18 @@ DROP: Final = "DELETE FROM entry WHERE seq = ?1"
 ADD_DROPPED: Final = """
 INSERT INTO dropped (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3, ?4, ?5)
 ON CONFLICT DO UPDATE SET spent = spent + excluded.spent
+"""
+
+# Counted as a change only if the claim is the caller's.
+CLAIM: Final = """
+INSERT INTO alert (id, claimed_at, forget_at, alert) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (id) DO UPDATE SET claimed_at = excluded.claimed_at
+WHERE is_confirmed = 0 AND claimed_at <= ?5
+"""
+FORGET_CLAIMS: Final = "DELETE FROM alert WHERE forget_at < ?1"
+CONFIRM: Final = "UPDATE alert SET is_confirmed = 1 WHERE id = ?1"
+UNCONFIRMED: Final = """
+SELECT id, alert, forget_at FROM alert WHERE is_confirmed = 0 ORDER BY claimed_at LIMIT ?1
 """
 
 

@@ -5,6 +5,7 @@ How old a price list may be before its age is worth a word.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import date
 from typing import Final, Literal, TypeAlias
 
@@ -32,10 +33,14 @@ class Watch:
     """
     Says at most once a day that prices in use are old: for a program that makes its guard once and
     runs for months.
+
+    Attributes:
+        tell: Is told of it as well: of which model, and of when its prices are.
     """
 
     def __init__(self) -> None:
         self._told_on: date | None = None
+        self.tell: Callable[[str, date], object] | None = None
 
     def look(self, model: str, as_of: date, today: date) -> None:
         """
@@ -54,3 +59,5 @@ class Watch:
                 age,
                 as_of,
             )
+            if self.tell is not None:
+                self.tell(model, as_of)

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bedrock_guard.domain.entry import Attempt, Entry
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
-    EntryFilter,
     Ledger,
     LedgerKey,
     Line,
@@ -88,7 +88,8 @@ def reserve(
     Reserve; a bare number is that much of `DAY`.
     """
     wanted = [line if isinstance(line, Line) else Line(DAY, limit, line) for line in lines]
-    return ledger.reserve(wanted, entry=open_entry(entry_id), hold_s=HOLD_S, on_expiry=on_expiry)
+    answer = ledger.reserve(wanted, entry=open_entry(entry_id), hold_s=HOLD_S, on_expiry=on_expiry)
+    return cast("Reservation | Refusal", answer)  # no version was named that could have changed
 
 
 def hold(ledger: Ledger, entry_id: str, *lines: int | Line, **options: Any) -> Reservation:

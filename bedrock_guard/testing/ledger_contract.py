@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from bedrock_guard.domain.entry import Attempt
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
-    EntryFilter,
     Ledger,
     Line,
     OnExpiry,
@@ -34,6 +34,7 @@ from bedrock_guard.domain.ledger import (
     read_all_entries,
 )
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
+from bedrock_guard.testing.ledger_alert_contract import AlertContract
 from bedrock_guard.testing.ledger_calls import (
     DAY,
     HOLD_S,
@@ -49,11 +50,12 @@ from bedrock_guard.testing.ledger_calls import (
     settle,
     together,
 )
+from bedrock_guard.testing.ledger_controls_contract import ControlsContract
 from bedrock_guard.testing.ledger_line_contract import LineContract
 from bedrock_guard.testing.ledger_reservation_contract import ReservationContract
 
 
-class LedgerContract(LineContract, ReservationContract):
+class LedgerContract(LineContract, ControlsContract, AlertContract, ReservationContract):
     """
     Every promise of `Ledger`; override `ledger`.
     """
@@ -379,8 +381,6 @@ class LedgerContract(LineContract, ReservationContract):
         assert set(reservations) == {reservations[0]}
         assert sorted(settled) == ["replayed"] * 31 + ["settled"]
         assert books(ledger) == (40, 0)
-
-    # Close
 
     def test_a_closed_ledger_says_so(self, ledger: Ledger) -> None:
         """

@@ -15,6 +15,7 @@ from bedrock_guard.domain.ledger import Ledger
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers import LEDGERS, open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.sqlite import SQLiteLedger
 from bedrock_guard.testing.ledger_calls import SetClock
 from bedrock_guard.testing.ledger_contract import LedgerContract
 
@@ -32,15 +33,27 @@ class TestLedgers(LedgerContract):
         assert request.param in URLS, f"{request.param}:// has no line in URLS, so nothing proves it"
         ledger = open_ledger(URLS[request.param](tmp_path), clock=clock)
         if isinstance(ledger, DynamoDBLedger):
-            Watched(ledger)  # each request is one that real DynamoDB takes
+            watched = Watched(ledger)  # each request is one that real DynamoDB takes
+            ledger.write_control = watched.as_operator(ledger.write_control)  # type: ignore[method-assign]
         yield ledger
         ledger.close()
+
+    @pytest.fixture
+    def reopen(self, clock: SetClock) -> Callable[[Ledger], Ledger]:
+        def again(ledger: Ledger) -> Ledger:
+            if isinstance(ledger, SQLiteLedger):
+                return SQLiteLedger(ledger.path, clock=clock)
+            if isinstance(ledger, DynamoDBLedger):
+                return DynamoDBLedger(ledger._table.address, clock=clock)
+            return ledger
+
+        return again
 
     def test_a_place_that_no_page_ended_at_is_named(self, ledger: Ledger) -> None:
         """
         A dashboard passes on what stands in its URL.
         """
-        from bedrock_guard.domain.ledger import EntryFilter
+        from bedrock_guard.domain.entry_filter import EntryFilter
 
         with pytest.raises(ConfigurationError, match="'nonsense' is no place"):
             ledger.entries(EntryFilter(), after="nonsense")

@@ -22,7 +22,8 @@ import dynamodb_process
 import pytest
 
 from bedrock_guard import BudgetExceeded
-from bedrock_guard.domain.ledger import EntryFilter, Line, Reservation, read_all_entries
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Line, Reservation, read_all_entries
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger

@@ -9,6 +9,8 @@ import boto3
 from botocore.client import BaseClient
 
 from bedrock_guard import Budget, BudgetExceeded, Guard, bind, guard, guarded_session, scope, unguard
+from bedrock_guard.alerts.log import LogSink
+from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.holding import Hold
 from bedrock_guard.planning import Estimate
@@ -55,3 +57,9 @@ def a_refusal_has_figures(refusal: BudgetExceeded) -> None:
     assert_type(BudgetExceeded.find(refusal), BudgetExceeded | None)
     with scope(team="search") as tally:
         assert_type(tally.cost, Decimal)
+
+
+def a_sink_is_a_name_a_table_a_function_or_an_object(told: list[Alert]) -> None:
+    table = {"use": "webhook", "url": "https://example.org"}
+    budget = Budget("all", "5 USD/day", alerts=(0.5, 1))
+    assert_type(Guard(budget=budget, sinks=["log", table, told.append, LogSink()]), Guard)

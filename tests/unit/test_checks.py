@@ -15,7 +15,7 @@ import pytest
 from bedrock_guard import Budget, Guard, guarded_client, guarded_session
 from bedrock_guard.checks import read_filters
 from bedrock_guard.domain.budget import parse_budget
-from bedrock_guard.domain.ledger import EntryFilter
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.errors import ConfigurationError, UnpricedModel
 
 NOVA = "amazon.nova-lite-v1:0"

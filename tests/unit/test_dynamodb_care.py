@@ -20,10 +20,12 @@ from typer.testing import CliRunner, Result
 
 from bedrock_guard import Guard
 from bedrock_guard.cli import app
-from bedrock_guard.domain.ledger import EntryFilter, Reservation, SweepReport
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Reservation, SweepReport
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, create_table, items, schema
+from bedrock_guard.testing.ledger_alert_contract import HALF
 from bedrock_guard.testing.ledger_calls import (
     DAY,
     HOLD_S,
@@ -144,6 +146,9 @@ def spend(ledger: DynamoDBLedger) -> None:
     assert ledger.sweep(now=NOW + 9 * HOLD_S) == SweepReport()
     assert len(ledger.balances()) == len(ledger.balances([DAY])) == 1
     assert len(ids(ledger)) == 4
+    assert ledger.claim_alert(HALF)
+    assert ledger.unconfirmed_alerts() == [HALF]
+    ledger.confirm_alert(HALF)
 
 
 def test_a_program_needs_no_more_than_the_writers_policy_and_no_less(url: str, clock: SetClock) -> None:

@@ -19,9 +19,9 @@ import dynamodb_rules
 import pytest
 from dynamodb_faults import Fault, Watched
 
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
     Balance,
-    EntryFilter,
     LedgerKey,
     Line,
     Refusal,

@@ -16,7 +16,8 @@ import dynamodb_faults as faults
 import pytest
 from dynamodb_faults import Watched
 
-from bedrock_guard.domain.ledger import EntryFilter, Line, Reservation, SweepReport, read_all_entries
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Line, Reservation, SweepReport, read_all_entries
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, table
 from bedrock_guard.testing.ledger_calls import (

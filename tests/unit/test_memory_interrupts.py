@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import pytest
 
-from bedrock_guard.domain.ledger import EntryFilter, Line, Reservation
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Line, Reservation
 from bedrock_guard.errors import ReservationClosed
 from bedrock_guard.ledgers import books, memory, memory_sums
 from bedrock_guard.ledgers.memory import MemoryLedger

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from bedrock_guard.domain.ledger import Balance, EntryFilter, LedgerKey, Line, Reservation, Settled
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Balance, LedgerKey, Line, Reservation, Settled
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import forgetting
 from bedrock_guard.ledgers.memory import MemoryLedger

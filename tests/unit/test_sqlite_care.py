@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 
 from bedrock_guard import Guard
 from bedrock_guard.cli import app
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
     DropsEntries,
-    EntryFilter,
     Ledger,
     LedgerKey,
     Line,
@@ -43,6 +43,7 @@ from bedrock_guard.testing.ledger_calls import (
 )
 
 DAY_S = 86_400.0
+SCHEMA = sqlite_schema.SCHEMA
 
 
 @pytest.fixture
@@ -77,11 +78,11 @@ def any_ledger(request: Any, url: str, clock: SetClock) -> Iterator[Ledger]:
 @pytest.fixture
 def old_schema(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """
-    This version, as it was before schema 2.
+    This version, as it was before its schema.
     """
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite_schema, "SCHEMA", 1)
-        patch.setattr(sqlite_schema, "NEWEST_USABLE", 2)
+        patch.setattr(sqlite_schema, "SCHEMA", SCHEMA - 1)
+        patch.setattr(sqlite_schema, "NEWEST_USABLE", SCHEMA)
         yield patch
 
 
@@ -212,14 +213,14 @@ def test_the_version_before_goes_on_while_a_file_is_migrated(
     settle(old, hold(old, "old 1", 10), 7)
     under_way, expired = hold(old, "old 2", 10), hold(old, "old 3", 5)
     old_schema.undo()
-    assert schema_of(path) == 1
+    assert schema_of(path) == SCHEMA - 1
     new = SQLiteLedger(str(path), clock=clock)
     settle(new, hold(new, "new 1", 10), 7)
-    assert schema_of(path) == 1, "only the command migrates"
+    assert schema_of(path) == SCHEMA - 1, "only the command migrates"
 
     told = run("migrate", url)
 
-    assert (told.exit_code, told.output.strip()) == (0, f"{url}: schema 1 is now 3.")
+    assert (told.exit_code, told.output.strip()) == (0, f"{url}: schema {SCHEMA - 1} is now {SCHEMA}.")
     settle(old, under_way, 4)
     settle(new, hold(new, "new 2", 10), 7)
     assert new.sweep(now=NOW + HOLD_S) == SweepReport(charged=1)
@@ -283,6 +284,7 @@ def test_a_file_of_the_schema_before_keeps_its_entries(
     """
     It has no place for what dropped entries had spent, and its books could not be checked any more.
     """
+    old_schema.setattr(sqlite_schema, "SCHEMA", 1)
     SQLiteLedger(str(path), clock=clock).close()
     old_schema.undo()
     ledger = SQLiteLedger(str(path), clock=clock)
@@ -290,7 +292,11 @@ def test_a_file_of_the_schema_before_keeps_its_entries(
 
     assert ledger.drop_entries(before=NOW + DAY_S) == 0
     assert run("migrate", url, "--json").exit_code == 0
-    assert json.loads(run("migrate", url, "--json").stdout) == {"ledger": url, "before": 3, "after": 3}
+    assert json.loads(run("migrate", url, "--json").stdout) == {
+        "ledger": url,
+        "before": SCHEMA,
+        "after": SCHEMA,
+    }
     assert "nothing to do" in run("migrate", url).stdout
     assert ledger.drop_entries(before=NOW + DAY_S) == 1
     ledger.close()
@@ -309,7 +315,7 @@ def test_a_file_of_a_schema_without_rates_says_what_to_run(
     rolling = Line(LedgerKey("hour", "USD/rolling hour", (), 1_800_000_000), 10, 1, "rolling", span_s=3600)
 
     hold(ledger, "rolls", rolling)
-    with pytest.raises(LedgerUnavailable, match=r"it has schema 1, and rates need 3.*ledger migrate"):
+    with pytest.raises(LedgerUnavailable, match=r"it has schema 2, and rates need 3.*ledger migrate"):
         hold(ledger, "rate", rate)
     run("migrate", url)
     hold(ledger, "rate", rate)
@@ -335,7 +341,7 @@ def test_a_check_finds_books_that_are_right(ledger: SQLiteLedger, url: str) -> N
 
     assert json.loads(run("check", url, "--json").stdout) == {
         "ledger": url,
-        "schema": 3,
+        "schema": SCHEMA,
         "entries": 2,
         "open_calls": 1,
         "balances": 2,

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from bedrock_guard import ledgers
-from bedrock_guard.domain.ledger import EntryFilter, LedgerKey, Line, Reservation
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import LedgerKey, Line, Reservation
 from bedrock_guard.ledgers.file_lock import FileLock
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
 from bedrock_guard.testing.ledger_calls import DAY, HOLD_S, NOW, TEAM, SetClock, books, hold, settle

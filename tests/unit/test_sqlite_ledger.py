@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 import bedrock_guard
-from bedrock_guard.domain.ledger import Balance, EntryFilter, Line, Refusal, SweepReport, read_all_entries
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Balance, Line, Refusal, SweepReport, read_all_entries
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import sqlite
 from bedrock_guard.ledgers.file_lock import FileLock

@@ -3,6 +3,7 @@ A ledger in one DynamoDB table, shared by a fleet.
 
     ledger     Ledger: reserve, extend, settle, release, record
     sweeping   finds what dead processes left, and ends it
+    controls   stops and top-ups, and a copy of them
     journal    entries, newest first, out of all partitions
     actions    what is written, as requests to DynamoDB
     items      what an item holds, and back

@@ -267,6 +267,38 @@ def end_actions(
     return [call_action(table, call, update=update, values=values), *balance_actions(table, changes)]
 
 
+def recorded_item(entry: Entry, *, by: str) -> Item:
+    """
+    An entry without money, as it is kept.
+    """
+    return {
+        "id": {"S": entry.id},
+        "st": {"S": items.CODES["recorded"]},
+        "e": items.pack_entry(entry),
+        "x": {"S": by},
+        "seq": items.new_sequence(),
+        "cnt": {"N": str(entry.count)},
+    }
+
+
+def record_action(table: str, entry: Entry, *, by: str, kept: Item | None) -> Item:
+    """
+    To keep an entry without money, or to add to the count of the one that has its id.
+    """
+    update = (
+        "SET #id = :id, #st = if_not_exists(#st, :st), #e = if_not_exists(#e, :e), #x = :x, "
+        "#seq = if_not_exists(#seq, :seq)"
+    )
+    values = recorded_item(entry, by=by)
+    return update_action(
+        table,
+        items.place_of_call(entry.id),
+        update=f"{set_or_remove(update, values, {'ttl': kept})} ADD #cnt :cnt",
+        condition="attribute_not_exists(#x) OR #x <> :x",  # its answer was lost: counted already
+        values=values,
+    )
+
+
 def set_or_remove(update: str, values: dict[str, Item], given: Mapping[str, Item | None]) -> str:
     """
     *update*, a `SET`, with what is *given* added to it and to *values*; what is None is removed.

@@ -8,8 +8,10 @@ What the table's items hold, and where they are.
     J#<00..07>      <time>-...    a call: pending, then the journal's entry of it
     F               <id>          the same for ids that do not begin with their time
     S               sweep         how far the sweepers have come
+    A#<id>          A             an alert that somebody tells, or has told
+    A               open0..3      those that are not confirmed yet, an attribute each
     M               schema        the table's schema, and its home region
-    C#<name>                      kept free for what will steer programs: stops, top-ups
+    C#controls      C             stops and top-ups: version (v), record (rec); C# is what steers programs
 
 Each balance has a partition of its own, so that one budget's calls throttle no
 other's. The place of a call follows from its id alone, which is all that the
@@ -40,8 +42,9 @@ DIRECTORIES: Final = 4
 FOREIGN: Final = "F"
 SCHEMA_PLACE: Final[Place] = ("M", "schema")
 SWEEP_PLACE: Final[Place] = ("S", "sweep")
+CONTROLS_PLACE: Final[Place] = ("C#controls", "C")
 # Partitions, as IAM matches them: those that programs write, and those that steer them.
-WRITTEN: Final = ("B#*", "D#*", "J#*", FOREIGN, SWEEP_PLACE[0])
+WRITTEN: Final = ("B#*", "D#*", "J#*", FOREIGN, SWEEP_PLACE[0], "A", "A#*")
 STEERING: Final = ("C#*", SCHEMA_PLACE[0])
 
 # DynamoDB allows 2,048 bytes for one part of a key and 1,024 for the other.
@@ -221,6 +224,20 @@ def read_directory_item(item: Item) -> LedgerKey:
     Back from `directory_item`.
     """
     return _read_lines(item["key"]["S"])[0].key
+
+
+def place_of_claim(alert_id: str) -> Place:
+    """
+    Where it is kept who tells an alert.
+    """
+    return f"A#{alert_id}", "A"
+
+
+def place_of_unconfirmed(shard: int) -> Place:
+    """
+    Where those alerts are kept that nobody has told yet: few, so that one request reads them.
+    """
+    return "A", f"open{shard}"
 
 
 def place_item(place: Place) -> Item:

@@ -19,11 +19,13 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Final, Self
 
+from bedrock_guard.domain.alert_claim import RETRY_AFTER_S, AlertClaim
+from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
 from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
     Balance,
     Clock,
-    EntryFilter,
     LedgerKey,
     Line,
     OnExpiry,
@@ -34,13 +36,14 @@ from bedrock_guard.domain.ledger import (
 )
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
-from bedrock_guard.ledgers.dynamodb import actions, items, reading, schema
+from bedrock_guard.ledgers.dynamodb import actions, claims, items, reading, reservations, schema
 from bedrock_guard.ledgers.dynamodb import lines as lines_of
 from bedrock_guard.ledgers.dynamodb.address import Address, read_address
-from bedrock_guard.ledgers.dynamodb.items import Call, Item
+from bedrock_guard.ledgers.dynamodb.controls import ControlsCopy
+from bedrock_guard.ledgers.dynamodb.items import Call
 from bedrock_guard.ledgers.dynamodb.lines import Met
 from bedrock_guard.ledgers.dynamodb.sweeping import Sweeper
-from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Reason, Table, Turn
+from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn
 from bedrock_guard.ledgers.lines import with_kinds
 
 _NOTHING: Final[frozenset[LedgerKey]] = frozenset()
@@ -61,6 +64,8 @@ class DynamoDBLedger:
         self._clock = clock
         self._table = Table(address)
         self._sweeper = Sweeper(self._table)
+        self._controls = ControlsCopy(self._table, clock)
+        self.refresh_controls = self._controls.refresh
         # Reservations that were asked for, and never answered: they may still arrive.
         self._doubted: OrderedDict[str, None] = OrderedDict()
         self._wished_s: float | None = None
@@ -75,14 +80,22 @@ class DynamoDBLedger:
         return cls(read_address(url), clock=clock)
 
     def reserve(
-        self, lines: Sequence[Line], *, entry: Entry, hold_s: float, on_expiry: OnExpiry
-    ) -> Reservation | Refusal:
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | Refusal | ControlsChanged:
         """
         Hold every line, or none.
         """
-        wanted = _countable(books.merge(lines))
+        wanted = reservations.countable(books.merge(lines))
         call = Call(entry.id, "pending", wanted, self._clock() + hold_s, on_expiry=on_expiry)
         with self._table.turn() as turn:
+            if controls is not None and controls != self._controls.read(turn).version:
+                return CHANGED
             try:
                 return self._open(turn, call, entry)
             except LedgerUnavailable as error:
@@ -123,30 +136,27 @@ class DynamoDBLedger:
         Keep an entry without money, or add to the count of the one that has its id.
         """
         with self._table.turn() as turn:
-            update = (
-                "SET #id = :id, #st = if_not_exists(#st, :st), #e = if_not_exists(#e, :e), #x = :x, "
-                "#seq = if_not_exists(#seq, :seq)"
-            )
-            values = {
-                "id": {"S": entry.id},
-                "st": {"S": items.CODES["recorded"]},
-                "e": items.pack_entry(entry),
-                "x": {"S": turn.id},
-                "seq": items.new_sequence(),
-                "cnt": {"N": str(entry.count)},
-            }
             kept = actions.kept_until(entry.at_s, self._keep_s)
-            action = actions.update_action(
-                self._table.name,
-                items.place_of_call(entry.id),
-                update=f"{actions.set_or_remove(update, values, {'ttl': kept})} ADD #cnt :cnt",
-                condition="attribute_not_exists(#x) OR #x <> :x",  # its answer was lost: counted already
-                values=values,
-            )
+            action = actions.record_action(self._table.name, entry, by=turn.id, kept=kept)
             try:
                 self._table.send(turn, "update_item", **action["Update"])
             except ConditionFailed:
                 return
+
+    def controls(self) -> Controls:
+        """
+        Stops and top-ups, and their version, as they were `control_refresh_s` ago or later.
+        """
+        with self._table.turn() as turn:
+            return self._controls.read(turn)
+
+    def write_control(self, control: Control, entry: Entry) -> int:
+        """
+        Put *control* into the record, and *entry* into the journal; the new version.
+        """
+        with self._table.turn() as turn:
+            kept = actions.kept_until(entry.at_s, self._keep_s)
+            return self._controls.write(turn, control, entry, kept=kept)
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """
@@ -174,6 +184,27 @@ class DynamoDBLedger:
         with self._table.turn(0.5) as turn:
             return self._sweeper.sweep(turn, now=now, limit=limit, keep_s=self._keep_s)
 
+    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """
+        Whether the caller is to tell it.
+        """
+        with self._table.turn() as turn:
+            return claims.claim(self._table, turn, claim, now=self._clock(), retry_after_s=retry_after_s)
+
+    def confirm_alert(self, claim: AlertClaim) -> None:
+        """
+        It has been told.
+        """
+        with self._table.turn() as turn:
+            claims.confirm(self._table, turn, claim)
+
+    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
+        """
+        Claims that are not confirmed, at most *limit*.
+        """
+        with self._table.turn():
+            return claims.read_unconfirmed(self._table, limit=limit)
+
     def keep_entries(self, seconds: float | None) -> None:
         """
         Keep what ends from now on for *seconds*, None for ever; of several wishes the longest holds.
@@ -192,7 +223,7 @@ class DynamoDBLedger:
 
     def _open(self, turn: Turn, call: Call, entry: Entry) -> Reservation | Refusal:
         put = actions.open_action(
-            self._table.name, items.place_of_call(call.id), _open_item(turn, call, entry)
+            self._table.name, items.place_of_call(call.id), reservations.open_item(turn, call, entry)
         )
         met: Met = {}
         now = self._clock()
@@ -207,7 +238,7 @@ class DynamoDBLedger:
                     if known.state == "recorded":
                         raise books.already(call.id, known.state) from None
                     return known.reservation
-                answer = _why(call.lines, others, met, now)
+                answer = reservations.why(call.lines, others, met, now)
                 if answer is None:
                     continue
                 if turn.in_doubt and not self._bar(turn, call, None):
@@ -229,7 +260,7 @@ class DynamoDBLedger:
             done = self._table.send(turn, "update_item", **action["Update"], ReturnValues="ALL_NEW")
             return items.read_call(done["Attributes"])
         except ConditionFailed as failed:
-            return _still_open(id_, failed.reasons[0].item)
+            return reservations.still_open(id_, failed.reasons[0].item)
 
     def _hold_more(
         self, turn: Turn, call: Call, more: tuple[Line, ...], until_s: float | None
@@ -237,7 +268,7 @@ class DynamoDBLedger:
         met: Met = {}
         now = self._clock()
         while True:
-            together = _countable(books.merge((*call.lines, *more)))
+            together = reservations.countable(books.merge((*call.lines, *more)))
             longer = call._replace(lines=together, expires_at_s=max(call.expires_at_s, until_s or 0.0))
             action = actions.call_action(
                 self._table.name,
@@ -258,11 +289,11 @@ class DynamoDBLedger:
             except ConditionFailed as failed:
                 own, *others = failed.reasons
                 if own.is_failed:
-                    call = _still_open(call.id, own.item, call.lines)
+                    call = reservations.still_open(call.id, own.item, call.lines)
                     if call.written_by == turn.id:
                         return call.reservation
                     continue
-                answer = _why(more, others, met, now)
+                answer = reservations.why(more, others, met, now)
                 if answer is not None:
                     return answer
             else:
@@ -281,7 +312,7 @@ class DynamoDBLedger:
         ours: books.How | None = None
         while True:
             lines, booked, is_overrun = books.align(call.lines, amounts)
-            _countable(lines)
+            reservations.countable(lines)
             is_same = booked == call.booked
             how = books.how_ends(call.id, call.state, end, is_same=is_same)
             if how == "replayed":
@@ -313,7 +344,11 @@ class DynamoDBLedger:
         """
         Close the place of a reservation that may still be on its way; False when it has arrived.
         """
-        closed = {**_open_item(turn, call, entry), "st": {"S": items.CODES["released"]}, "b": {"S": "[]"}}
+        closed = {
+            **reservations.open_item(turn, call, entry),
+            "st": {"S": items.CODES["released"]},
+            "b": {"S": "[]"},
+        }
         kept = actions.kept_until(self._clock(), self._keep_s)
         if kept is not None:
             closed["ttl"] = kept
@@ -330,47 +365,3 @@ class DynamoDBLedger:
         self._doubted[entry_id] = None
         if len(self._doubted) > _DOUBTS:
             self._doubted.popitem(last=False)
-
-
-def _open_item(turn: Turn, call: Call, entry: Entry | None) -> Item:
-    item = {
-        "id": {"S": call.id},
-        "st": {"S": items.CODES["pending"]},
-        "x": {"S": turn.id},
-        "ln": items.pack_lines(call.lines),
-        "lh": items.fingerprint(call.lines),
-        "exp": items.number(call.expires_at_s),
-        "pol": {"S": call.on_expiry},
-        "seq": items.new_sequence(),
-    }
-    return item if entry is None else {**item, "e": items.pack_entry(entry)}
-
-
-def _countable(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    if len(lines) > actions.MOST_LINES:
-        raise LedgerUnavailable(
-            f"A call counts towards {len(lines)} balances; on DynamoDB, where it is one transaction, "
-            f"{actions.MOST_LINES} are the most.",
-            is_lasting=True,
-        )
-    return lines
-
-
-def _why(lines: tuple[Line, ...], reasons: Sequence[Reason], met: Met, now: float) -> Refusal | None:
-    """
-    Why *lines* were not held: they do not fit; else None, and the items that they *met* tell how they may.
-    """
-    for line, reason in zip(lines, reasons, strict=False):
-        if reason.is_failed:
-            met[line.key] = reason.item
-    refused = lines_of.unfit_lines(lines, met, now, enforce=True)
-    return Refusal(refused) if refused else None
-
-
-def _still_open(id_: str, item: Item | None, known: Sequence[Line] = ()) -> Call:
-    if item is None:
-        raise books.unknown(id_)
-    call = items.read_call(item)
-    if call.state != "pending":
-        raise books.already(id_, call.state)
-    return call._replace(lines=with_kinds(call.lines, known))

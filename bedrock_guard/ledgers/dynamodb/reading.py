@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Balance, EntryFilter, LedgerKey
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Balance, LedgerKey
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb import actions, items, lines

@@ -91,12 +91,16 @@ class Sweeper:
         self._find(this, known)
         due = sorted((call for call in this.pending.values() if call.expires_at_s <= now), key=_expiry)
         count = {"charge": 0, "release": 0}
+        keys: set[LedgerKey] = set()
         for call in due[:limit]:
             if not this.has_left(_TO_REMEMBER):
                 break
-            count[call.on_expiry] += self._expire(this, call)
+            if self._expire(this, call):
+                count[call.on_expiry] += 1
+                if call.on_expiry == "charge":
+                    keys.update(line.key for line in call.lines)
         self._write_progress(this, {id_: at for id_, at in known.known.items() if at > now})
-        return SweepReport(charged=count["charge"], released=count["release"])
+        return SweepReport(count["charge"], count["release"], frozenset(keys))
 
     def _find(self, this: _Round, known: _Progress) -> None:
         """

@@ -1,0 +1,98 @@
+"""
+Alerts and calls as metrics (EMF), or as structured log lines, by aws-lambda-powertools.
+
+In Lambda both are lines on standard output, which CloudWatch reads: nothing is sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bedrock_guard.alerts.clients import check_texts
+from bedrock_guard.domain import metric_names
+from bedrock_guard.domain.alert import Alert
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.usage import ALL_INPUT_METERS, CACHE_READ
+from bedrock_guard.errors import ConfigurationError
+
+_SERVICE: Final = "bedrock"
+
+
+class MetricsSink:
+    """
+    Metrics in the namespace `BedrockGuard`, named in `domain.metric_names`.
+
+        budget_used_share   of a threshold that is reached; by budget
+        refused_calls       1 for each call that is refused; by budget
+        cost_usd            of each call that ended and has a price
+        cache_hit_share     of each call that had input
+
+    Each line is complete: the program's own `Metrics` object is another, and what it collects stays its own.
+    """
+
+    def __init__(self, *, service: str = _SERVICE) -> None:
+        check_texts("powertools-metrics", service=service)
+        self._service = service
+        self._metrics = _import("metrics").EphemeralMetrics
+        self._unit = _import("metrics").MetricUnit
+
+    def send(self, alert: Alert) -> None:
+        """
+        Emit how much of the budget is used; other kinds are told by the calls themselves.
+        """
+        if alert.kind == "threshold" and alert.used_share is not None and alert.budget:
+            self._emit({metric_names.BUDGET_USED_SHARE: alert.used_share}, budget=alert.budget)
+
+    def observe(self, entry: Entry) -> None:
+        """
+        Emit what a call came to, or that it was refused.
+        """
+        if entry.outcome == "refused":
+            self._emit({metric_names.REFUSED_CALLS: float(entry.count)}, budget=entry.budget)
+            return
+        figures = {}
+        if entry.cost_nanousd is not None:
+            figures[metric_names.COST_USD] = entry.cost_nanousd / 1e9
+        total = sum(entry.usage.get(meter, 0) for meter in ALL_INPUT_METERS)
+        if total:
+            figures[metric_names.CACHE_HIT_SHARE] = entry.usage.get(CACHE_READ, 0) / total
+        if figures:
+            self._emit(figures)
+
+    def _emit(self, figures: dict[str, float], *, budget: str | None = None) -> None:
+        metrics = self._metrics(namespace=metric_names.NAMESPACE)
+        metrics.add_dimension(metric_names.DIMENSION_SERVICE, self._service)
+        if budget is not None:
+            metrics.add_dimension(metric_names.DIMENSION_BUDGET, budget)
+        for name, value in figures.items():
+            is_count = name == metric_names.REFUSED_CALLS
+            metrics.add_metric(name, self._unit.Count if is_count else self._unit.NoUnit, value)
+        metrics.flush_metrics()
+
+
+class LoggerSink:
+    """
+    One structured line at warning for each alert, with its JSON under `alert`.
+    """
+
+    def __init__(self, *, service: str = _SERVICE) -> None:
+        check_texts("powertools-logger", service=service)
+        # A logger of its own name: keys that the program appends to its own are not ours to write.
+        self._logger: Any = _import("logging").Logger(service=service, name="bedrock_guard.alerts.powertools")
+
+    def send(self, alert: Alert) -> None:
+        """
+        Write it.
+        """
+        self._logger.warning(alert.text, extra={"alert": alert.to_dict()})
+
+
+def _import(module: str) -> Any:
+    from importlib import import_module  # noqa: PLC0415
+
+    try:
+        return import_module(f"aws_lambda_powertools.{module}")
+    except ImportError as error:
+        raise ConfigurationError(
+            "This sink needs aws-lambda-powertools: pip install 'bedrock-guard[powertools]'."
+        ) from error

@@ -1,0 +1,166 @@
+"""
+Which process tells an alert: the one whose claim the ledger takes.
+
+    find       something to tell, unless this process knows that it is told
+    claim      in the ledger, and deliver what is ours
+    take over  what another process claimed, and did not confirm in a minute
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from bedrock_guard.delivering import Deliveries
+from bedrock_guard.domain.alert import Alert
+from bedrock_guard.domain.alert_claim import AlertClaim
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey
+from bedrock_guard.errors import LedgerUnavailable
+
+log = logging.getLogger("bedrock_guard")
+
+# What is known to be told; who has forgotten asks the ledger once more.
+_MOST_KNOWN: Final = 20_000
+# A settle may still come for a window that is over.
+_REMEMBER_S: Final = 30 * 86_400
+# What nobody could deliver in a day is old news.
+_NEWS_S: Final = 86_400.0
+
+
+class Name(NamedTuple):
+    """
+    What is told once.
+    """
+
+    kind: str
+    threshold: float | None
+    key: LedgerKey
+
+
+class Found(NamedTuple):
+    """
+    Something to tell, unless it is told already.
+
+    Attributes:
+        ends_s: When its window ends, seconds since 1970; None for never.
+        write: The alert, as it is noticed at `at_s`.
+    """
+
+    ends_s: int | None
+    write: Callable[..., Alert]
+
+
+class Claims:
+    """
+    Those of one guard.
+
+    Attributes:
+        has_others: Whether another process may have claimed what it has not confirmed yet.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, deliveries: Deliveries, *, retry_after_s: float) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._deliveries = deliveries
+        self._retry_after_s = retry_after_s
+        self.forget()
+
+    def forget(self) -> None:
+        """
+        In a fork: what was found is the parent's to tell.
+        """
+        self._found: dict[Name, Found] = {}
+        self._told: set[Name] = set()
+        self._tried: set[str] = set()
+        self._takes_over_at = 0.0
+        self.has_others = False
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    @property
+    def takes_over_in_s(self) -> float:
+        """
+        The seconds until others' claims are looked at again.
+        """
+        return self._takes_over_at - time.monotonic()
+
+    def is_told(self, name: Name) -> bool:
+        """
+        Whether this process knows that somebody tells it.
+        """
+        return name in self._told
+
+    def find(self, name: Name, found: Found) -> None:
+        """
+        Claim it with the next round. May be called by a finalizer.
+        """
+        if name not in self._told and name not in self._found:
+            self._found[name] = found
+
+    def claim(self) -> None:
+        """
+        Claim what was found, and deliver what is ours.
+
+        Raises:
+            LedgerUnavailable: The rest stays to be claimed.
+        """
+        # First that the ledger is gone, as the others will wait for it.
+        names = list(self._found)  # at once: calls go on finding
+        for name in sorted(names, key=lambda name: name.kind != "ledger"):
+            if name not in self._told:
+                self._claim(name, self._found[name])
+                if len(self._told) >= _MOST_KNOWN:
+                    self._told.clear()
+                self._told.add(name)
+            del self._found[name]
+
+    def take_over(self) -> None:
+        """
+        Tell what other processes have claimed and not confirmed, once their time is over.
+        """
+        if self.takes_over_in_s > 0:
+            return
+        self._takes_over_at = time.monotonic() + self._retry_after_s
+        # What this process could not deliver it leaves to others.
+        claims = [claim for claim in self._ledger.unconfirmed_alerts() if claim.id not in self._tried]
+        self.has_others = False
+        for claim in claims:
+            if not self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
+                self.has_others = True
+                continue
+            alert = _read(claim)
+            if alert is not None and self._clock() - alert.at.timestamp() < _NEWS_S:
+                self._deliver(alert, claim)
+            else:
+                self._ledger.confirm_alert(claim)
+                log.warning("An alert that nobody could deliver for a day is dropped: %s", claim.alert)
+
+    def _claim(self, name: Name, found: Found) -> None:
+        alert = found.write(at_s=self._clock())
+        forget_at_s = None if found.ends_s is None else float(found.ends_s + _REMEMBER_S)
+        claim = AlertClaim(alert.id, alert.to_json(), forget_at_s)
+        try:
+            if self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
+                self._deliver(alert, claim)
+            else:
+                self.has_others = True
+        except LedgerUnavailable:
+            if name.kind != "ledger":
+                raise
+            self._deliver(alert, None)  # that is what it is about: each process says so
+
+    def _deliver(self, alert: Alert, claim: AlertClaim | None) -> None:
+        if len(self._tried) >= _MOST_KNOWN:
+            self._tried.clear()
+        self._tried.add(alert.id)
+        self._deliveries.add(alert, claim)
+
+
+def _read(claim: AlertClaim) -> Alert | None:
+    try:
+        return Alert.from_json(claim.alert)
+    except (KeyError, TypeError, ValueError):  # a later version's, which has its own way
+        return None

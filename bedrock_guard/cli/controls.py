@@ -1,0 +1,231 @@
+"""
+`bedrock-guard stop`, `resume`, `top-up`, `controls`: what operators tell all programs of a ledger.
+
+Exit codes: 0 done, 1 the ledger cannot be used, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+from bedrock_guard.domain.budget import Budget, in_api_units, show_amount
+from bedrock_guard.domain.control import Control, Stop, TopUp
+from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
+from bedrock_guard.ledgers.sqlite import read_path
+
+if TYPE_CHECKING:
+    from bedrock_guard.wiring import Guard
+
+_NO: Final = 1
+_BAD_INPUT: Final = 2
+_DURATION: Final = re.compile(r"(\d+)\s*([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+Ledger = Annotated[
+    str | None,
+    typer.Option(help="sqlite:///path.db or dynamodb://TABLE. Default: that of the settings, or your own."),
+]
+Config = Annotated[str | None, typer.Option(help="Settings file; default as for a program.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+Match = Annotated[
+    list[str] | None, typer.Option(help="TAG=GLOB; several: all must match. Default: all calls.")
+]
+Until = Annotated[str | None, typer.Option(help="2026-11-22T18:00Z, or from now: 30m, 2h, 1d.")]
+By = Annotated[str | None, typer.Option(help="Who; default: your user and host.")]
+
+
+def stop(
+    *,
+    reason: Annotated[str, typer.Option(help="Why; those who are refused read it.")],
+    match: Match = None,
+    until: Until = None,
+    by: By = None,
+    ledger: Ledger = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Stop calls, in every program that shares the ledger; without --match, all of them.
+
+    What is held already may finish. `bedrock-guard resume` takes it back.
+    """
+    with _guard(ledger, config, []) as guard:
+        id_ = guard.stop(match=_read_pairs("--match", match), reason=reason, until=_read_until(until), by=by)
+        (made,) = [each for each in guard.controls().stops if each.id == id_]
+    _tell(made, f"{_show(made)}\nbedrock-guard resume {id_}", as_json=as_json)
+
+
+def resume(
+    id: Annotated[str | None, typer.Argument(help="The stop's id.")] = None,  # noqa: A002 - a stop's own word
+    *,
+    match: Annotated[list[str] | None, typer.Option(help="TAG=GLOB, just as it was stopped.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every stop.")] = False,
+    by: By = None,
+    ledger: Ledger = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """
+    End a stop by its id, those that were made with a match, or all.
+    """
+    if (id is not None) + bool(match) + everything != 1:
+        _fail("Say which: the id of a stop, --match TAG=GLOB, or --all.", _BAD_INPUT)
+    with _guard(ledger, config, []) as guard:
+        if everything:
+            ids = tuple(done for each in guard.controls().stops for done in guard.resume(each.id, by=by))
+        else:
+            ids = guard.resume(id, match=_read_pairs("--match", match) if match else None, by=by)
+    if as_json:
+        print(json.dumps({"resumed": ids}))
+    else:
+        print("\n".join(f"{each} is resumed." for each in ids) or "Nothing is stopped.")
+
+
+def top_up(
+    budget: Annotated[str, typer.Argument(help="The budget's name.")],
+    amount: Annotated[str, typer.Argument(help='In its unit: "20 USD".')],
+    *,
+    per: Annotated[list[str] | None, typer.Option(help="TAG=VALUE: whose balance.")] = None,
+    limit: Annotated[
+        str | None, typer.Option(help='Its limit, "250 USD/month", where no settings file names the budget.')
+    ] = None,
+    until: Until = None,
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+    by: By = None,
+    ledger: Ledger = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """
+    Add to the limit of one balance until its window ends, in every program that shares the ledger.
+    """
+    whose = _read_pairs("--per", per)
+    with _guard(ledger, config, _read_budget(budget, limit, tuple(whose))) as guard:
+        id_ = guard.top_up(budget, amount, per=whose or None, until=_read_until(until), reason=reason, by=by)
+        (made,) = [each for each in guard.controls().top_ups if each.id == id_]
+    _tell(made, _show(made), as_json=as_json)
+
+
+def controls(*, ledger: Ledger = None, config: Config = None, as_json: Json = False) -> None:
+    """
+    List the stops and top-ups that are in force.
+    """
+    with _guard(ledger, config, []) as guard:
+        found = guard.controls()
+    if as_json:
+        listed = {"stops": [*map(_as_json, found.stops)], "top_ups": [*map(_as_json, found.top_ups)]}
+        print(json.dumps({"version": found.version, **listed}))
+    else:
+        lines = [*map(_show, found.stops), *map(_show, found.top_ups)]
+        print("\n".join(lines) or "Nothing is stopped or topped up.")
+
+
+@contextmanager
+def _guard(ledger: str | None, config: str | None, budgets: list[Budget] | None) -> Iterator[Guard]:
+    """
+    A guard of the ledger that is meant, with *budgets* or those of the settings; its errors end the command.
+    """
+    from bedrock_guard.config.load import resolve  # noqa: PLC0415  (pydantic is imported on use)
+    from bedrock_guard.wiring import Guard  # noqa: PLC0415
+
+    try:
+        _check_there(resolve(budgets=[], ledger=ledger, settings=config).ledger or "")
+        with Guard(budgets=budgets, ledger=ledger, settings=config) as guard:
+            yield guard
+    except ConfigurationError as error:
+        _fail(str(error), _BAD_INPUT)
+    except LedgerUnavailable as error:
+        _fail(str(error), _NO)
+
+
+def _check_there(url: str) -> None:
+    """
+    Refuse a file that no program has made: whoever mistypes its name must not believe that calls are stopped.
+    """
+    scheme = url.partition("://")[0]
+    if scheme == "memory":
+        raise ConfigurationError(f"{url!r} is a program's own; stop its calls by its Guard.")
+    if scheme == "sqlite" and not Path(read_path(url)[0]).exists():
+        raise LedgerUnavailable(f"{url!r} is not there: no program has used it yet.")
+
+
+def _read_budget(name: str, limit: str | None, per: tuple[str, ...]) -> list[Budget] | None:
+    try:
+        return None if limit is None else [Budget(name, limit, per=per)]
+    except ConfigurationError as error:
+        _fail(str(error), _BAD_INPUT)
+
+
+def _read_pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
+    read = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            _fail(f"{option} {pair!r}: write TAG=VALUE.", _BAD_INPUT)
+        read[name] = value
+    return read
+
+
+def _read_until(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    duration = _DURATION.fullmatch(text.strip())
+    if duration:
+        return datetime.now(UTC) + timedelta(**{_UNITS[duration[2]]: int(duration[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        _fail(f"--until {text!r}: write a time with its zone, 2026-11-22T18:00Z, or 30m, 2h, 1d.", _BAD_INPUT)
+    return moment
+
+
+def _tell(control: Control, text: str, *, as_json: bool) -> None:
+    print(json.dumps(_as_json(control)) if as_json else text)
+
+
+def _as_json(control: Control) -> dict[str, Any]:
+    shown = asdict(control)
+    for name in ("at", "until"):
+        at_s = shown.pop(f"{name}_s")
+        shown[name] = None if at_s is None else _moment(at_s).isoformat()
+    if isinstance(control, TopUp):
+        unit = control.rule.partition("/")[0]
+        shown["unit"] = unit
+        shown["amount"] = str(in_api_units(control.amount, unit))
+        shown["per"] = dict(control.per)
+    return shown
+
+
+def _show(control: Control) -> str:
+    from bedrock_guard.budgets.steering import show_stop  # noqa: PLC0415
+
+    ends = "until resumed" if isinstance(control, Stop) else "for all time"
+    if control.until_s is not None:
+        ends = f"until {_moment(control.until_s):%Y-%m-%d %H:%M:%S} UTC"
+    why = f": {control.reason}" if control.reason else ""
+    told = f"by {control.by} at {_moment(control.at_s):%Y-%m-%d %H:%M:%S} UTC, {ends}{why}"
+    if isinstance(control, Stop):
+        return f"{control.id}  {show_stop(control)} are stopped {told}"
+    whose = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in control.per)
+    amount = show_amount(control.amount, control.rule.partition("/")[0])
+    return f"{control.id}  {control.budget}{whose} + {amount} {told}"
+
+
+def _moment(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,64 @@
+"""
+What the fields of a budget may be that are neither limits nor globs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from bedrock_guard.errors import ConfigurationError
+
+DEFAULT_ALERTS: Final = (0.5, 0.8, 1.0)
+"""At which shares of a limit somebody is told, where nobody says."""
+
+# A soft limit may be passed; what is above ten times of it was meant as per cent.
+_MOST_SHARE: Final = 10
+
+
+def read_shares(name: str, alerts: object, *, is_rate: bool) -> tuple[float, ...]:
+    """
+    The shares of the limit of the budget *name* at which somebody is told; None for the usual ones.
+
+    Raises:
+        ConfigurationError: They are no shares, or of a rate, which is full again and again.
+    """
+    if alerts is None:
+        return () if is_rate else DEFAULT_ALERTS
+    given: tuple[Any, ...] = (
+        tuple(alerts) if isinstance(alerts, Iterable) and not isinstance(alerts, str) else (None,)
+    )
+    if not all(_is_share(share) for share in given):
+        raise ConfigurationError(
+            f"Budget {name!r}: alerts is {alerts!r}; it is shares of the limit, above 0 and up to "
+            f"{_MOST_SHARE}: alerts=(0.5, 0.8, 1.0)."
+        )
+    if given and is_rate:
+        raise ConfigurationError(
+            f"Budget {name!r}: alerts is {alerts!r}, and a rate, which time refills, has no share that is "
+            "spent; of the first call that it refuses in a day somebody is told."
+        )
+    return tuple(sorted({float(share) for share in given}))
+
+
+def check_tags(name: str, per: tuple[str, ...], match: Mapping[str, object]) -> None:
+    """
+    Refuse tags of the budget *name* that are none, or come twice.
+    """
+    for tag in (*per, *match):
+        if not isinstance(tag, str) or not tag:
+            raise ConfigurationError(f"Budget {name!r}: {tag!r} is not a tag's name: a non-empty string.")
+    if len(set(per)) != len(per):
+        raise ConfigurationError(f"Budget {name!r}: per names a tag twice: {', '.join(per)}.")
+
+
+def check_word(name: str, what: str, word: object, words: tuple[str, ...]) -> None:
+    """
+    Refuse what is none of *words*.
+    """
+    if word not in words:
+        raise ConfigurationError(f"Budget {name!r}: {what} is {word!r}; it is one of {', '.join(words)}.")
+
+
+def _is_share(share: object) -> bool:
+    return isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= _MOST_SHARE

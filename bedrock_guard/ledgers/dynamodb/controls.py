@@ -1,0 +1,122 @@
+"""
+Stops and top-ups in a table: one item, which operators write and programs read.
+
+No condition of a call's transaction is on it: every call of a fleet would meet in one
+partition. Instead each process has a copy, and reads it again before a call that finds
+it older than `control_refresh_s`: also the first call after an idle hour pays for that, and
+no call is admitted by what is older.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
+
+from bedrock_guard.domain.control import Control, Controls
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import Clock
+from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.ledgers.dynamodb import actions, items
+from bedrock_guard.ledgers.dynamodb.items import Item
+from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn, code_of
+
+# Until somebody says otherwise.
+REFRESH_S: Final = 2.0
+# Nobody has written since it was read.
+IS_AS_READ: Final = "attribute_not_exists(#v) OR #v = :read"
+
+
+class _Copy(NamedTuple):
+    """
+    The record, and when reading it began, by both clocks.
+    """
+
+    controls: Controls
+    began_s: float
+    began_at_s: float
+
+
+class ControlsCopy:
+    """
+    What one process knows of the record.
+    """
+
+    def __init__(self, table: Table, clock: Clock) -> None:
+        self._table = table
+        self._clock = clock
+        self._copy: _Copy | None = None
+        self._wished_s: float | None = None
+
+    def refresh(self, seconds: float) -> None:
+        """
+        Read again what is *seconds* old; of several wishes the shortest holds.
+        """
+        self._wished_s = seconds if self._wished_s is None else min(self._wished_s, seconds)
+
+    def read(self, turn: Turn) -> Controls:
+        """
+        The record, no older than was wished.
+        """
+        copy = self._copy
+        return copy.controls if copy is not None and self._is_fresh(copy) else self._read(turn)
+
+    def write(self, turn: Turn, control: Control, entry: Entry, *, kept: Item | None) -> int:
+        """
+        Put *control* into the record, and *entry* into the journal; the new version.
+        """
+        while True:
+            before = self._read(turn)
+            after = before.with_(control, now=self._clock())
+            try:
+                self._table.transact(turn, self._actions(turn, before, after, entry, kept))
+            except ConditionFailed as failed:
+                if failed.reasons[1].is_failed:  # it had been written, and the answer was lost
+                    return self._read(turn).version
+                self._table.rest(turn)
+            except LedgerUnavailable as error:
+                if not code_of(error.__cause__).startswith("AccessDenied"):
+                    raise
+                raise LedgerUnavailable(
+                    f"{error} Stops and top-ups are an operator's to write: programs that call Bedrock must "
+                    "not change what steers them. The template's OperatorPolicy allows it.",
+                    error.outcome,
+                ) from error
+            else:
+                self._copy = None  # who has written it reads it as it is
+                return after.version
+
+    def _is_fresh(self, copy: _Copy) -> bool:
+        # By both clocks: one may be set back, and the other stand still while a process is frozen.
+        most_s = REFRESH_S if self._wished_s is None else self._wished_s
+        return time.monotonic() - copy.began_s < most_s and 0 <= self._clock() - copy.began_at_s < most_s
+
+    def _read(self, turn: Turn) -> Controls:
+        began_s, began_at_s = time.monotonic(), self._clock()
+        answer = self._table.send(
+            turn,
+            "get_item",
+            TableName=self._table.name,
+            Key=items.place_item(items.CONTROLS_PLACE),
+            ConsistentRead=True,
+        )
+        item = answer.get("Item")
+        controls = Controls.from_json(int(item["v"]["N"]), item["rec"]["S"]) if item else Controls()
+        if self._copy is None or self._copy.began_s <= began_s:  # another thread may have read since
+            self._copy = _Copy(controls, began_s, began_at_s)
+        return controls
+
+    def _actions(
+        self, turn: Turn, before: Controls, after: Controls, entry: Entry, kept: Item | None
+    ) -> list[Item]:
+        record = {
+            **items.place_item(items.CONTROLS_PLACE),
+            "v": items.number(after.version),
+            "rec": {"S": after.to_json()},
+        }
+        told = {**actions.recorded_item(entry, by=turn.id), **({} if kept is None else {"ttl": kept})}
+        values = {"read": items.number(before.version)}
+        condition = actions.expressions(condition=IS_AS_READ, values=values)
+        return [
+            {"Put": {"TableName": self._table.name, "Item": record, **condition}},
+            actions.open_action(self._table.name, items.place_of_call(entry.id), told),
+        ]

@@ -1,0 +1,358 @@
+"""
+What is worth an alert, and which process tells it.
+
+    see     a call ended, was refused, or could not be held: remembered, in well under a microsecond
+    look    beside the calls, about once a second: read the balances that they changed, claim in the
+            ledger what nobody has told yet, and deliver what was claimed
+
+A balance is read after every end that may have changed it, so that the process whose call, or whose
+sweep, crosses a threshold notices it; should it die before, the next call of any process does.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from functools import partial
+from typing import Final
+
+from bedrock_guard.background import COURIER
+from bedrock_guard.budgets.alerting import (
+    WHOLE,
+    balance_alert,
+    day_alert,
+    day_key,
+    keys_of,
+    news_of,
+    reached,
+    spent_of,
+)
+from bedrock_guard.budgets.matching import Match, Matcher
+from bedrock_guard.budgets.verdict import show
+from bedrock_guard.claiming import Claims, Found, Name
+from bedrock_guard.delivering import Deliveries
+from bedrock_guard.domain.alert import AlertSink
+from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
+from bedrock_guard.domain.budget import in_api_units
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
+from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.open_call import OpenCall
+
+log = logging.getLogger("bedrock_guard")
+
+PROMPT_S: Final = 1.0
+"""How long somebody waits for alerts to be told who may freeze afterwards: a Lambda function."""
+
+# Between two looks: a balance that is busy is read so often, by each process that spends of it.
+_LOOK_EVERY_S: Final = 1.0
+# Between two tries at a ledger that does not answer.
+_LONGEST_WAIT_S: Final = 30.0
+# A ledger that was closed behind the guard's back never answers again.
+_GIVE_UP_S: Final = 3600.0
+_FIRST_PAUSE_S: Final = 0.01
+_LEAVE_S: Final = 2.0
+# Calls that are not looked at yet, for sinks that want to see each.
+_MOST_ENTRIES: Final = 10_000
+# Held here, for a guard may be gone before all is told.
+_UNTOLD: Final[set[Alerts]] = set()
+
+
+class Alerts:
+    """
+    Those of one guard.
+
+    Attributes:
+        noted: The balances that are known to be looked at; whoever changes others says so.
+        topped_up: By how much the limit of a balance is topped up at a moment.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        matcher: Matcher,
+        clock: Clock,
+        sinks: Iterable[AlertSink],
+        *,
+        retry_after_s: float = RETRY_AFTER_S,
+    ) -> None:
+        self._ledger = ledger
+        self._matcher = matcher
+        self._clock = clock
+        self._deliveries = Deliveries(sinks, ledger.confirm_alert)
+        self._sees_all = self._deliveries.has_observers
+        self._claims = Claims(ledger, clock, self._deliveries, retry_after_s=retry_after_s)
+        self.topped_up: Callable[[LedgerKey, float], int] = lambda _key, _now: 0
+        self._is_closed = False
+        self._begin_anew()
+        # Finalizers run in reverse order at exit: after that of `Upkeep`, which writes the last ends, and
+        # before that of the ledger.
+        weakref.finalize(self, _leave, weakref.ref(self))
+
+    def _begin_anew(self) -> None:
+        self.noted: Sequence[Match] | None = None
+        self._changed: dict[int, Sequence[Match]] = {}
+        self._charged: deque[LedgerKey] = deque()
+        self._overran: dict[LedgerKey, str] = {}
+        self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
+        self._to_read: dict[LedgerKey, Match] = {}
+        self._is_woken = False
+        self._looks_at = 0.0
+        self._wait_s = _LOOK_EVERY_S
+        self._failed_at: float | None = None
+
+    def begin(self) -> None:
+        """
+        Be there beside the calls. Not for finalizers.
+        """
+        COURIER.keep(self)
+
+    # What calls say
+
+    def see(self, opened: OpenCall, entry: Entry, settled: Settled) -> None:
+        """
+        A call has ended in the ledger, as *entry*. May be called by a finalizer.
+        """
+        matches = opened.plan.matches
+        if self._sees_all:
+            self._entries.append(entry)
+        else:
+            self.noted = matches  # before it is put where `look` finds it: see there
+        if settled.overrun:
+            held = {line.key: line.amount for line in opened.reservation.lines}
+            amounts = opened.amounts(entry)
+            for match in matches:
+                if amounts[match.key] > held.get(match.key, 0):
+                    used, most = (
+                        show(in_api_units(amount, match.unit), match.unit)
+                        for amount in (amounts[match.key], held.get(match.key, 0))
+                    )
+                    self._overran[match.key] = f"a call came to {used}, and {most} was held for it"
+        if entry.anomalies:
+            per = (("model", entry.model_id),)
+            text = (
+                f"Call {entry.id} of {entry.model_id} reports usage that cannot be right "
+                f"({', '.join(entry.anomalies)}); it is charged by its rule."
+            )
+            self._find_of_day("anomaly", per, text)
+        if matches:
+            self._changed[id(matches)] = matches
+        self._wake()
+
+    def see_refused(self, matches: Sequence[Match], refusal: Refusal, entry: Entry) -> None:
+        """
+        A call was refused.
+        """
+        if self._sees_all:
+            budget = refusal.lines[0].line.key.budget
+            self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0, budget=budget))
+        by_key = {match.key: match for match in matches}
+        for refused in refusal.lines:
+            match = by_key[refused.line.key]._replace(limit=refused.line.limit or 0)  # top-ups included
+            asked = show(in_api_units(refused.line.amount, match.unit), match.unit, up=True)
+            free = show(in_api_units(refused.room, match.unit), match.unit)
+            what = f"a call was refused, it may come to {asked} and {free} is free"
+            self._find("refused", match, None, spent=refused.spent, what=what)
+            if WHOLE in match.budget.alerts:
+                what = "100 % counts as reached, as a call was refused"
+                self._find("threshold", match, WHOLE, spent=refused.spent, what=what)
+        self._wake()
+
+    def see_stopped(self, entry: Entry) -> None:
+        """
+        A call was stopped; who stopped it knows, so that nobody but those who see each call is told.
+        """
+        if self._sees_all:
+            self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0))
+            self._wake()
+
+    def see_charged(self, keys: Iterable[LedgerKey]) -> None:
+        """
+        The balances of *keys* were charged by something else than the end of a call, such as a sweep.
+        """
+        self._charged.extend(keys)
+        self._wake()
+
+    def see_old_prices(self, model: str, as_of: date) -> None:
+        """
+        The prices of *model* are old, by the list of *as_of*.
+        """
+        text = f"The prices of {model} are of {as_of} and may have changed. Run `bedrock-guard prices sync`."
+        self._find_of_day("price_age", (("model", model),), text)
+        self._wake()
+
+    def see_trouble(self, error: LedgerUnavailable) -> None:
+        """
+        The ledger could not take a call.
+        """
+        self._find_of_day("ledger", (), f"The ledger could not take a call: {error}")
+        self._wake()
+
+    def _find(self, kind: str, match: Match, threshold: float | None, *, spent: int, what: str) -> None:
+        zone, now = self._matcher.zone, self._clock()
+        key, window = news_of(match, now)
+        write = partial(balance_alert, kind, threshold, match, spent=spent, what=what, zone=zone)
+        self._claims.find(Name(kind, threshold, key), Found(window.end, write))
+
+    def _find_of_day(self, kind: str, per: tuple[tuple[str, str], ...], text: str) -> None:
+        key = day_key(kind, per, self._clock())
+        write = partial(day_alert, kind, key, text=text)
+        self._claims.find(Name(kind, None, key), Found(key.window_start, write))
+
+    def _wake(self) -> None:
+        if not self._is_woken and not self._is_closed:
+            self._is_woken = True
+            _UNTOLD.add(self)
+            COURIER.wake()
+
+    # Beside the calls
+
+    def look(self) -> float:
+        """
+        Notice, claim and deliver what is due; the seconds until something will be.
+        """
+        if self._is_closed:
+            return float("inf")
+        if time.monotonic() >= self._looks_at:
+            self._notice()
+        sends_in = self._deliveries.send_due()
+        if self._is_done:
+            _UNTOLD.discard(self)
+            if not self._is_done:  # since
+                _UNTOLD.add(self)
+        now = time.monotonic()
+        if self._failed_at is not None or self.has_news:
+            return max(0.0, min(sends_in, self._looks_at - now))
+        takes_in = self._claims.takes_over_in_s if self._claims.has_others else float("inf")
+        return max(0.0, min(sends_in, takes_in))
+
+    @property
+    def has_news(self) -> bool:
+        """
+        Whether something is to be looked at.
+        """
+        return bool(
+            self._changed or self._charged or self._claims or self._overran or self._entries or self._to_read
+        )
+
+    @property
+    def _is_done(self) -> bool:
+        return self._is_closed or not (self.has_news or self._deliveries)
+
+    def flush(self, timeout_s: float) -> bool:
+        """
+        Look now, and wait for *timeout_s* seconds at most; whether all is told.
+        """
+        ends_at, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
+        while not self._is_done:
+            self.begin()
+            done = threading.Event()
+            COURIER.soon(partial(self._look_now, done))
+            if not done.wait(max(0.0, ends_at - time.monotonic())):
+                return False
+            if self._is_done:
+                return True
+            if time.monotonic() + pause_s > ends_at:
+                return False
+            time.sleep(pause_s)
+            pause_s *= 2
+        return True
+
+    def leave(self, timeout_s: float = _LEAVE_S) -> None:
+        """
+        A last try: somebody is on its way out.
+        """
+        if not self.flush(timeout_s):
+            log.warning("Alerts are left to be told by the next process.")
+
+    def close(self) -> None:
+        """
+        A last try, and then nothing more: the ledger is about to be closed.
+        """
+        self.leave()
+        self._is_closed = True
+        self.forget()
+
+    def forget(self) -> None:
+        """
+        In a fork: what is to be told is the parent's to tell.
+        """
+        self._deliveries.forget()
+        self._claims.forget()
+        self._begin_anew()
+        _UNTOLD.discard(self)
+
+    def _look_now(self, done: threading.Event) -> None:
+        try:
+            self._looks_at = 0.0
+            self.look()
+        finally:
+            done.set()
+
+    def _notice(self) -> None:
+        # In this order: an end that is not noted from here on puts its balances where they are found.
+        self._is_woken = False
+        self.noted = None
+        has_failed = False
+        for step in (self._observe, self._read_balances, self._claims.claim, self._claims.take_over):
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - whatever a ledger raises, it is told later
+                log.info("Alerts wait for the ledger: %r", error)
+                has_failed = True
+        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S) if has_failed else _LOOK_EVERY_S
+        now = time.monotonic()
+        self._looks_at = now + self._wait_s
+        if not has_failed:
+            self._failed_at = None
+        elif self._failed_at is None:
+            self._failed_at = now
+        elif now - self._failed_at > _GIVE_UP_S:
+            log.warning("Alerts are not told any more, as the ledger has been gone for an hour.")
+            self.forget()
+
+    def _observe(self) -> None:
+        entries = [self._entries.popleft() for _ in range(len(self._entries))]
+        if entries:
+            self._deliveries.observe(entries)
+
+    def _read_balances(self) -> None:
+        while self._changed:
+            _, matches = self._changed.popitem()
+            self._to_read |= {match.key: match for match in matches}
+        while self._charged:
+            match = self._matcher.find(self._charged.popleft())
+            if match is not None:
+                self._to_read[match.key] = match
+        # Found as they are read: what a sum was that several ends changed, only its balance knows.
+        wanted = {
+            key: match
+            for key, match in self._to_read.items()
+            if key in self._overran or not self._is_told(match)
+        }
+        now = self._clock()
+        keys = {key: None for match in wanted.values() for key in keys_of(match)}
+        balances = {balance.key: balance for balance in self._ledger.balances(list(keys))} if keys else {}
+        for key, match in wanted.items():
+            spent = spent_of(match, balances, now)
+            match = match._replace(limit=match.limit + self.topped_up(key, now))  # noqa: PLW2901
+            for share in reached(match, spent):
+                self._find("threshold", match, share, spent=spent, what=f"{100 * share:g} % is reached")
+            if key in self._overran:
+                self._find("overrun", match, None, spent=spent, what=self._overran.pop(key))
+        self._to_read = {}
+
+    def _is_told(self, match: Match) -> bool:
+        key, _ = news_of(match, self._clock())
+        return all(self._claims.is_told(Name("threshold", share, key)) for share in match.budget.alerts)
+
+
+def _leave(found: weakref.ref[Alerts]) -> None:
+    alerts = found()
+    if alerts is not None:
+        alerts.leave(COURIER.last_s(_LEAVE_S))
