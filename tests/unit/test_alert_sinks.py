@@ -322,10 +322,14 @@ def test_metrics_leave_the_program_s_own_alone(capsys: pytest.CaptureFixture[str
     assert theirs["orders"] == [1.0]
 
 
-def test_a_powertools_logger_writes_the_alert_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_powertools_logger_writes_the_alert_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     CloudWatch Logs Insights finds it by its fields.
     """
+    # One that was made before keeps the standard output of that time.
+    monkeypatch.delitem(logging.Logger.manager.loggerDict, "bedrock_guard.alerts.powertools", raising=False)
     LoggerSink(service="chat").send(ALERT)
 
     (line,) = emf(capsys.readouterr().out)
