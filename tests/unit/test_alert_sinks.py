@@ -322,19 +322,22 @@ def test_metrics_leave_the_program_s_own_alone(capsys: pytest.CaptureFixture[str
     assert theirs["orders"] == [1.0]
 
 
-def test_a_powertools_logger_writes_the_alert_as_json(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_powertools_logger_writes_the_alert_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    CloudWatch Logs Insights finds it by its fields.
+    CloudWatch Logs Insights finds it by its fields; the program's own Logger stays as it was.
     """
-    # One that was made before keeps the standard output of that time.
-    monkeypatch.delitem(logging.Logger.manager.loggerDict, "bedrock_guard.alerts.powertools", raising=False)
-    LoggerSink(service="chat").send(ALERT)
+    from aws_lambda_powertools import Logger
 
-    (line,) = emf(capsys.readouterr().out)
-    assert (line["level"], line["message"], line["service"]) == ("WARNING", ALERT.text, "chat")
+    service = "of this test, for a logger keeps the standard output that it has found"
+    own = Logger(service=service)
+    own.append_keys(order=7)
+    LoggerSink(service=service).send(ALERT)
+    own.info("paid")
+
+    line, owned = emf(capsys.readouterr().out)
+    assert (line["level"], line["message"], line["service"]) == ("WARNING", ALERT.text, service)
     assert line["alert"] == ALERT.to_dict()
+    assert (owned["service"], owned["order"], "name" in owned, "order" in line) == (service, 7, False, False)
 
 
 # The log, functions, and what was meant
