@@ -11,7 +11,7 @@ import pytest
 
 from bedrock_guard.budgets.steering import Steering, show_stop
 from bedrock_guard.domain.budget import MAX_LIMIT
-from bedrock_guard.domain.control import CHANGED, MOST_CONTROLS, Controls, Stop, TopUp
+from bedrock_guard.domain.control import CHANGED, MOST_BYTES, MOST_CONTROLS, Controls, Stop, TopUp
 from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import sqlite_schema
@@ -92,6 +92,40 @@ def test_there_is_an_end_to_how_many() -> None:
         full.with_(STOP, now=NOW)
     assert full.with_(replace(many[0], amount=9), now=NOW).version == 2
     assert full.with_(STOP, now=NOW + 60) == Controls(2, (STOP,), ())
+
+
+def test_there_is_an_end_to_how_much_they_say() -> None:
+    """
+    All of it is one item of a table, which has 400 KB.
+    """
+    long = replace(STOP, reason="\N{GRINNING FACE}" * 500, by="\N{GRINNING FACE}" * 500)
+    record = Controls()
+    with pytest.raises(LedgerUnavailable, match="a ledger keeps no more: resume some"):
+        for number in range(MOST_CONTROLS):
+            record = record.with_(replace(long, id=f"{number}"), now=NOW)
+
+    assert len(record.to_json().encode()) <= MOST_BYTES
+    assert Controls.from_json(record.version, record.to_json()) == record
+    assert len(record.stops) > 80
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[]",
+        '{"stops": 5}',
+        '{"stops": [{"id": "x"}]}',
+        '{"stops": [{"id": "x", "match": {"a": 3}, "reason": "r", "by": "b", "at_s": 1}]}',
+        '{"top_ups": [{"id": "x"}]}',
+    ],
+)
+def test_a_record_that_cannot_be_read_says_what_to_do(text: str) -> None:
+    """
+    Nobody knows who is stopped, so that nobody may call.
+    """
+    with pytest.raises(LedgerUnavailable, match=r"cannot be read .* is to be upgraded, or it is damaged"):
+        Controls.from_json(1, text)
 
 
 def test_a_record_of_a_newer_version_is_read() -> None:
