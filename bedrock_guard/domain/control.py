@@ -106,8 +106,8 @@ class Controls:
         after = type(self)(self.version + 1, stops, top_ups)
         if len(after.to_json().encode()) > MOST_BYTES:
             raise LedgerUnavailable(
-                f"Stops and top-ups would be more than {MOST_BYTES:,} bytes, and a ledger keeps no more: resume "
-                "some, or say why in fewer words."
+                f"Stops and top-ups would be more than {MOST_BYTES:,} bytes, and a ledger keeps no more: "
+                "resume some, or say why in fewer words."
             )
         return after
 

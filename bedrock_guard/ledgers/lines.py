@@ -15,11 +15,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from bedrock_guard.domain.ledger import SUB_WINDOWS, Line, RefusedLine
+from bedrock_guard.domain.ledger import RATE_SUFFIX, SUB_WINDOWS, LedgerKey, Line, RefusedLine
 
 _NS: Final = 10**9
 # Three years: as much later a bucket can be full at most, so that its moment stays a number of 64 bits.
 _FURTHEST_NS: Final = 10**17
+
+
+def is_rate(key: LedgerKey) -> bool:
+    """
+    Whether the key is that of a bucket.
+    """
+    return key.rule.endswith(RATE_SUFFIX)
 
 
 def nanoseconds(at_s: float) -> int:

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple, TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import (
-    RATE_SUFFIX,
     Clock,
     LedgerKey,
     Line,
@@ -144,7 +143,7 @@ def full_at_s(balances: Balances, key: LedgerKey) -> float | None:
     """
     When the bucket of a rate is full, in seconds since 1970; None where *key* is no rate's.
     """
-    if not key.rule.endswith(RATE_SUFFIX):
+    if not line_kinds.is_rate(key):
         return None
     return balances.get(full_at_key(key), NOTHING)[0] / 10**9
 
