@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore_versions import needs_newer_model
 
-from bedrock_guard import Budget, BudgetExceeded
+from bedrock_guard import Budget, BudgetExceeded, Guard
 from bedrock_guard.domain.ledger import Refusal, Reservation
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.memory import MemoryLedger
@@ -61,6 +61,42 @@ def test_a_rate_refuses_and_says_to_the_moment_when_to_come_back(
     clock.now += 0.002
     call(guarded)
     assert len(guarded.server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "burst", "most", "taken", "retry_after_s"),
+    [
+        ("60 output_tokens/minute", 150, 140, 20, 10),  # 10 too many, and one a second is refilled
+        ("60 output_tokens/minute", 150, 151, 20, None),
+        ("150 output_tokens/rolling minute", None, 140, 30, 50),  # once the sub-window of the 30 has left
+        ("150 output_tokens/rolling minute", None, 151, 30, None),
+    ],
+)
+def test_a_request_that_grew_on_its_way_is_told_as_one_that_was_asked_for(
+    limit: str, burst: int | None, most: int, taken: int, retry_after_s: float | None
+) -> None:
+    """
+    What the call itself holds is not in its way, and when to come back is told as of any other.
+    """
+    clock = SetClock(START)
+    budget = Budget("pace", limit, burst=burst)
+    sizes = [{**HELLO, "inferenceConfig": {"maxTokens": each}} for each in (30, 100, most)]
+    with Guard(budgets=[budget], ledger="memory://", settings={}, clock=clock) as guard:
+        other, asked, grown = [guard.hold("Converse", each, region="us-east-1") for each in sizes]
+        with other:
+            clock.now += 10
+            with asked as hold:
+                with pytest.raises(BudgetExceeded) as caught:
+                    guard._pipeline.rebound(hold._opened, grown._call)
+                hold.rejected()
+            other.rejected()
+
+    refusal = caught.value
+    assert (refusal.requested, int(refusal.spent) + int(refusal.pending)) == (most, taken)
+    assert refusal.pending >= 0
+    assert refusal.remaining == 150 - taken
+    assert refusal.retry_after_s == (retry_after_s and pytest.approx(retry_after_s, abs=2))
+    assert (refusal.refusals[0].reason == "larger_than_limit") is (most > 150)
 
 
 def test_status_of_a_rate_shows_what_is_taken_now(make_guarded: Callable[..., Guarded]) -> None:
