@@ -117,12 +117,11 @@ class Matcher:
         """
         return not (self._is_shadow or budget.mode == "shadow" or budget.on_exceed == "warn")
 
-    @property
-    def shadows(self) -> frozenset[str]:
+    def is_shadow(self, budget: Budget) -> bool:
         """
-        Names of the budgets that are only tried out.
+        Whether *budget* would refuse, and is only tried out.
         """
-        return frozenset(each.name for each in self.budgets if self._is_shadow or each.mode == "shadow")
+        return budget.on_exceed == "refuse" and (self._is_shadow or budget.mode == "shadow")
 
     def find(self, key: LedgerKey) -> Match | None:
         """

@@ -14,7 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore_versions import needs_newer_model
 
-from bedrock_guard import Budget, BudgetExceeded, Guard
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
+from bedrock_guard.domain.budget import Mode
 from bedrock_guard.domain.ledger import Refusal, Reservation
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.memory import MemoryLedger
@@ -240,8 +241,6 @@ def test_each_balance_of_a_shadow_has_its_own_count(make_guarded: Callable[..., 
     """
     The question is who would be hit.
     """
-    from bedrock_guard import scope
-
     budgets = [Budget("user", "0.002 USD/day", per="user", mode="shadow")]
     guarded = make_guarded(budgets=budgets, clock=SetClock(START))
     for user, times in (("alice", 3), ("bob", 1)):
@@ -250,6 +249,45 @@ def test_each_balance_of_a_shadow_has_its_own_count(make_guarded: Callable[..., 
 
     rows = {row.per: row.would_refuse for row in guarded.guard.status()}
     assert rows == {(("user", "alice"),): 2, (("user", "bob"),): 0}
+
+
+def test_calls_without_the_tag_and_rates_are_counted_too(make_guarded: Callable[..., Guarded]) -> None:
+    """
+    Who is hit most may be who carries no tag; and a rate has no window that a call could be in.
+    """
+    budgets = [
+        Budget("user", "0.002 USD/day", per=("user", "team"), mode="shadow"),
+        Budget("pace", "1 requests/minute", burst=1, per="team", mode="shadow"),
+    ]
+    clock = SetClock(START)
+    guarded = make_guarded(budgets=budgets, clock=clock)
+    call(guarded, 3)
+    with scope(team="search"):
+        call(guarded, 4)
+    clock.now += 120
+
+    counted = {(row.budget, dict(row.per).get("team")): row.would_refuse for row in guarded.guard.status()}
+    assert counted == {("user", ""): 2, ("user", "search"): 3, ("pace", ""): 2, ("pace", "search"): 3}
+    clock.now += 86_400
+    assert {row.would_refuse for row in guarded.guard.status()} == {0}
+
+
+@pytest.mark.parametrize("options", [{"mode": "shadow"}, {}])
+def test_a_soft_limit_that_is_tried_out_would_have_refused_nobody(
+    make_guarded: Callable[..., Guarded], options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    In a shadow nobody is warned either; the entries say which limits were passed.
+    """
+    mode: Mode = "enforce" if options else "shadow"
+    budgets = [Budget("soft", "0.002 USD/day", on_exceed="warn", mode=mode)]
+    guarded = make_guarded(budgets=budgets, clock=SetClock(START), sinks=[], **options)
+
+    call(guarded, 3)
+
+    assert [entry.exceeded for entry in guarded.guard.entries()] == [("soft",), ("soft",), ()]
+    assert guarded.guard.status()[0].would_refuse is None
+    assert "Soft limit" not in caplog.text
 
 
 @pytest.mark.parametrize(
