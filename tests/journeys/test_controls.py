@@ -160,13 +160,14 @@ def test_a_stopped_call_sends_and_holds_nothing(guarded: Guarded) -> None:
     assert here.pending == [0]
 
 
-def test_a_call_under_way_may_finish_but_is_not_sent_again_for_more_money(
-    guarded: Guarded,
+@pytest.mark.parametrize("on_lost_reply", ["charge", "release"])
+def test_a_call_under_way_may_finish_but_is_not_sent_again(
+    make_guarded: Callable[..., Guarded], on_lost_reply: str
 ) -> None:
     """
-    The answer to its first attempt was lost, and the second would be held and billed beside it.
+    The answer to its first attempt was lost, and the second is a new request, which may be billed beside it.
     """
-    here = guarded
+    here = make_guarded(on_lost_reply=on_lost_reply)
 
     def stop_then_lose(*_: Any) -> None:
         here.guard.stop(reason="now")

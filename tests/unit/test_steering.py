@@ -13,10 +13,13 @@ from bedrock_guard.budgets.steering import Steering, show_stop
 from bedrock_guard.domain.budget import MAX_LIMIT
 from bedrock_guard.domain.control import CHANGED, MOST_BYTES, MOST_CONTROLS, Controls, Stop, TopUp
 from bedrock_guard.domain.ledger import LedgerKey, Line
+from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import sqlite_schema
+from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
-from bedrock_guard.testing.ledger_calls import NOW, SetClock
+from bedrock_guard.steering import Helm
+from bedrock_guard.testing.ledger_calls import NOW, SetClock, open_entry
 from bedrock_guard.testing.ledger_controls_contract import STOP, TOP_UP, reserve_by
 
 TEAM = LedgerKey("teams", "USD/month@UTC", (("team", "search"),), 1_800_000_000)
@@ -137,6 +140,30 @@ def test_a_record_of_a_newer_version_is_read() -> None:
     assert isinstance(Controls.from_json(4, text).top_ups[0], TopUp)
     assert Controls.from_json(4, text) == Controls(4, (STOP,), (TOP_UP,))
     assert Controls.from_json(4, "{}") == Controls(4)
+
+
+def test_a_thread_that_read_before_takes_nobody_s_version_away() -> None:
+    """
+    Who has just read a newer one decides by that, whatever is put in its place meanwhile.
+    """
+
+    class Overtaken(Helm):
+        @property
+        def known(self) -> Steering:  # type: ignore[override]
+            return Steering(Controls())
+
+        @known.setter
+        def known(self, _: Steering) -> None:
+            """
+            Another thread puts the one before back at once.
+            """
+
+    ledger = MemoryLedger.open("memory://", clock=SetClock())
+    helm = Overtaken(ledger, SetClock(), Settings())
+    ledger.write_control(STOP, open_entry("told", outcome="stop"))
+
+    helm.catch_up(Steering(Controls()))
+    assert helm.read().version == 1
 
 
 def test_a_file_that_was_put_back_has_no_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
