@@ -115,7 +115,8 @@ def test_the_backstop_denies_inference_to_whom_it_names_and_may_do_nothing_else(
 
     (deny,) = resources["DenyPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (deny["Effect"], deny["Resource"]) == ("Deny", "*")
-    assert {"bedrock:InvokeModel*", "bedrock:Converse*"} <= set(deny["Action"])
+    wanted = {"bedrock:InvokeModel*", "bedrock:Converse*", "bedrock-mantle:CreateInference"}
+    assert wanted <= set(deny["Action"])
     (attach,) = resources["ActionRole"]["Properties"]["Policies"]
     role, group = attach["PolicyDocument"]["Statement"]
     assert role["Action"] == ["iam:AttachRolePolicy", "iam:DetachRolePolicy"]
