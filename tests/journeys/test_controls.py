@@ -504,8 +504,12 @@ def test_a_file_of_the_schema_before_says_what_to_do(
         assert is_stopped(guard)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ['UPDATE controls SET version = 7, record = \'{"stops": [{"id": "x"}]}\'', "DELETE FROM controls"],
+)
 def test_a_record_that_cannot_be_read_lets_nobody_through_but_a_shadow(
-    make_guard: Any, tmp_path: Path
+    make_guard: Any, tmp_path: Path, damage: str
 ) -> None:
     """
     It may say that the call is stopped. Whoever calls is told what is wrong, and by an error that they know.
@@ -513,7 +517,7 @@ def test_a_record_that_cannot_be_read_lets_nobody_through_but_a_shadow(
     program, shadow = make_guard("5 USD/day"), make_guard("5 USD/day", mode="shadow")
     call(program)
     with sqlite3.connect(tmp_path / "ledger.db") as db:
-        db.execute('UPDATE controls SET version = 7, record = \'{"stops": [{"id": "x"}]}\'')
+        db.execute(damage)
     db.close()
 
     for do in (partial(call, program), program.controls, program.status, partial(program.stop, reason="x")):
