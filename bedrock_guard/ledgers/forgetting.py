@@ -11,21 +11,17 @@ were opened just before midnight, and for clocks that are set back.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final
 
-from bedrock_guard.domain.budget import SECONDS
 from bedrock_guard.domain.ledger import SUB_WINDOWS, LedgerKey
-from bedrock_guard.ledgers.lines import is_rate, nanoseconds
+from bedrock_guard.ledgers.lines import is_rate, nanoseconds, span_of
 from bedrock_guard.ledgers.memory_sums import FULL_AT, NOTHING, Balances, Sums, full_at_key
 
 FEW: Final = 10_000
 """So many balances are not worth a look."""
 KEPT_S: Final = 3600
-
-_ROLLING: Final = re.compile(rf"/rolling (?:(\d+) )?({'|'.join(SECONDS)})s?$")
 
 
 def find_over(balances: Balances, now: float) -> list[LedgerKey]:
@@ -69,11 +65,8 @@ def _rolls_from(rule: str, now: float) -> int | None:
     """
     Since when sub-windows of *rule* are kept; None where it does not roll.
     """
-    found = _ROLLING.search(rule)
-    if found is None:
-        return None
-    span_s = int(found[1] or 1) * SECONDS[found[2]]
-    return int(now) - KEPT_S - span_s - span_s // SUB_WINDOWS
+    span_s = span_of(rule)
+    return None if span_s is None else int(now) - KEPT_S - span_s - span_s // SUB_WINDOWS
 
 
 def _kept_from(starts: Iterable[int], now: float) -> int:
