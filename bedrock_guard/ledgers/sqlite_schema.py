@@ -221,6 +221,17 @@ INSERT INTO dropped (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3,
 ON CONFLICT DO UPDATE SET spent = spent + excluded.spent
 """
 
+# A sub-window that nobody looks at any more goes with the last entry that was booked there.
+ROLL_OUT: Final = """
+UPDATE balance SET spent = spent - ?5
+WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4 AND spent >= ?5
+"""
+DROP_EMPTY: Final = """
+DELETE FROM balance
+WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4
+AND spent = 0 AND pending = 0 AND pending_calls = 0
+"""
+
 # Counted as a change only if the claim is the caller's.
 CLAIM: Final = """
 INSERT INTO alert (id, claimed_at, forget_at, alert) VALUES (?1, ?2, ?3, ?4)
