@@ -270,11 +270,11 @@ class Alerts:
         if not self.flush(timeout_s):
             log.warning("Alerts are left to be told by the next process.")
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = _LEAVE_S) -> None:
         """
         A last try, and then nothing more: the ledger is about to be closed.
         """
-        self.leave()
+        self.leave(timeout_s)
         self._is_closed = True
         self.forget()
 

@@ -68,7 +68,7 @@ class Guard(Operated):
         settings: A path to a TOML file, a mapping, or a `Settings`.
         tags: On every call of every client of this guard.
         sinks: Who is told of alerts: names (`"log"`), functions, sinks, or tables as in a settings file.
-            None: those of the settings, or the log. Empty: nobody.
+            None: those of the settings, or the log. Empty: nobody, and other processes tell what they notice.
         clock: Seconds since 1970, for tests.
         **overrides: Single settings by name, stronger than *settings*.
 
@@ -119,8 +119,9 @@ class Guard(Operated):
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
         self._matcher = matcher
-        alerts = Alerts(self._ledger, matcher, self._clock, told)
-        planner.age_watch.tell = alerts.see_old_prices
+        # Who tells nobody claims nothing: another process may have somebody to tell.
+        alerts = Alerts(self._ledger, matcher, self._clock, told) if told else None
+        planner.age_watch.tell = None if alerts is None else alerts.see_old_prices
         self._pipeline = Pipeline(
             planner=planner,
             ledger=self._ledger,

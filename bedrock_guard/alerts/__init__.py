@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -37,14 +37,24 @@ ENTRY_POINTS: Final = "bedrock_guard.sinks"
 
 def open_sinks(given: Iterable[Given]) -> tuple[AlertSink, ...]:
     """
-    The sinks that are *given*, in order.
+    The sinks that are *given*, in order; who is named twice is told once.
 
     Raises:
         ConfigurationError: One is unknown, or lacks an option, or has one that it does not know.
     """
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise ConfigurationError(f'sinks is {given!r}; it is a list: sinks=["log", my_function].')
-    return tuple(_open(each) for each in given)
+    return tuple(_open(each) for each in _each_once(given))
+
+
+def _each_once(given: Iterable[Given]) -> Iterator[Given]:
+    named: list[Given] = []
+    for each in given:
+        # Equal are names, tables and methods of one object; a sink of somebody's own, only if it is the same.
+        is_sink = callable(getattr(each, "send", None))
+        if not any(each is other if is_sink else each == other for other in named):
+            named.append(each)
+            yield each
 
 
 def _open(given: Given) -> AlertSink:

@@ -4,6 +4,7 @@ Who is told what of a budget: once, by one process of all, and never at a call's
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 import bedrock_guard
 from bedrock_guard import Budget, BudgetExceeded, Guard, delivering, noticing, scope
+from bedrock_guard.background import COURIER
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
@@ -449,6 +451,22 @@ def hello(guard: Guard, make_guarded: Callable[..., Guarded]) -> None:
     guard.attach(client).converse(**SMALL)
 
 
+def test_a_process_without_sinks_leaves_what_it_notices_to_others(
+    make: Callable[..., Guarded], told: Told
+) -> None:
+    """
+    What it claimed nobody would hear.
+    """
+    silent = make("4 requests/day", alerts=(0.5,), sinks=[])
+    call(silent, 3)
+    flush(silent)
+    guarded = make("4 requests/day", alerts=(0.5,), ledger=silent.guard.ledger)
+    call(guarded)
+    flush(guarded)
+
+    assert [(alert.threshold, alert.spent) for alert in told] == [(0.5, 4)]
+
+
 def test_an_alert_is_told_at_exit_by_a_process_that_only_crosses_the_threshold(
     start: Callable[..., subprocess.Popen[str]],
 ) -> None:
@@ -494,6 +512,52 @@ def test_a_sink_that_fails_is_asked_again_and_the_others_are_not(
     assert (told.asked, told.names) == (3, [("threshold", 0.5)])
     assert (other.asked, other.names) == (1, [("threshold", 0.5)])
     assert guarded.guard.ledger.unconfirmed_alerts() == []
+
+
+@pytest.mark.parametrize("raised", [SystemExit("x"), asyncio.CancelledError("x"), KeyboardInterrupt("x")])
+@pytest.mark.usefixtures("quick")
+def test_a_sink_fails_by_whatever_it_raises(make: Callable[..., Guarded], raised: BaseException) -> None:
+    """
+    A task that was cancelled has told nobody, and is no `Exception`.
+    """
+    asked: list[Alert] = []
+
+    def send(alert: Alert) -> None:
+        asked.append(alert)
+        if len(asked) == 1:
+            raise raised
+
+    guarded = make("2 requests/day", alerts=(0.5,), sinks=[send])
+    call(guarded)
+    flush(guarded)
+
+    assert len(asked) == 2
+
+
+def test_a_guard_that_is_closed_while_a_sink_is_slow_logs_no_traceback(
+    make: Callable[..., Guarded], caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    What the sink does then nobody waits for.
+    """
+    told, goes_on = Told(), threading.Event()
+    told.hangs = goes_on
+    ledger = Watched()
+    guarded = make(ledger=ledger, sinks=[told])
+    ledger.is_gone = True
+    with pytest.raises(LedgerUnavailable):
+        call(guarded)
+    assert eventually(lambda: told.asked == 1)
+    alerts = guarded.guard._pipeline.alerts
+    assert alerts is not None
+    alerts.close(0.05)
+    goes_on.set()
+
+    assert eventually(lambda: len(told) == 1)
+    done = threading.Event()
+    COURIER.soon(done.set)
+    assert done.wait(30)
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.usefixtures("quick")

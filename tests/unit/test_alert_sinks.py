@@ -360,6 +360,18 @@ def test_a_sink_is_a_name_a_table_a_function_or_an_object() -> None:
     assert (type(named), type(table), given, told) == (LogSink, SNSSink, own, [ALERT])
 
 
+def test_who_is_named_twice_is_told_once() -> None:
+    """
+    One list may be put together of two.
+    """
+    told: list[Alert] = []
+    own, other = LogSink(), LogSink()
+    table = {"use": "sns", "topic_arn": TOPIC}
+    given = ["log", table, told.append, own, "log", dict(table), told.append, own, other]
+
+    assert len(open_sinks(given)) == 5
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
