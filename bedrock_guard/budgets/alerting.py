@@ -21,6 +21,11 @@ WHOLE: Final = 1.0
 """The share that counts as reached when a call is refused."""
 
 
+# What sinks take is bounded: a text message has 1,600 characters, an SNS message 256 KB.
+_LONGEST_VALUE: Final = 256
+_LONGEST_TEXT: Final = 1000
+
+
 def reached(match: Match, spent: int) -> Iterator[float]:
     """
     The thresholds of *match* that *spent* has reached, the lowest first.
@@ -76,7 +81,8 @@ def balance_alert(
     budget, unit = match.budget, match.unit
     key, window = news_of(match, at_s)
     start, end = (_moment(second) for second in (window.start, window.end))
-    per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in key.per)
+    per = tuple([(tag, _cut(value)) for tag, value in key.per])
+    whose = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in per)
     used, limit = in_api_units(spent, unit), in_api_units(match.limit, unit)
     resets = "never resets" if end is None else f"resets {end.astimezone(zone):%Y-%m-%d %H:%M %Z}"
     period = budget.limit.period
@@ -86,13 +92,13 @@ def balance_alert(
         kind=kind,
         threshold=threshold,
         budget=budget.name,
-        per=key.per,
+        per=per,
         window_start=start or datetime.fromtimestamp(0, UTC),
         window_end=end,
         unit=unit,
         spent=used,
         limit=limit,
-        text=f"{budget}{per}: {what} · {figures}",
+        text=_one_line(f"{budget}{whose}: {what} · {figures}"),
         at=datetime.fromtimestamp(at_s, UTC),
     )
 
@@ -104,10 +110,10 @@ def day_alert(kind: str, key: LedgerKey, *, text: str, at_s: float) -> Alert:
     return Alert(
         id=alert_id(kind, None, key),
         kind=kind,
-        per=key.per,
+        per=tuple([(tag, _cut(value)) for tag, value in key.per]),
         window_start=datetime.fromtimestamp(key.window_start, UTC),
         window_end=datetime.fromtimestamp(key.window_start + _DAY_S, UTC),
-        text=text,
+        text=_one_line(_cut(text, _LONGEST_TEXT)),
         at=datetime.fromtimestamp(at_s, UTC),
     )
 
@@ -117,6 +123,17 @@ def day_key(kind: str, per: tuple[tuple[str, str], ...], at_s: float) -> LedgerK
     What an alert that is about no budget goes by: *per*, and the day in UTC.
     """
     return LedgerKey("", kind, per, int(at_s // _DAY_S) * _DAY_S)
+
+
+def _cut(text: str, longest: int = _LONGEST_VALUE) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _one_line(text: str) -> str:
+    """
+    *text* without what would begin another line of a log, or turn letters round: tags may be an end user's.
+    """
+    return "".join([each if each.isprintable() else " " for each in text])
 
 
 def _moment(second: int | None) -> datetime | None:

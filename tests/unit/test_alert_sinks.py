@@ -11,6 +11,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -167,7 +168,38 @@ def test_a_webhook_for_slack_says_the_text(receiver: Receiver) -> None:
     assert "x-bedrock-guard-signature" not in headers
 
 
-@pytest.mark.parametrize("status", [302, 400, 500, 503])
+def test_a_tag_calls_nobody_in_slack(receiver: Receiver) -> None:
+    """
+    Users name themselves, and `<!channel>` rings at everybody's.
+    """
+    WebhookSink(url=receiver.url, shape="slack").send(replace(ALERT, text="[user=<!channel> & <http://x|y>]"))
+
+    assert json.loads(receiver.requests[0][1]) == {
+        "text": "[user=&lt;!channel&gt; &amp; &lt;http://x|y&gt;]"
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://[::1/SECRET", "url is no http or https URL"),
+        ("http://x:abc/SECRET", "url is no http or https URL"),
+        ("https://x/SECRET\n", "line ends"),
+        ("https://x/SECRET there", "spaces"),
+        ("https://x/SECRET/ü", "beyond ASCII"),
+        ("https://user:SECRET@x/", "url has a user name"),
+    ],
+)
+def test_a_url_that_cannot_be_asked_is_refused_at_once(url: str, says: str) -> None:
+    """
+    As it is read from the environment with its line end; and no error says what is secret in it.
+    """
+    with pytest.raises(ConfigurationError, match=says) as raised:
+        WebhookSink(url=url)
+    assert "SECRET" not in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [302, 400, 429, 500, 503])
 def test_an_answer_that_is_no_success_is_a_failure(receiver: Receiver, status: int) -> None:
     """
     A redirect, too: what is signed goes nowhere else.
@@ -383,7 +415,7 @@ def test_who_is_named_twice_is_told_once() -> None:
         ([{"use": "log", "x": 1}], "Sink 'log' has no option 'x'; known are none."),
         ([{"use": "sns", "topic_arn": "alerts"}], "topic_arn is 'alerts'; it reads arn:aws:sns:"),
         ([{"use": "sns", "topic_arn": 5}], "topic_arn is 5; it is a string."),
-        ([{"use": "webhook", "url": "ftp://x/secret"}], "url is no http or https URL."),
+        ([{"use": "webhook", "url": "ftp://x/secret"}], "url is no http or https URL"),
         ([{"use": "webhook", "url": "http://x", "shape": "xml"}], "shape is 'xml'; it is one of json, slack."),
         ([{"use": "webhook", "url": "http://x", "timeout_s": 60}], "timeout_s is 60; it is seconds, 10 at most."),
         ([{"use": "webhook", "url": "http://x", "secret_env": "NOWHERE"}], "'NOWHERE', which is not set."),
