@@ -254,6 +254,19 @@ def test_sns_is_told_in_words_and_in_json(receiver: Receiver) -> None:
     assert "/eu-central-1/sns/" in headers["authorization"], "the topic's region"
 
 
+def test_what_sns_is_told_fits(receiver: Receiver) -> None:
+    """
+    A subject has less than 100 characters, and a FIFO topic's group no spaces.
+    """
+    receiver.answers = [(200, "text/xml", SNS_OK)]
+    name = "a b" + 125 * "c"
+    SNSSink(topic_arn=f"{TOPIC}.fifo", endpoint_url=receiver.url).send(replace(ALERT, budget=name))
+
+    sent = parse_qs(receiver.requests[0][1].decode())
+    assert len(sent["Subject"][0]) == 99
+    assert sent["MessageGroupId"] == [f"a_b{125 * 'c'}"]
+
+
 def test_a_fifo_topic_drops_what_is_told_twice(receiver: Receiver) -> None:
     """
     At least once becomes once, where the topic can.
@@ -414,6 +427,7 @@ def test_who_is_named_twice_is_told_once() -> None:
         ([{"use": "sns", "topic": TOPIC}], "Sink 'sns' has no option 'topic'; did you mean 'topic_arn'?"),
         ([{"use": "log", "x": 1}], "Sink 'log' has no option 'x'; known are none."),
         ([{"use": "sns", "topic_arn": "alerts"}], "topic_arn is 'alerts'; it reads arn:aws:sns:"),
+        ([{"use": "sns", "topic_arn": "arn:aws:sns::123456789012:x"}], "it reads arn:aws:sns:REGION"),
         ([{"use": "sns", "topic_arn": 5}], "topic_arn is 5; it is a string."),
         ([{"use": "webhook", "url": "ftp://x/secret"}], "url is no http or https URL"),
         ([{"use": "webhook", "url": "http://x", "shape": "xml"}], "shape is 'xml'; it is one of json, slack."),
