@@ -45,11 +45,11 @@ class Found(NamedTuple):
 
     Attributes:
         ends_s: When its window ends, seconds since 1970; None for never.
-        write: The alert, as it is noticed at `at_s`.
+        write: The alert.
     """
 
     ends_s: int | None
-    write: Callable[..., Alert]
+    write: Callable[[], Alert]
 
 
 class Claims:
@@ -139,7 +139,7 @@ class Claims:
                 log.warning("An alert that nobody could deliver for a day is dropped: %s", claim.alert)
 
     def _claim(self, name: Name, found: Found) -> None:
-        alert = found.write(at_s=self._clock())
+        alert = found.write()
         forget_at_s = None if found.ends_s is None else float(found.ends_s + _REMEMBER_S)
         claim = AlertClaim(alert.id, alert.to_json(), forget_at_s)
         try:

@@ -101,6 +101,7 @@ class Alerts:
         self._overran: dict[LedgerKey, str] = {}
         self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
         self._to_read: dict[LedgerKey, Match] = {}
+        self._is_kept = False
         self._is_woken = False
         self._looks_at = 0.0
         self._wait_s = _LOOK_EVERY_S
@@ -111,6 +112,7 @@ class Alerts:
         Be there beside the calls. Not for finalizers.
         """
         COURIER.keep(self)
+        self._is_kept = True
 
     # What calls say
 
@@ -196,12 +198,13 @@ class Alerts:
     def _find(self, kind: str, match: Match, threshold: float | None, *, spent: int, what: str) -> None:
         zone, now = self._matcher.zone, self._clock()
         key, window = news_of(match, now)
-        write = partial(balance_alert, kind, threshold, match, spent=spent, what=what, zone=zone)
+        write = partial(balance_alert, kind, threshold, match, spent=spent, what=what, at_s=now, zone=zone)
         self._claims.find(Name(kind, threshold, key), Found(window.end, write))
 
     def _find_of_day(self, kind: str, per: tuple[tuple[str, str], ...], text: str) -> None:
-        key = day_key(kind, per, self._clock())
-        write = partial(day_alert, kind, key, text=text)
+        now = self._clock()
+        key = day_key(kind, per, now)
+        write = partial(day_alert, kind, key, text=text, at_s=now)
         self._claims.find(Name(kind, None, key), Found(key.window_start, write))
 
     def _wake(self) -> None:
@@ -249,8 +252,11 @@ class Alerts:
         Look now, and wait for *timeout_s* seconds at most; whether all is told.
         """
         ends_at, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
+        if COURIER.is_here():  # a stream that the collector ends in that thread: it cannot wait for itself
+            return self._is_done
         while not self._is_done:
-            self.begin()
+            if not self._is_kept and not self._begin_to_leave():
+                return self._is_done
             done = threading.Event()
             COURIER.soon(partial(self._look_now, done))
             if not done.wait(max(0.0, ends_at - time.monotonic())):
@@ -261,6 +267,17 @@ class Alerts:
                 return False
             time.sleep(pause_s)
             pause_s *= 2
+        return True
+
+    def _begin_to_leave(self) -> bool:
+        """
+        Whether there is a thread; where none can be started any more, alerts are told here and now.
+        """
+        try:
+            self.begin()
+        except RuntimeError:  # from Python 3.12 on, at exit
+            self._look_now(threading.Event())
+            return False
         return True
 
     def leave(self, timeout_s: float = _LEAVE_S) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 import bedrock_guard
 from bedrock_guard import Budget, BudgetExceeded, Guard, delivering, noticing, scope
-from bedrock_guard.background import COURIER
+from bedrock_guard.background import COURIER, Background
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
@@ -633,6 +633,52 @@ def test_what_hears_of_every_call_hears_of_refusals_too(make: Callable[..., Guar
 
     assert [entry.outcome for entry in observer.entries] == ["answered", "answered", "refused", "refused"]
     assert observer.entries[-1].budget == "all"
+
+
+# Where there is no thread to wait for
+
+
+def test_where_no_thread_can_be_started_alerts_are_told_all_the_same(
+    make: Callable[..., Guarded], told: Told, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    From Python 3.12 on that is so at exit; and a program that only swept has none.
+    """
+    guarded = make(alerts=(0.5,))
+    ledger = guarded.guard.ledger
+    ledger.reserve([Line(DAY_KEY, 10, 7)], entry=open_entry("dead"), hold_s=300, on_expiry="charge")
+    now[0] += 300
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(noticing, "COURIER", Background())
+    guarded.guard.sweep()
+
+    assert guarded.guard.flush(30)
+    assert told.names == [("threshold", 0.5)]
+
+
+def test_who_waits_in_the_thread_itself_does_not(make: Callable[..., Guarded]) -> None:
+    """
+    The collector may end a stream there, and in Lambda the end of a call waits for its alerts.
+    """
+    waiting, goes_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def send(alert: Alert) -> None:
+        waiting.set()
+        goes_on.wait(30)
+
+    guarded = make("2 requests/day", alerts=(0.5, 1.0), sinks=[send])
+    call(guarded)
+    assert waiting.wait(30)
+    call(guarded)
+    COURIER.soon(lambda: (guarded.guard.flush(3600), done.set()))
+    goes_on.set()
+
+    assert done.wait(30)
+    flush(guarded)
 
 
 # Lambda
