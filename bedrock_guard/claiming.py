@@ -124,15 +124,16 @@ class Claims:
         if self.takes_over_in_s > 0:
             return
         self._takes_over_at = time.monotonic() + self._retry_after_s
-        # What this process could not deliver it leaves to others.
-        claims = [claim for claim in self._ledger.unconfirmed_alerts() if claim.id not in self._tried]
+        claims = self._ledger.unconfirmed_alerts()
         self.has_others = False
         for claim in claims:
+            alert = _read(claim)
+            is_news = alert is not None and self._clock() - alert.at.timestamp() < _NEWS_S
+            if is_news and claim.id in self._tried:
+                continue  # what this process could not deliver it leaves to others
             if not self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
                 self.has_others = True
-                continue
-            alert = _read(claim)
-            if alert is not None and self._clock() - alert.at.timestamp() < _NEWS_S:
+            elif alert is not None and is_news:
                 self._deliver(alert, claim)
             else:
                 self._ledger.confirm_alert(claim)

@@ -173,6 +173,14 @@ class Alerts:
             self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0))
             self._wake()
 
+    def see_booked(self, opened: OpenCall, entry: Entry) -> None:
+        """
+        A call that had been let through without the ledger is in it now, as *entry*.
+        """
+        if self._sees_all:
+            self._entries.append(entry)
+        self.see_charged(match.key for match in opened.plan.matches)
+
     def see_charged(self, keys: Iterable[LedgerKey]) -> None:
         """
         The balances of *keys* were charged by something else than the end of a call, such as a sweep.
@@ -285,7 +293,7 @@ class Alerts:
         A last try: somebody is on its way out.
         """
         if not self.flush(timeout_s):
-            log.warning("Alerts are left to be told by the next process.")
+            log.warning("Alerts may be left to be told by the next process.")
 
     def close(self, timeout_s: float = _LEAVE_S) -> None:
         """
@@ -320,7 +328,8 @@ class Alerts:
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - whatever a ledger raises, it is told later
-                log.info("Alerts wait for the ledger: %r", error)
+                is_news = self._failed_at is None and not has_failed
+                log.log(logging.WARNING if is_news else logging.INFO, "Alerts wait for the ledger: %s", error)
                 has_failed = True
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S) if has_failed else _LOOK_EVERY_S
         now = time.monotonic()

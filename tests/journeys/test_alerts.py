@@ -588,6 +588,31 @@ def test_a_sink_that_always_fails_is_named_and_the_alert_is_left_to_another_proc
     other = make("4 requests/day", alerts=(0.25,), sinks=[luckier], ledger=guarded.guard.ledger)
     call(other)
     assert eventually(lambda: luckier.names == [("threshold", 0.25)])
+    flush(other)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_nobody_could_deliver_for_a_day_is_dropped_by_who_failed(
+    make: Callable[..., Guarded], told: Told, caplog: pytest.LogCaptureFixture, now: list[float]
+) -> None:
+    """
+    A program may be the only one of its ledger, and run for years: a list of failures has an end.
+    """
+    told.failures = 3
+    guarded = make("4 requests/day", alerts=(0.25,))
+    call(guarded)
+    flush(guarded)
+    assert len(guarded.guard.ledger.unconfirmed_alerts()) == 1
+    now[0] += DAY_S
+    alerts = guarded.guard._pipeline.alerts
+    assert alerts is not None
+    alerts._claims._takes_over_at = 0.0  # a minute of its clock, too
+    call(guarded)
+    flush(guarded)
+
+    assert guarded.guard.ledger.unconfirmed_alerts() == []
+    assert "for a day is dropped" in caplog.text
+    assert [alert.window_start.timestamp() for alert in told] == [DAY_KEY.window_start + DAY_S]
 
 
 def test_a_sink_that_hangs_hurts_no_call_and_no_other_sink(
@@ -610,19 +635,23 @@ def test_a_sink_that_hangs_hurts_no_call_and_no_other_sink(
         told.hangs.set()
 
 
+class Observer(Told):
+    """
+    A sink that is told of every call.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[Entry] = []
+
+    def observe(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+
 def test_what_hears_of_every_call_hears_of_refusals_too(make: Callable[..., Guarded]) -> None:
     """
     Metrics count calls, beside the calls.
     """
-
-    class Observer(Told):
-        def __init__(self) -> None:
-            super().__init__()
-            self.entries: list[Entry] = []
-
-        def observe(self, entry: Entry) -> None:
-            self.entries.append(entry)
-
     observer = Observer()
     guarded = make("2 requests/day", sinks=[observer])
     call(guarded, 2)
@@ -633,6 +662,24 @@ def test_what_hears_of_every_call_hears_of_refusals_too(make: Callable[..., Guar
 
     assert [entry.outcome for entry in observer.entries] == ["answered", "answered", "refused", "refused"]
     assert observer.entries[-1].budget == "all"
+
+
+def test_what_hears_of_every_call_hears_of_those_that_are_booked_later(make: Callable[..., Guarded]) -> None:
+    """
+    They have cost money, too, once each.
+    """
+    ledger, observer = Watched(), Observer()
+    guarded = make(
+        "9 requests/day", ledger=ledger, sinks=[observer], on_ledger_error="allow", allow_up_to="1 USD/hour"
+    )
+    ledger.is_gone = True
+    call(guarded)
+    ledger.is_gone = False
+    assert eventually(lambda: bool(observer.entries))
+    call(guarded)
+    flush(guarded)
+
+    assert [entry.allowed_by is None for entry in observer.entries] == [False, True]
 
 
 # Where there is no thread to wait for
