@@ -255,9 +255,11 @@ class Alerts:
     def _is_done(self) -> bool:
         return self._is_closed or not (self.has_news or self._deliveries)
 
-    def flush(self, timeout_s: float) -> bool:
+    def flush(self, timeout_s: float, *, asks_again: bool = True) -> bool:
         """
         Look now, and wait for *timeout_s* seconds at most; whether all is told.
+
+        Without *asks_again*, not for a ledger that has just failed.
         """
         ends_at, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
         if COURIER.is_here():  # a stream that the collector ends in that thread: it cannot wait for itself
@@ -271,7 +273,8 @@ class Alerts:
                 return False
             if self._is_done:
                 return True
-            if time.monotonic() + pause_s > ends_at:
+            is_in_vain = not asks_again and self._failed_at is not None and not self._deliveries
+            if is_in_vain or time.monotonic() + pause_s > ends_at:
                 return False
             time.sleep(pause_s)
             pause_s *= 2
@@ -292,7 +295,7 @@ class Alerts:
         """
         A last try: somebody is on its way out.
         """
-        if not self.flush(timeout_s):
+        if not self.flush(timeout_s, asks_again=False):
             log.warning("Alerts may be left to be told by the next process.")
 
     def close(self, timeout_s: float = _LEAVE_S) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -770,6 +771,33 @@ def test_in_lambda_a_call_outside_of_a_decorated_handler_waits_for_its_alert(
     with pytest.raises(BudgetExceeded):
         call(guarded)
     assert told.names == [("refused", 0.0), ("threshold", 0.5)]
+
+
+@pytest.mark.parametrize("how", [{}, {"on_ledger_error": "allow", "allow_up_to": "1 USD/hour"}])
+def test_in_lambda_a_ledger_that_is_gone_is_told_by_the_first_call_and_waited_for_by_no_other(
+    make: Callable[..., Guarded], told: Told, monkeypatch: pytest.MonkeyPatch, how: dict[str, str]
+) -> None:
+    """
+    Each call would be a second longer, for what cannot be read.
+    """
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
+    waits, flush = [], noticing.Alerts.flush
+
+    def watched(self: noticing.Alerts, timeout_s: float, **options: bool) -> bool:
+        waits.append(timeout_s)
+        return flush(self, timeout_s, **options)
+
+    monkeypatch.setattr(noticing.Alerts, "flush", watched)
+    ledger = Watched()
+    guarded = make("9 requests/day", alerts=(), ledger=ledger, **how)
+    call(guarded)
+    ledger.is_gone = True
+    for _ in range(3):
+        with suppress(LedgerUnavailable):
+            call(guarded)
+
+    assert told.names == [("ledger", 0.0)]
+    assert waits == [1.0, 1.0], "of the call before, and of the first that found it gone"
 
 
 def test_a_handler_does_not_wait_for_a_sink_that_hangs(

@@ -174,9 +174,7 @@ def test_a_tag_calls_nobody_in_slack(receiver: Receiver) -> None:
     """
     WebhookSink(url=receiver.url, shape="slack").send(replace(ALERT, text="[user=<!channel> & <http://x|y>]"))
 
-    assert json.loads(receiver.requests[0][1]) == {
-        "text": "[user=&lt;!channel&gt; &amp; &lt;http://x|y&gt;]"
-    }
+    assert json.loads(receiver.requests[0][1]) == {"text": "[user=&lt;!channel&gt; &amp; &lt;http://x|y&gt;]"}
 
 
 @pytest.mark.parametrize(
