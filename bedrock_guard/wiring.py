@@ -106,7 +106,8 @@ class Guard(Operated):
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
-        told = open_sinks(self._resolved.sinks if sinks is None else sinks)
+        resolved = self._resolved
+        told = open_sinks(resolved.sinks, places=resolved.sink_places) if sinks is None else open_sinks(sinks)
         working = lenient(self._resolved.settings)
         matcher = Matcher(self._resolved.budgets, working)
         self._owns_ledger = is_url

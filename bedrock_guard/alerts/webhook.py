@@ -111,9 +111,7 @@ def _check_url(url: str) -> None:
             "Sink 'webhook': url is no http or https URL, or has spaces, line ends or letters beyond ASCII."
         )
     if parts.username is not None:
-        raise ConfigurationError(
-            "Sink 'webhook': url has a user name, which is not sent; use secret."
-        )
+        raise ConfigurationError("Sink 'webhook': url has a user name, which is not sent; use secret.")
 
 
 def _read_secret(secret: str | None, secret_env: str | None) -> str | None:

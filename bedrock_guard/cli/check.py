@@ -97,7 +97,7 @@ def look(file: Path | None) -> Report:
     """
     resolved = resolve(settings=file)
     Matcher(resolved.budgets, resolved.settings)  # names are unique
-    open_sinks(resolved.sinks)  # each has what it needs
+    open_sinks(resolved.sinks, places=resolved.sink_places)  # each has what it needs
     path = file or find_settings_file()
     url = resolved.ledger or ""
     report = Report(None if path is None else str(path), url, "", grow(resolved.budgets))

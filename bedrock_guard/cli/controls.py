@@ -139,7 +139,8 @@ def _guard(ledger: str | None, config: str | None, budgets: list[Budget] | None)
 
     try:
         _check_there(resolve(budgets=[], ledger=ledger, settings=config).ledger or "")
-        with Guard(budgets=budgets, ledger=ledger, settings=config) as guard:
+        # Without sinks: whoever stops calls has neither the programs' secrets, nor anything to tell.
+        with Guard(budgets=budgets, ledger=ledger, settings=config, sinks=[]) as guard:
             yield guard
     except ConfigurationError as error:
         _fail(str(error), _BAD_INPUT)

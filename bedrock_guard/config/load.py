@@ -57,6 +57,7 @@ class Resolved:
     Attributes:
         ledger: A URL; None when the caller gave a ledger object.
         sinks: Who is told of alerts, as the file says; they are no part of what is enforced.
+        sink_places: Where the file says so.
     """
 
     settings: Settings
@@ -64,6 +65,7 @@ class Resolved:
     ledger: str | None
     tags: Mapping[str, str]
     sinks: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_SINKS, compare=False)
+    sink_places: tuple[str, ...] = field(default=(), compare=False)
 
 
 def resolve(
@@ -89,7 +91,12 @@ def resolve(
         raise ConfigurationError("budget= and budgets= were both given; write all budgets in budgets=[...].")
     base, file = _base(settings)
     merged = _with_overrides(base, overrides or {})
-    check_ledger_error(merged)
+    try:
+        check_ledger_error(merged)
+    except ConfigurationError as error:
+        if not {"on_ledger_error", "allow_up_to"}.isdisjoint(overrides or ()):
+            raise
+        raise ConfigurationError(f"{file.place('on_ledger_error')}: {error}") from None
     check_tags_to_aws(merged.tags_to_aws)
     found = _budgets(budget, budgets, file, is_argument=settings is not None)
     if found is None:
@@ -105,6 +112,7 @@ def resolve(
         ledger=url if has_ledger or url else default_ledger_url(),
         tags={**file.tags, **check_tag_mapping("tags", tags or {})},
         sinks=DEFAULT_SINKS if file.sinks is None else tuple(table.model_dump() for table in file.sinks),
+        sink_places=tuple(file.place("sinks", str(number)) for number in range(len(file.sinks or ()))),
     )
 
 

@@ -509,9 +509,14 @@ def test_a_file_names_sinks_and_thresholds(write: Callable[[str], Path], receive
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[[sinks]]\ntopic_arn = 'x'\n", "sinks.0.use: Field required"),
-        ("sinks = ['log']\n", "sinks.0"),
-        ("[[sinks]]\nuse = 'snss'\n", "'snss' is no sink; did you mean 'sns'?"),
+        ("[[sinks]]\ntopic_arn = 'x'\n", "line 1: sinks.0.use: Field required"),
+        ("[[sinks]]\nuse = 'log'\n[[sinks]]\nuse = 5\n", "line 4: sinks.1.use"),
+        ("sinks = ['log']\n", "line 1: sinks.0"),
+        ("[[sinks]]\nuse = 'snss'\n", "line 1: sinks.0: 'snss' is no sink; did you mean 'sns'?"),
+        (
+            "[[sinks]]\nuse = 'log'\n\n[[sinks]]\nuse = 'sns'\n",
+            "line 4: sinks.1: Sink 'sns' needs topic_arn.",
+        ),
         ("[budgets.all]\nlimit = '5 USD/day'\nalerts = [80]\n", "budgets.all: Budget 'all': alerts is [80]"),
         ("[budgets.all]\nlimit = '5 USD/day'\nalerts = 0.8\n", "budgets.all.alerts"),
     ],
