@@ -277,6 +277,19 @@ def test_a_fifo_topic_drops_what_is_told_twice(receiver: Receiver) -> None:
     assert sent["MessageGroupId"] == ["search"]
 
 
+def test_a_bus_without_a_region_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A program may name the region of Bedrock in its code, and none in its environment.
+    """
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(ConfigurationError, match="Sink 'eventbridge': no region is set"):
+        open_sinks([{"use": "eventbridge"}])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    open_sinks([{"use": "eventbridge"}])
+
+
 @pytest.mark.parametrize("failed", [0, 1])
 def test_eventbridge_is_put_an_event(receiver: Receiver, failed: int) -> None:
     """
