@@ -24,7 +24,7 @@ from bedrock_guard.checks import (
     check_word,
     read_filters,
 )
-from bedrock_guard.config.load import Resolved, is_hosted, is_lambda, resolve
+from bedrock_guard.config.load import Resolved, at, is_hosted, is_lambda, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.cost import Cost
@@ -111,11 +111,12 @@ class Guard(Operated):
         working = lenient(self._resolved.settings)
         matcher = Matcher(self._resolved.budgets, working)
         self._owns_ledger = is_url
-        self._ledger: Ledger = (
-            open_ledger(self._resolved.ledger or "", clock=self._clock)
-            if ledger is None or isinstance(ledger, str)
-            else ledger
-        )
+        with at(resolved.ledger_place):
+            self._ledger: Ledger = (
+                open_ledger(resolved.ledger or "", clock=self._clock)
+                if ledger is None or isinstance(ledger, str)
+                else ledger
+            )
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)

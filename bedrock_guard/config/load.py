@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -58,6 +59,7 @@ class Resolved:
         ledger: A URL; None when the caller gave a ledger object.
         sinks: Who is told of alerts, as the file says; they are no part of what is enforced.
         sink_places: Where the file says so.
+        ledger_place: Where the file names the ledger; None where it does not.
     """
 
     settings: Settings
@@ -66,6 +68,20 @@ class Resolved:
     tags: Mapping[str, str]
     sinks: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_SINKS, compare=False)
     sink_places: tuple[str, ...] = field(default=(), compare=False)
+    ledger_place: str | None = field(default=None, compare=False)
+
+
+@contextmanager
+def at(place: str | None) -> Iterator[None]:
+    """
+    Says of a mistake where it was written, if that is known.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        if place is None:
+            raise
+        raise ConfigurationError(f"{place}: {error}") from None
 
 
 def resolve(
@@ -91,12 +107,9 @@ def resolve(
         raise ConfigurationError("budget= and budgets= were both given; write all budgets in budgets=[...].")
     base, file = _base(settings)
     merged = _with_overrides(base, overrides or {})
-    try:
+    is_the_files = {"on_ledger_error", "allow_up_to"}.isdisjoint(overrides or ())
+    with at(file.place("on_ledger_error") if is_the_files else None):
         check_ledger_error(merged)
-    except ConfigurationError as error:
-        if not {"on_ledger_error", "allow_up_to"}.isdisjoint(overrides or ()):
-            raise
-        raise ConfigurationError(f"{file.place('on_ledger_error')}: {error}") from None
     check_tags_to_aws(merged.tags_to_aws)
     found = _budgets(budget, budgets, file, is_argument=settings is not None)
     if found is None:
@@ -104,12 +117,15 @@ def resolve(
     # settings= is an argument: what it says is not for the environment to overrule.
     stronger, weaker = (file.ledger, None) if settings is not None else (None, file.ledger)
     url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
+    ledger_place = file.place("ledger") if url is not None and url is file.ledger else None
     if needs_names or (url or "").partition("://")[0] in _SHARED:
-        _check_names(found)
+        with at(ledger_place):
+            _check_names(found)
     return Resolved(
         settings=merged,
         budgets=found,
         ledger=url if has_ledger or url else default_ledger_url(),
+        ledger_place=ledger_place,
         tags={**file.tags, **check_tag_mapping("tags", tags or {})},
         sinks=DEFAULT_SINKS if file.sinks is None else tuple(table.model_dump() for table in file.sinks),
         sink_places=tuple(file.place("sinks", str(number)) for number in range(len(file.sinks or ()))),

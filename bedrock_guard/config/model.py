@@ -173,7 +173,10 @@ class SettingsFile(_Strict):
         Raises:
             ConfigurationError: Something cannot be understood.
         """
-        self.to_budgets()
+        first = (self.to_budgets() or (None,))[0]
+        if self.budget is not None and first is not None and first.name in (self.budgets or {}):
+            message = f"{first.name!r} is the name of a table in [budgets], too; names are unique in a guard."
+            raise _MisplacedError(("budget",), message)
         self.to_price_rules()
         self.check_models()
         for tag, value in self.tags.items():

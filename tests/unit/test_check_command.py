@@ -233,7 +233,20 @@ def test_two_budgets_of_one_name_are_told() -> None:
 
     done = run("check")
 
-    assert (done.exit_code, "Two budgets are named 'a'" in done.stderr) == (2, True)
+    assert (done.exit_code, "line 1: budget: 'a' is the name of a table" in done.stderr) == (2, True)
+
+
+def test_a_ledger_that_nobody_knows_is_told_with_its_line() -> None:
+    """
+    As every mistake in a file is.
+    """
+    written('budget = "a: 5 USD"\nledger = "redis://x"\n')
+
+    done = run("check")
+
+    assert (done.exit_code, "line 2: ledger: No ledger is registered" in done.stderr) == (2, True)
+    with pytest.raises(ConfigurationError, match="line 2: ledger: No ledger is registered"):
+        Guard()
 
 
 # --- the tree ------------------------------------------------------------------------

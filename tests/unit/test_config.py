@@ -130,6 +130,8 @@ def test_no_budgets_on_purpose_records_only() -> None:
         ('buget = "5 USD"\n', "line 1: buget is no setting; did you mean 'budget'"),
         ('budget = "5 USD"\n\n[budgets.a]\nlimt = "5 USD"\n', "line 4: budgets.a.limt is no setting"),
         ('budget = "5 USD"\nhold_s = -1\n', "line 2: hold_s"),
+        ('budget = "5 USD"\n[budgets.default]\nlimit = "6 USD"\n', "line 1: budget: 'default' is the name"),
+        ('budget = "5 USD"\nledger = "dynamodb://table"\n', "line 2: ledger: This ledger may be shared"),
         ('budget = "5 USD"\n[tags]\nmodel = "mine"\n', "line 3: tags.model: 'model' is a built-in tag"),
         ('budget = "5 USD"\non_ledger_error = "allow"\n', "line 2: on_ledger_error"),
         ('budget = "5 EUR"\n', "'5 EUR' is not a limit"),
