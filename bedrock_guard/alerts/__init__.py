@@ -36,7 +36,7 @@ SINKS: Final[dict[str, str]] = {
 ENTRY_POINTS: Final = "bedrock_guard.sinks"
 
 
-def open_sinks(given: Iterable[Given], *, places: Sequence[str] = ()) -> tuple[AlertSink, ...]:
+def open_sinks(given: Iterable[Given], *, places: Sequence[Callable[[], str]] = ()) -> tuple[AlertSink, ...]:
     """
     The sinks that are *given*, in order; who is named twice is told once. *places* tell where each is named.
 
@@ -58,7 +58,7 @@ def open_sinks(given: Iterable[Given], *, places: Sequence[str] = ()) -> tuple[A
         except ConfigurationError as error:
             if place is None:
                 raise
-            raise ConfigurationError(f"{place}: {error}") from None
+            raise ConfigurationError(f"{place()}: {error}") from None
     return tuple(opened)
 
 

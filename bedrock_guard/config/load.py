@@ -12,9 +12,10 @@ from __future__ import annotations
 import logging
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -67,12 +68,12 @@ class Resolved:
     ledger: str | None
     tags: Mapping[str, str]
     sinks: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_SINKS, compare=False)
-    sink_places: tuple[str, ...] = field(default=(), compare=False)
-    ledger_place: str | None = field(default=None, compare=False)
+    sink_places: tuple[Callable[[], str], ...] = field(default=(), compare=False)
+    ledger_place: Callable[[], str] | None = field(default=None, compare=False)
 
 
 @contextmanager
-def at(place: str | None) -> Iterator[None]:
+def at(place: Callable[[], str] | None) -> Iterator[None]:
     """
     Says of a mistake where it was written, if that is known.
     """
@@ -81,7 +82,7 @@ def at(place: str | None) -> Iterator[None]:
     except ConfigurationError as error:
         if place is None:
             raise
-        raise ConfigurationError(f"{place}: {error}") from None
+        raise ConfigurationError(f"{place()}: {error}") from None
 
 
 def resolve(
@@ -108,7 +109,7 @@ def resolve(
     base, file = _base(settings)
     merged = _with_overrides(base, overrides or {})
     is_the_files = {"on_ledger_error", "allow_up_to"}.isdisjoint(overrides or ())
-    with at(file.place("on_ledger_error") if is_the_files else None):
+    with at(partial(file.place, "on_ledger_error") if is_the_files else None):
         check_ledger_error(merged)
     check_tags_to_aws(merged.tags_to_aws)
     found = _budgets(budget, budgets, file, is_argument=settings is not None)
@@ -117,7 +118,7 @@ def resolve(
     # settings= is an argument: what it says is not for the environment to overrule.
     stronger, weaker = (file.ledger, None) if settings is not None else (None, file.ledger)
     url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
-    ledger_place = file.place("ledger") if url is not None and url is file.ledger else None
+    ledger_place = partial(file.place, "ledger") if url is not None and url is file.ledger else None
     if needs_names or (url or "").partition("://")[0] in _SHARED:
         with at(ledger_place):
             _check_names(found)
@@ -128,7 +129,9 @@ def resolve(
         ledger_place=ledger_place,
         tags={**file.tags, **check_tag_mapping("tags", tags or {})},
         sinks=DEFAULT_SINKS if file.sinks is None else tuple(table.model_dump() for table in file.sinks),
-        sink_places=tuple(file.place("sinks", str(number)) for number in range(len(file.sinks or ()))),
+        sink_places=tuple(
+            partial(file.place, "sinks", str(number)) for number in range(len(file.sinks or ()))
+        ),
     )
 
 
