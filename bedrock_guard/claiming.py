@@ -107,9 +107,8 @@ class Claims:
         Raises:
             LedgerUnavailable: The rest stays to be claimed.
         """
-        # First that the ledger is gone, as the others will wait for it.
         names = list(self._found)  # at once: calls go on finding
-        for name in sorted(names, key=lambda name: name.kind != "ledger"):
+        for name in sorted(names, key=_turn):
             if name not in self._told:
                 self._claim(name, self._found[name])
                 if len(self._told) >= _MOST_KNOWN:
@@ -158,6 +157,13 @@ class Claims:
             self._tried.clear()
         self._tried.add(alert.id)
         self._deliveries.add(alert, claim)
+
+
+def _turn(name: Name) -> tuple[bool, bool, float]:
+    """
+    First that the ledger is gone, as the others will wait for it; then shares as they were reached.
+    """
+    return name.kind != "ledger", name.kind == "refused", name.threshold or 0.0
 
 
 def _read(claim: AlertClaim) -> Alert | None:
