@@ -295,8 +295,12 @@ class Alerts:
         """
         A last try: somebody is on its way out.
         """
-        if not self.flush(timeout_s, asks_again=False):
-            log.warning("Alerts may be left to be told by the next process.")
+        if self.flush(timeout_s, asks_again=False):
+            return
+        if self._claims or self._deliveries:
+            log.warning("Alerts are left to be told by the next process.")
+        else:
+            log.info("Balances are left to be looked at by the next call of any process.")
 
     def close(self, timeout_s: float = _LEAVE_S) -> None:
         """

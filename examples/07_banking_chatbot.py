@@ -2,8 +2,8 @@
 A bank's chatbot: 100 agents with 50,000 tokens and $4 a month each, 10 supervisors with four times that,
 and $500 for all of them together.
 
-In May they use a cheap model, and tokens end first; in June a dear one, and money does. Of each balance somebody is told
-at 50, 80, 90 and 100 %, and of its first refusal.
+In May they use a cheap model, and tokens end first; in June a dear one, and money does. Of each balance
+somebody is told at 50, 80, 90 and 100 %, and of its first refusal.
 """
 
 from collections import Counter

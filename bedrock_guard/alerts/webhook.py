@@ -101,8 +101,10 @@ def _check_url(url: str) -> None:
     """
     Refuse what no request can be sent to. The URL may hold a secret, so no message quotes it.
     """
+    username = None
     try:
         parts = urlsplit(url)
+        username = parts.username
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a bracket that is not closed, a port that is no number
         is_one = False
@@ -110,7 +112,7 @@ def _check_url(url: str) -> None:
         raise ConfigurationError(
             "Sink 'webhook': url is no http or https URL, or has spaces, line ends or letters beyond ASCII."
         )
-    if parts.username is not None:
+    if username is not None:
         raise ConfigurationError("Sink 'webhook': url has a user name, which is not sent; use secret.")
 
 
