@@ -402,6 +402,26 @@ def test_windows_that_are_over_are_nobodys_business() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rule", "start_s", "full_at_s", "is_told"),
+    [
+        ("USD/rolling 24 hours", NOW - DAY, None, True),
+        ("USD/rolling 24 hours", NOW - DAY - 2 * 2880, None, False),
+        ("requests/second rate", 0, NOW + 1, True),
+        ("requests/second rate", 0, NOW, False),
+    ],
+)
+def test_what_rolls_is_told_while_it_counts_and_a_rate_until_it_is_full(
+    rule: str, start_s: float, full_at_s: float | None, is_told: bool
+) -> None:
+    """
+    Whoever renames them begins afresh until then, and not after.
+    """
+    balance = Balance(LedgerKey("old", rule, (), int(start_s // 2880) * 2880), 7, 0, full_at_s)
+
+    assert bool(find_strangers([], [balance], time_zone="UTC", now=NOW)) is is_told
+
+
 def test_a_ledger_that_cannot_be_read_is_wrong() -> None:
     """
     Every call would be refused.
