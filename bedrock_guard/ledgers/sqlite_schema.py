@@ -109,10 +109,11 @@ CREATE TABLE alert (                -- who tells what: once for each threshold, 
     claimed_at REAL NOT NULL,
     is_confirmed INTEGER NOT NULL DEFAULT 0,
     forget_at REAL,                 -- none for a window that never ends
-    alert TEXT NOT NULL             -- JSON, for whoever takes it over
+    alert TEXT NOT NULL             -- JSON, for whoever takes it over; '' of what is confirmed
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX alert_unconfirmed ON alert (claimed_at) WHERE is_confirmed = 0;
+CREATE INDEX alert_forgotten ON alert (forget_at);
 """,
 }
 
@@ -239,7 +240,7 @@ ON CONFLICT (id) DO UPDATE SET claimed_at = excluded.claimed_at
 WHERE is_confirmed = 0 AND claimed_at <= ?5
 """
 FORGET_CLAIMS: Final = "DELETE FROM alert WHERE forget_at < ?1"
-CONFIRM: Final = "UPDATE alert SET is_confirmed = 1 WHERE id = ?1"
+CONFIRM: Final = "UPDATE alert SET is_confirmed = 1, alert = '' WHERE id = ?1"
 UNCONFIRMED: Final = """
 SELECT id, alert, forget_at FROM alert WHERE is_confirmed = 0 ORDER BY claimed_at LIMIT ?1
 """

@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 
 import bedrock_guard
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import Balance, Line, Refusal, SweepReport, read_all_entries
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers import sqlite
+from bedrock_guard.ledgers import sqlite, sqlite_schema
 from bedrock_guard.ledgers.file_lock import FileLock
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
 from bedrock_guard.testing.ledger_calls import (
@@ -516,3 +517,18 @@ def test_entries_of_a_newer_version_are_read(path: Path, ledger: SQLiteLedger) -
     settle(ledger, hold(ledger, "two", 60), 40)
     assert ledger.sweep(now=NOW) == SweepReport()
     assert ids(ledger) == ["two", "one"]
+
+
+def test_a_claim_reads_no_others(path: Path, ledger: SQLiteLedger) -> None:
+    """
+    Of a hundred thousand users each has thresholds, and what is old is forgotten with each claim.
+    """
+    ledger.claim_alert(AlertClaim("one", "{}", NOW))
+    ledger.confirm_alert(AlertClaim("one", "{}", NOW))
+    with sqlite3.connect(path) as db:
+        (plan,) = db.execute(f"EXPLAIN QUERY PLAN {sqlite_schema.FORGET_CLAIMS}", (NOW,))
+        (kept,) = db.execute("SELECT alert FROM alert")
+    db.close()
+
+    assert "USING INDEX" in plan[-1] or "USING COVERING INDEX" in plan[-1]
+    assert kept == ("",), "nobody takes over what is confirmed"
