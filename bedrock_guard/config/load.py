@@ -18,7 +18,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bedrock_guard.checks import check_budgets, check_ledger_error, check_tag_mapping, check_tags_to_aws
+from bedrock_guard.checks import (
+    check_breaker_names,
+    check_breakers,
+    check_budgets,
+    check_ledger_error,
+    check_tag_mapping,
+    check_tags_to_aws,
+)
+from bedrock_guard.domain.breaker import Breaker, parse_breaker
 from bedrock_guard.domain.budget import Budget, parse_budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
@@ -63,6 +71,7 @@ class Resolved:
     budgets: tuple[Budget, ...]
     ledger: str | None
     tags: Mapping[str, str]
+    breakers: tuple[Breaker, ...] = ()
     sinks: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_SINKS, compare=False)
 
 
@@ -70,6 +79,7 @@ def resolve(
     *,
     budget: str | Budget | None = None,
     budgets: Iterable[Budget | str] | None = None,
+    breakers: Iterable[Breaker | str] | None = None,
     ledger: str | None = None,
     has_ledger: bool = False,
     needs_names: bool = False,
@@ -99,9 +109,12 @@ def resolve(
     url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
     if needs_names or (url or "").partition("://")[0] in _SHARED:
         _check_names(found)
+    tripping = file.to_breakers() if breakers is None else _breakers(breakers)
+    check_breaker_names(tripping, found)
     return Resolved(
         settings=merged,
         budgets=found,
+        breakers=tripping,
         ledger=url if has_ledger or url else default_ledger_url(),
         tags={**file.tags, **check_tag_mapping("tags", tags or {})},
         sinks=DEFAULT_SINKS if file.sinks is None else tuple(table.model_dump() for table in file.sinks),
@@ -187,6 +200,12 @@ def _budgets(
         except ConfigurationError as error:
             raise ConfigurationError(f"BEDROCK_GUARD_BUDGET: {error}") from None
     return in_file
+
+
+def _breakers(breakers: Iterable[Breaker | str]) -> tuple[Breaker, ...]:
+    return tuple(
+        each if isinstance(each, Breaker) else parse_breaker(each) for each in check_breakers(breakers)
+    )
 
 
 def _check_names(budgets: Iterable[Budget]) -> None:
