@@ -10,8 +10,9 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Final
 
-from bedrock_guard.domain.breaker import PREFIX, Breaker
+from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import BUILT_IN_TAGS, USD, Budget, parse_limit
+from bedrock_guard.domain.control import BREAKER
 from bedrock_guard.domain.cost import NANOUSD_PER_USD
 from bedrock_guard.domain.entry import Basis, Outcome
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -193,7 +194,7 @@ def check_breaker_names(breakers: Iterable[Breaker], budgets: Iterable[Budget]) 
         raise ConfigurationError(
             f"Two breakers are named {twice[0]!r}; names are unique in a guard, as figures go by them."
         )
-    theirs = next((budget.name for budget in budgets if names and budget.name.startswith(PREFIX)), None)
+    theirs = next((budget.name for budget in budgets if names and budget.name.startswith(BREAKER)), None)
     if theirs is not None:
         raise ConfigurationError(
             f"A budget is named {theirs!r}, which is how the ledger names breakers; give it another name."

@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.checks import check_moment, check_tag_mapping
-from bedrock_guard.domain.breaker import PREFIX
 from bedrock_guard.domain.budget import Budget, Limit, Window, parse_limit, show_amount
-from bedrock_guard.domain.control import Control, Controls, Stop, TopUp, is_in_force
+from bedrock_guard.domain.control import BREAKER, Control, Controls, Stop, TopUp, is_in_force
 from bedrock_guard.domain.entry import Outcome
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.ledger import Clock, Ledger
@@ -149,7 +148,7 @@ def _who(by: str | None) -> str:
     if by is not None:
         if not isinstance(by, str) or not by:
             raise ConfigurationError(f"by is {by!r}; it names who does this.")
-        if by.startswith(PREFIX):
+        if by.startswith(BREAKER):
             raise ConfigurationError(
                 f"by is {by!r}, which is how breakers are named; it names who does this."
             )

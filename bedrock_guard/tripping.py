@@ -244,9 +244,10 @@ class Breakers:
         lines = [
             Line(key, None, amount) for key, amount in zip(scope.keys.judged, figures.values(), strict=True)
         ]
+        now = self._clock()
         entry = blank_entry(
-            f"judged-{id_}",
-            self._clock(),
+            figures_of.entry_id(reason, id_, now),
+            now,
             outcome="judged",
             budget=scope.breaker.key_name,
             reason=reason,
@@ -286,7 +287,8 @@ class Breakers:
             until_s=None if breaker.resume_after_s is None else now + breaker.resume_after_s,
         )
         try:
-            write_control(self._ledger, stop, "stop", now=now, entry_id=f"tripped-{id_}")
+            entry_id = figures_of.entry_id("stop", id_, now)
+            write_control(self._ledger, stop, "stop", now=now, entry_id=entry_id)
         except LedgerUnavailable as error:
             log.warning("Breaker %s has tripped and could not stop calls: %s (%s)", breaker.name, error, text)
             raise
@@ -300,8 +302,7 @@ class Breakers:
         It raises for no ledger's trouble: that is for the reserve to do.
         """
         tags, now = opened.plan.tags, opened.entry.at_s
-        known = self._helm.known
-        if known.is_active and known.find_stop(tags, now) is not None:
+        if self._is_stopped(tags, now):
             return  # it will not be sent
         for match in self._watching.match(tags, now):
             breaker = self._by_name[match.budget.name]
@@ -313,6 +314,14 @@ class Breakers:
                 self._loops.forget(match.key, request)
                 with suppress(LedgerUnavailable):  # told in the log; the next of them tries again
                     self._trip_loop(breaker, match, opened, count)
+
+    def _is_stopped(self, tags: Mapping[str, str], now: float) -> bool:
+        known = self._helm.known
+        if not known.is_active or known.find_stop(tags, now) is None:
+            return False
+        with suppress(LedgerUnavailable):  # it may have been resumed
+            known = self._helm.read()
+        return known.find_stop(tags, now) is not None
 
     def _trip_loop(self, breaker: Breaker, match: Match, opened: OpenCall, count: int) -> None:
         scope = Scope(breaker, match, Keys((), ()), self._verdict(breaker), opened.entry)

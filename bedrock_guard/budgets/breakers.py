@@ -83,6 +83,15 @@ def read_figures(condition: Condition, keys: Keys, balances: Sequence[Balance]) 
     return figures, blake2s(name.encode(errors="backslashreplace"), digest_size=12).hexdigest()
 
 
+def entry_id(what: str, id_: str, now: float) -> str:
+    """
+    The id of an entry that says *what* came of it: the same for all who judge the same in this minute, and
+    beginning with the time, as journals are ordered by it.
+    """
+    digest = blake2s(f"{what} {id_}".encode(), digest_size=8).hexdigest()
+    return f"{int(now // 60) * 60_000:011x}-{digest}"
+
+
 def is_due(condition: Condition, figures: Figures) -> bool:
     """
     Whether there is enough to judge by.

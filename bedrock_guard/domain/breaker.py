@@ -15,13 +15,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from bedrock_guard.domain.budget import REQUESTS, SECONDS, Limit, Mode, Period, parse_limit
 from bedrock_guard.domain.budget_fields import check_match, check_name, check_tags, check_word, read_per
+from bedrock_guard.domain.control import BREAKER
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.errors import ConfigurationError
 
 OnTrip: TypeAlias = Literal["refuse", "warn"]
-
-PREFIX: Final = "breaker:"
-"""How a breaker is named where budgets and people are too: in ledger keys, stops, entries and alerts."""
 
 INPUT: Final = "total_input_tokens"
 """What is counted until a condition is judged."""
@@ -152,7 +150,7 @@ class Breaker:
         """
         Its name where budgets and people are named too.
         """
-        return PREFIX + self.name
+        return BREAKER + self.name
 
     def __str__(self) -> str:
         return f"{self.name} ({self.condition})"
