@@ -11,9 +11,9 @@ that stops working, and nobody who resumes is stopped at once for what was judge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2s
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, get_args
 
 from bedrock_guard.domain.breaker import (
     CACHE_HIT,
@@ -24,6 +24,7 @@ from bedrock_guard.domain.breaker import (
     WRITTEN,
     Breaker,
     Condition,
+    OnTrip,
 )
 from bedrock_guard.domain.budget import Budget, Limit, Period
 from bedrock_guard.domain.globs import NOT
@@ -67,6 +68,16 @@ def keys_of(breaker: Breaker, key: LedgerKey, verdict: str, time_zone: str) -> K
         tuple(key._replace(budget=breaker.key_name, rule=rule) for rule in rules),
         tuple(key._replace(budget=judged, rule=rule) for rule in rules),
     )
+
+
+def counted_by(breaker: Breaker, time_zone: str) -> Iterator[tuple[str, str]]:
+    """
+    Budget and rule of every key that figures of *breaker* may have.
+    """
+    for verdict in (*get_args(OnTrip), "shadow"):
+        keys = keys_of(breaker, LedgerKey(breaker.name, "", (), 0), verdict, time_zone)
+        for key in (*keys.counted, *keys.judged):
+            yield key.budget, key.rule
 
 
 def read_figures(condition: Condition, keys: Keys, balances: Sequence[Balance]) -> tuple[Figures, str]:
