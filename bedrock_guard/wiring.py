@@ -66,7 +66,7 @@ class Guard(Operated):
     Args:
         budget: One budget, as a string or a `Budget`.
         budgets: Several; an empty list records calls without limiting them.
-        breakers: Conditions that calls must keep, as strings or `Breaker`s. None: those of the settings.
+        breakers: Conditions that calls must keep, strings or objects. None: those of the settings.
         ledger: A URL, or a `Ledger` to share; the guard closes only what it opened itself.
         settings: A path to a TOML file, a mapping, or a `Settings`.
         tags: On every call of every client of this guard.
