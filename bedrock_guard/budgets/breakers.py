@@ -130,8 +130,10 @@ def tell_loop(breaker: Breaker, per: Sequence[tuple[str, str]], count: int) -> s
     As `tell`, of a request that was sent *count* times.
     """
     whose = "".join(f" [{tag}={value[:_LONGEST_VALUE] or 'untagged'}]" for tag, value in per)
+    period = breaker.condition.period or _FOREVER
+    span = f"one {period}" if period.count == 1 else period
     return (
-        f"a loop: one request was made {count} times in a {breaker.condition.period} by one process; does an "
+        f"a loop: one request was made {count} times in {span} by one process; does an "
         f"agent not see the answer, or does a wrapper retry what did not fail? [{breaker}]{whose}"
     )
 

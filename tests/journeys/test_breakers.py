@@ -496,7 +496,7 @@ def test_a_request_that_comes_again_and_again_is_stopped_before_it_is_sent(
         for _ in range(3):
             client.converse(**HELLO)
             client.converse(**other)
-        with pytest.raises(Stopped, match="a loop: one request was made 4 times in a minute") as caught:
+        with pytest.raises(Stopped, match="a loop: one request was made 4 times in one minute") as caught:
             client.converse(**HELLO)
         with pytest.raises(Stopped):
             client.converse(**other)

@@ -187,7 +187,7 @@ def test_a_trip_names_the_figures_and_the_likely_cause() -> None:
         thrash, (), figures
     )
     assert figures_of.tell_loop(loop, (("team", ""),), 21) == (
-        "a loop: one request was made 21 times in a minute by one process; does an agent not see the answer, or "
+        "a loop: one request was made 21 times in one minute by one process; does an agent not see the answer, or "
         f"does a wrapper retry what did not fail? [loop ({LOOP})] [team=untagged]"
     )
 
