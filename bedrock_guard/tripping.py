@@ -154,6 +154,7 @@ class Breakers:
         In a fork: what was counted is the parent's to look at.
         """
         self._scopes.clear()
+        self._loops = Loops()  # another thread may have had its lock
 
     # What calls have used
 
@@ -191,9 +192,13 @@ class Breakers:
         Raises:
             LedgerUnavailable: The rest stays to be looked at.
         """
+        is_done = True
         for scope in list(self._scopes.values()):
             if scope.own:
-                self._judge(scope)
+                # One that cannot be stopped must not keep the others from it.
+                is_done = self._judge(scope) and is_done
+        if not is_done:
+            raise LedgerUnavailable("A breaker has tripped, and its stop could not be written.")
 
     def _count(
         self, opened: OpenCall, entry: Entry, amounts: dict[LedgerKey, int]
@@ -231,22 +236,31 @@ class Breakers:
 
     # Judgement
 
-    def _judge(self, scope: Scope) -> None:
+    def _judge(self, scope: Scope) -> bool:
+        """
+        Judge *scope*, if there is enough; False where it has tripped, and its stop could not be written.
+
+        Two threads may do so at once: whoever comes second finds it done.
+        """
         own, condition = scope.own, scope.breaker.condition
-        scope.has_failed = True
-        balances = self._ledger.balances((*scope.keys.counted, *scope.keys.judged))
-        figures, id_ = figures_of.read_figures(condition, scope.keys, balances)
-        if figures_of.is_due(condition, figures):
-            reason = "kept"
-            if figures_of.is_broken(condition, figures):
-                reason = "tripped"
-                text = figures_of.tell(scope.breaker, scope.key.per, figures)
-                self._trip(scope.breaker, scope, text, id_)
-            self._book(scope, figures, id_, reason)
-            figures = {INPUT: 0}
-        scope.known = figures[INPUT]
-        scope.own -= own
-        scope.has_failed = False
+        is_done = False
+        try:
+            balances = self._ledger.balances((*scope.keys.counted, *scope.keys.judged))
+            figures, id_ = figures_of.read_figures(condition, scope.keys, balances)
+            if figures_of.is_due(condition, figures):
+                reason = "kept"
+                if figures_of.is_broken(condition, figures):
+                    reason = "tripped"
+                    if not self._trip(scope, figures_of.tell(scope.breaker, scope.key.per, figures), id_):
+                        return False
+                self._book(scope, figures, id_, reason)
+                figures = {INPUT: 0}
+            scope.known = figures[INPUT]
+            scope.own -= own
+            is_done = True
+        finally:
+            scope.has_failed = not is_done
+        return True
 
     def _book(self, scope: Scope, figures: Figures, id_: str, reason: str) -> None:
         """
@@ -257,7 +271,7 @@ class Breakers:
         ]
         now = self._clock()
         entry = blank_entry(
-            figures_of.entry_id(reason, id_, now),
+            figures_of.entry_id("judged", id_, now),
             now,
             outcome="judged",
             budget=scope.breaker.key_name,
@@ -275,19 +289,23 @@ class Breakers:
             if isinstance(held, Reservation):
                 self._ledger.settle(held, {line.key: line.amount for line in lines}, entry)
 
-    def _trip(self, breaker: Breaker, scope: Scope, text: str, id_: str) -> None:
+    def _trip(self, scope: Scope, text: str, id_: str) -> bool:
+        """
+        Do what a breaker is for; False where a stop could not be written.
+        """
+        breaker = scope.breaker
         if scope.verdict == "shadow":
             record_would_refuse(
                 self._ledger, scope.entry, reason="breaker", budget=breaker.key_name, per=scope.key.per
             )
-            return
-        if scope.verdict == "refuse":
-            self._stop(breaker, scope.key, text, id_)
+            return True
+        # Told also where the stop cannot be written; a second time changes nothing.
         if self._alerts is not None:
             key = scope.key._replace(budget=breaker.key_name, rule=id_)
             self._alerts.see_tripped(key, scope.window, text)
+        return scope.verdict == "warn" or self._stop(breaker, scope.key, text, id_)
 
-    def _stop(self, breaker: Breaker, key: LedgerKey, text: str, id_: str) -> None:
+    def _stop(self, breaker: Breaker, key: LedgerKey, text: str, id_: str) -> bool:
         now = self._clock()
         stop = Stop(
             id=f"stop-{id_[:8]}",
@@ -302,7 +320,8 @@ class Breakers:
             write_control(self._ledger, stop, "stop", now=now, entry_id=entry_id)
         except LedgerUnavailable as error:
             log.warning("Breaker %s has tripped and could not stop calls: %s (%s)", breaker.name, error, text)
-            raise
+            return False
+        return True
 
     # Loops
 
@@ -323,7 +342,7 @@ class Breakers:
             count = self._loops.count(match.key, request, period, now)
             if count > breaker.condition.bound:
                 self._loops.forget(match.key, request)
-                with suppress(LedgerUnavailable):  # told in the log; the next of them tries again
+                with suppress(LedgerUnavailable):  # the reserve that follows says so
                     self._trip_loop(breaker, match, opened, count)
 
     def _is_stopped(self, tags: Mapping[str, str], now: float) -> bool:
@@ -342,7 +361,7 @@ class Breakers:
         ):
             return  # another process has stopped it since
         text = figures_of.tell_loop(breaker, match.key.per, count)
-        self._trip(breaker, scope, text, os.urandom(12).hex())
+        self._trip(scope, text, os.urandom(12).hex())
 
 
 def _is_overrun(reservation: Reservation, amounts: Mapping[LedgerKey, int]) -> bool:

@@ -96,7 +96,7 @@ def read_figures(condition: Condition, keys: Keys, balances: Sequence[Balance]) 
 
 def entry_id(what: str, id_: str, now: float) -> str:
     """
-    The id of an entry that says *what* came of it: the same for all who judge the same in this minute, and
+    The id of the entry that is written for *what*: the same for all who judge the same in this minute, and
     beginning with the time, as journals are ordered by it.
     """
     digest = blake2s(f"{what} {id_}".encode(), digest_size=8).hexdigest()
@@ -138,11 +138,14 @@ def tell_loop(breaker: Breaker, per: Sequence[tuple[str, str]], count: int) -> s
     )
 
 
-def match_of(breaker: Breaker, per: Sequence[tuple[str, str]]) -> dict[str, str | tuple[str, ...]]:
+def match_of(breaker: Breaker, per: Sequence[tuple[str, str]]) -> dict[str, str | list[str]]:
     """
     Whose calls a trip stops: those that *breaker* matches, of the one scope *per*.
+
+    As it comes back from a ledger: lists, not tuples.
     """
-    return {**breaker.match, **{tag: _as_glob(value) for tag, value in per}}
+    match = {tag: globs if isinstance(globs, str) else list(globs) for tag, globs in breaker.match.items()}
+    return {**match, **{tag: _as_glob(value) for tag, value in per}}
 
 
 class _Measured(NamedTuple):

@@ -8,6 +8,8 @@ asked, nor whether another process asked the same.
 from __future__ import annotations
 
 import os
+import threading
+from collections import OrderedDict
 from hashlib import blake2b
 from typing import Final
 
@@ -36,23 +38,26 @@ class Loops:
     """
 
     def __init__(self) -> None:
-        # A dictionary keeps the order in which its keys were put there: the first came longest ago.
-        self._known: dict[tuple[LedgerKey, bytes], tuple[int, int]] = {}
+        # In the order in which they came: the first came longest ago.
+        self._known: OrderedDict[tuple[LedgerKey, bytes], tuple[int, int]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def count(self, key: LedgerKey, request: bytes, period: Period, now: float) -> int:
         """
         How often *request* was made in the scope *key*, this time included.
         """
         name, window = (key, request), int(now // period.seconds)
-        known_window, count = self._known.pop(name, (window, 0))
-        count = count + 1 if known_window == window else 1
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[name] = window, count
+        with self._lock:
+            known_window, count = self._known.pop(name, (window, 0))
+            count = count + 1 if known_window == window else 1
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.popitem(last=False)
+            self._known[name] = window, count
         return count
 
     def forget(self, key: LedgerKey, request: bytes) -> None:
         """
         Count *request* from 0 again.
         """
-        self._known.pop((key, request), None)
+        with self._lock:
+            self._known.pop((key, request), None)

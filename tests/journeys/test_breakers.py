@@ -22,7 +22,7 @@ from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
 from bedrock_guard.testing.ledger_calls import SetClock
 
-from .conftest import HELLO, SONNET, Guarded
+from .conftest import HELLO, SONNET, Guarded, eventually
 
 CACHE = "cache_hit >= 0.5 after 1K total_input_tokens"
 THRASH = "cache_write / cache_read <= 5 after 1K total_input_tokens"
@@ -110,6 +110,14 @@ def reply(uncached: int = 0, read: int = 0, written: int = 0) -> dict[str, Any]:
 def use(guard: Guard, uncached: int = 0, read: int = 0, written: int = 0, **tags: str) -> None:
     with scope(**tags), guard.hold("Converse", PARAMS, region="us-east-1") as hold:
         hold.settle(reply(uncached, read, written))
+
+
+def nobody_looks(guard: Guard) -> None:
+    """
+    Until somebody flushes: beside the calls.
+    """
+    assert guard._pipeline.alerts is not None
+    guard._pipeline.alerts._looks_at = float("inf")
 
 
 def is_stopped(guard: Guard, **tags: str) -> bool:
@@ -406,27 +414,36 @@ def test_a_shadow_takes_no_trip_from_who_enforces(make: Callable[..., Guard], in
 
 
 def test_a_stop_that_the_ledger_does_not_take_is_written_later(
-    make: Callable[..., Guard], in_memory: Ledger, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Guard], in_memory: Ledger, told: list[Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The reply has been paid for, and the caller gets it.
     """
-    guard = make(in_memory, f"cache: {CACHE}")
+    guard = make(in_memory, Breaker("cache", CACHE, per="team"))
     write, failures = in_memory.write_control, [LedgerUnavailable("It is gone.")] * 2
 
-    def fail(*args: Any) -> int:
+    def fail(control: Any, entry: Any) -> int:
         if failures:
             raise failures.pop()
-        return write(*args)
+        if control.match == {"team": "ads"}:
+            raise LedgerUnavailable("200 are in force.")
+        return write(control, entry)
 
     monkeypatch.setattr(in_memory, "write_control", fail)
+    nobody_looks(guard)
 
-    use(guard, uncached=1000)
-    assert not is_stopped(guard)
-    assert guard.flush(30)
+    for team in ("ads", "search"):
+        use(guard, uncached=1000, team=team)
+        assert not is_stopped(guard, team=team)
+    assert not guard.flush(0.1)
 
-    assert is_stopped(guard)
+    assert is_stopped(guard, team="search")
+    assert not is_stopped(guard, team="ads"), "and keeps no other from it"
     assert outcomes(guard)[:2] == [("stop", None), ("judged", "tripped")]
+    assert eventually(lambda: len(told) == 2), "somebody is told all the same"
+    monkeypatch.undo()
+    assert guard.flush(30)
+    assert is_stopped(guard, team="ads")
 
 
 def test_nobody_is_called_as_breakers_are(make: Callable[..., Guard], in_memory: Ledger) -> None:
@@ -438,7 +455,7 @@ def test_nobody_is_called_as_breakers_are(make: Callable[..., Guard], in_memory:
 
 
 def test_on_dynamodb_a_call_costs_no_request_more(
-    make: Callable[..., Guard], ledgers: list[Ledger], clock: SetClock, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Guard], ledgers: list[Ledger], clock: SetClock
 ) -> None:
     """
     Figures ride on the end of the call; they are read once they are enough.
@@ -447,7 +464,7 @@ def test_on_dynamodb_a_call_costs_no_request_more(
     ledgers.append(ledger)
     assert isinstance(ledger, DynamoDBLedger)
     guard = make(ledger, "cache: cache_hit >= 0.5 after 10K total_input_tokens")
-    monkeypatch.setattr(guard._pipeline.alerts, "wake", lambda: None)  # nobody looks beside the calls
+    nobody_looks(guard)
     guard._pipeline.sweeper.due_at = float("inf")
     use(guard, read=100)  # its balances are there now
     watched = Watched(ledger)
@@ -603,7 +620,7 @@ def test_what_a_fork_inherits_is_its_parents_to_judge(make: Callable[..., Guard]
     guard = make(in_memory, f"cache: {CACHE}")
     breakers = guard._pipeline.upkeep._breakers
     assert breakers is not None
-    guard._pipeline.alerts.wake = lambda: None
+    nobody_looks(guard)
     use(guard, uncached=10)
     assert breakers.has_news
 
