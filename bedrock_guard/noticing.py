@@ -101,6 +101,7 @@ class Alerts:
         self._overran: dict[LedgerKey, str] = {}
         self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
         self._to_read: dict[LedgerKey, Match] = {}
+        self._is_kept = False
         self._is_woken = False
         self._looks_at = 0.0
         self._wait_s = _LOOK_EVERY_S
@@ -111,6 +112,7 @@ class Alerts:
         Be there beside the calls. Not for finalizers.
         """
         COURIER.keep(self)
+        self._is_kept = True
 
     # What calls say
 
@@ -171,6 +173,14 @@ class Alerts:
             self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0))
             self._wake()
 
+    def see_booked(self, opened: OpenCall, entry: Entry) -> None:
+        """
+        A call that had been let through without the ledger is in it now, as *entry*.
+        """
+        if self._sees_all:
+            self._entries.append(entry)
+        self.see_charged(match.key for match in opened.plan.matches)
+
     def see_charged(self, keys: Iterable[LedgerKey]) -> None:
         """
         The balances of *keys* were charged by something else than the end of a call, such as a sweep.
@@ -196,12 +206,13 @@ class Alerts:
     def _find(self, kind: str, match: Match, threshold: float | None, *, spent: int, what: str) -> None:
         zone, now = self._matcher.zone, self._clock()
         key, window = news_of(match, now)
-        write = partial(balance_alert, kind, threshold, match, spent=spent, what=what, zone=zone)
+        write = partial(balance_alert, kind, threshold, match, spent=spent, what=what, at_s=now, zone=zone)
         self._claims.find(Name(kind, threshold, key), Found(window.end, write))
 
     def _find_of_day(self, kind: str, per: tuple[tuple[str, str], ...], text: str) -> None:
-        key = day_key(kind, per, self._clock())
-        write = partial(day_alert, kind, key, text=text)
+        now = self._clock()
+        key = day_key(kind, per, now)
+        write = partial(day_alert, kind, key, text=text, at_s=now)
         self._claims.find(Name(kind, None, key), Found(key.window_start, write))
 
     def _wake(self) -> None:
@@ -244,37 +255,58 @@ class Alerts:
     def _is_done(self) -> bool:
         return self._is_closed or not (self.has_news or self._deliveries)
 
-    def flush(self, timeout_s: float) -> bool:
+    def flush(self, timeout_s: float, *, asks_again: bool = True) -> bool:
         """
         Look now, and wait for *timeout_s* seconds at most; whether all is told.
+
+        Without *asks_again*, not for a ledger that has just failed.
         """
         ends_at, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
+        if COURIER.is_here():  # a stream that the collector ends in that thread: it cannot wait for itself
+            return self._is_done
         while not self._is_done:
-            self.begin()
+            if not self._is_kept and not self._begin_to_leave():
+                return self._is_done
             done = threading.Event()
             COURIER.soon(partial(self._look_now, done))
             if not done.wait(max(0.0, ends_at - time.monotonic())):
                 return False
             if self._is_done:
                 return True
-            if time.monotonic() + pause_s > ends_at:
+            is_in_vain = not asks_again and self._failed_at is not None and not self._deliveries
+            if is_in_vain or time.monotonic() + pause_s > ends_at:
                 return False
             time.sleep(pause_s)
             pause_s *= 2
+        return True
+
+    def _begin_to_leave(self) -> bool:
+        """
+        Whether there is a thread; where none can be started any more, alerts are told here and now.
+        """
+        try:
+            self.begin()
+        except RuntimeError:  # from Python 3.12 on, at exit
+            self._look_now(threading.Event())
+            return False
         return True
 
     def leave(self, timeout_s: float = _LEAVE_S) -> None:
         """
         A last try: somebody is on its way out.
         """
-        if not self.flush(timeout_s):
+        if self.flush(timeout_s, asks_again=False):
+            return
+        if self._claims or self._deliveries:
             log.warning("Alerts are left to be told by the next process.")
+        else:
+            log.info("Balances are left to be looked at by the next call of any process.")
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = _LEAVE_S) -> None:
         """
         A last try, and then nothing more: the ledger is about to be closed.
         """
-        self.leave()
+        self.leave(timeout_s)
         self._is_closed = True
         self.forget()
 
@@ -303,7 +335,8 @@ class Alerts:
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - whatever a ledger raises, it is told later
-                log.info("Alerts wait for the ledger: %r", error)
+                is_news = self._failed_at is None and not has_failed
+                log.log(logging.WARNING if is_news else logging.INFO, "Alerts wait for the ledger: %s", error)
                 has_failed = True
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S) if has_failed else _LOOK_EVERY_S
         now = time.monotonic()

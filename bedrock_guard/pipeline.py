@@ -226,7 +226,7 @@ class Pipeline:
             raise
         for tally in opened.tallies:
             tally.count(entry)
-        if self._tells_first:
+        if self._tells_first:  # asked here, too: every call comes by
             self._tell()
         return entry
 
@@ -279,11 +279,12 @@ class Pipeline:
         return answer
 
     def _see_trouble(self, opened: OpenCall, error: LedgerUnavailable) -> None:
-        if self.alerts is not None and not self.outage.is_on:
+        at_s, is_first = opened.entry.at_s, not self.outage.is_on
+        is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
+        if self.alerts is not None and is_first:
             self.alerts.see_trouble(error)
+            self._tell()
         if not error.is_lasting:
-            at_s = opened.entry.at_s
-            is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
             self.outage.begin(error, is_slow=is_slow)
 
     def _note(self, opened: OpenCall, answer: Reservation) -> None:
@@ -319,8 +320,7 @@ class Pipeline:
     def _see_stopped(self, entry: Entry) -> None:
         if self.alerts is not None:
             self.alerts.see_stopped(entry)
-            if self._tells_first:
-                self._tell()
+            self._tell()
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """
@@ -373,9 +373,12 @@ class Pipeline:
     def _tell(self) -> None:
         """
         Wait for alerts, where this process may freeze with the reply; a decorated handler does so itself.
+
+        Not for a ledger that is gone: the next call may wait for it.
         """
-        if self.alerts is not None and not self.upkeep.invocations.are_any:
-            self.alerts.flush(PROMPT_S)
+        is_awaited = self._tells_first and not self.upkeep.invocations.are_any and not self.outage.is_on
+        if self.alerts is not None and is_awaited:
+            self.alerts.flush(PROMPT_S, asks_again=False)
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False
@@ -383,8 +386,7 @@ class Pipeline:
         record_refusal(self.ledger, entry, refusal.lines[0].line.key)
         if self.alerts is not None:
             self.alerts.see_refused(plan.matches, refusal, entry)
-            if self._tells_first:
-                self._tell()
+            self._tell()
         return refuse(
             refusal,
             matches=plan.matches,

@@ -141,7 +141,7 @@ class Upkeep:
                 error = again
             else:
                 if self._alerts is not None:
-                    self._alerts.see_charged(match.key for match in opened.plan.matches)
+                    self._alerts.see_booked(opened, entry)
                 return
         # One that was interrupted may never have been held.
         if opened.is_held or entry.allowed_by is not None:

@@ -24,7 +24,7 @@ from bedrock_guard.checks import (
     check_word,
     read_filters,
 )
-from bedrock_guard.config.load import Resolved, is_hosted, is_lambda, resolve
+from bedrock_guard.config.load import Resolved, at, is_hosted, is_lambda, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.cost import Cost
@@ -68,7 +68,7 @@ class Guard(Operated):
         settings: A path to a TOML file, a mapping, or a `Settings`.
         tags: On every call of every client of this guard.
         sinks: Who is told of alerts: names (`"log"`), functions, sinks, or tables as in a settings file.
-            None: those of the settings, or the log. Empty: nobody.
+            None: those of the settings, or the log. Empty: nobody, and other processes tell what they notice.
         clock: Seconds since 1970, for tests.
         **overrides: Single settings by name, stronger than *settings*.
 
@@ -106,21 +106,24 @@ class Guard(Operated):
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
-        told = open_sinks(self._resolved.sinks if sinks is None else sinks)
+        resolved = self._resolved
+        told = open_sinks(resolved.sinks, places=resolved.sink_places) if sinks is None else open_sinks(sinks)
         working = lenient(self._resolved.settings)
         matcher = Matcher(self._resolved.budgets, working)
         self._owns_ledger = is_url
-        self._ledger: Ledger = (
-            open_ledger(self._resolved.ledger or "", clock=self._clock)
-            if ledger is None or isinstance(ledger, str)
-            else ledger
-        )
+        with at(resolved.ledger_place):
+            self._ledger: Ledger = (
+                open_ledger(resolved.ledger or "", clock=self._clock)
+                if ledger is None or isinstance(ledger, str)
+                else ledger
+            )
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
         self._matcher = matcher
-        alerts = Alerts(self._ledger, matcher, self._clock, told)
-        planner.age_watch.tell = alerts.see_old_prices
+        # Who tells nobody claims nothing: another process may have somebody to tell.
+        alerts = Alerts(self._ledger, matcher, self._clock, told) if told else None
+        planner.age_watch.tell = None if alerts is None else alerts.see_old_prices
         self._pipeline = Pipeline(
             planner=planner,
             ledger=self._ledger,

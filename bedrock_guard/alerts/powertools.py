@@ -79,8 +79,9 @@ class LoggerSink:
 
     def __init__(self, *, service: str = _SERVICE) -> None:
         check_texts("powertools-logger", service=service)
-        # A logger of its own name: keys that the program appends to its own are not ours to write.
-        self._logger: Any = _import("logging").Logger(service=service, name="bedrock_guard.alerts.powertools")
+        # Loggers of one service are one object: the program's keeps its keys, and ours has none of them.
+        self._logger: Any = _import("logging").Logger(service=f"bedrock_guard.alerts.{service}")
+        self._logger.append_keys(service=service)
 
     def send(self, alert: Alert) -> None:
         """

@@ -11,7 +11,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from bedrock_guard.budgets.matching import Match
-from bedrock_guard.budgets.verdict import show
+from bedrock_guard.budgets.verdict import cut, one_line, show, show_per
 from bedrock_guard.budgets.windows import taken
 from bedrock_guard.domain.alert import Alert, alert_id
 from bedrock_guard.domain.budget import Window, in_api_units
@@ -19,6 +19,10 @@ from bedrock_guard.domain.ledger import SUB_WINDOWS, Balance, LedgerKey
 
 WHOLE: Final = 1.0
 """The share that counts as reached when a call is refused."""
+
+
+# What sinks take is bounded: a text message has 1,600 characters, an SNS message 256 KB.
+_LONGEST_TEXT: Final = 1000
 
 
 def reached(match: Match, spent: int) -> Iterator[float]:
@@ -76,7 +80,6 @@ def balance_alert(
     budget, unit = match.budget, match.unit
     key, window = news_of(match, at_s)
     start, end = (_moment(second) for second in (window.start, window.end))
-    per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in key.per)
     used, limit = in_api_units(spent, unit), in_api_units(match.limit, unit)
     resets = "never resets" if end is None else f"resets {end.astimezone(zone):%Y-%m-%d %H:%M %Z}"
     period = budget.limit.period
@@ -86,13 +89,13 @@ def balance_alert(
         kind=kind,
         threshold=threshold,
         budget=budget.name,
-        per=key.per,
+        per=_cut_values(key.per),
         window_start=start or datetime.fromtimestamp(0, UTC),
         window_end=end,
         unit=unit,
         spent=used,
         limit=limit,
-        text=f"{budget}{per}: {what} · {figures}",
+        text=f"{budget}{show_per(key.per)}: {what} · {figures}",
         at=datetime.fromtimestamp(at_s, UTC),
     )
 
@@ -104,10 +107,10 @@ def day_alert(kind: str, key: LedgerKey, *, text: str, at_s: float) -> Alert:
     return Alert(
         id=alert_id(kind, None, key),
         kind=kind,
-        per=key.per,
+        per=_cut_values(key.per),
         window_start=datetime.fromtimestamp(key.window_start, UTC),
         window_end=datetime.fromtimestamp(key.window_start + _DAY_S, UTC),
-        text=text,
+        text=one_line(cut(text, _LONGEST_TEXT)),
         at=datetime.fromtimestamp(at_s, UTC),
     )
 
@@ -117,6 +120,10 @@ def day_key(kind: str, per: tuple[tuple[str, str], ...], at_s: float) -> LedgerK
     What an alert that is about no budget goes by: *per*, and the day in UTC.
     """
     return LedgerKey("", kind, per, int(at_s // _DAY_S) * _DAY_S)
+
+
+def _cut_values(per: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple([(tag, cut(value)) for tag, value in per])
 
 
 def _moment(second: int | None) -> datetime | None:

@@ -25,7 +25,7 @@ from bedrock_guard.budgets.tree import Branch, grow
 from bedrock_guard.budgets.verdict import show
 from bedrock_guard.cli.named_models import find_unpriced
 from bedrock_guard.cli.price_reports import console
-from bedrock_guard.config.load import Resolved, find_settings_file, resolve
+from bedrock_guard.config.load import Resolved, at, find_settings_file, resolve
 from bedrock_guard.domain.budget import show_amount
 from bedrock_guard.domain.globs import show_globs
 from bedrock_guard.domain.ledger import Balance
@@ -97,11 +97,12 @@ def look(file: Path | None) -> Report:
     """
     resolved = resolve(settings=file)
     Matcher(resolved.budgets, resolved.settings)  # names are unique
-    open_sinks(resolved.sinks)  # each has what it needs
+    open_sinks(resolved.sinks, places=resolved.sink_places)  # each has what it needs
     path = file or find_settings_file()
     url = resolved.ledger or ""
     report = Report(None if path is None else str(path), url, "", grow(resolved.budgets))
-    report.ledger_state, balances = _balances(url, report)
+    with at(resolved.ledger_place):
+        report.ledger_state, balances = _balances(url, report)
     report.strangers = find_strangers(
         resolved.budgets, balances, time_zone=resolved.settings.time_zone, now=time.time()
     )

@@ -145,7 +145,7 @@ def _guard(ledger: str | None, config: str | None, budgets: list[Budget] | None)
 
     try:
         _check_there(resolve(budgets=[], ledger=ledger, settings=config).ledger or "")
-        # No alert is an operator's to tell, and what its sinks need may be missing here.
+        # Without sinks: whoever stops calls has neither the programs' secrets, nor anything to tell.
         with Guard(budgets=budgets, ledger=ledger, settings=config, sinks=[]) as guard:
             yield guard
     except ConfigurationError as error:
@@ -272,6 +272,7 @@ def _as_json(control: Control) -> dict[str, Any]:
 
 def _show(control: Control) -> str:
     from bedrock_guard.budgets.steering import show_stop  # noqa: PLC0415
+    from bedrock_guard.budgets.verdict import show_per  # noqa: PLC0415
 
     ends = "until resumed" if isinstance(control, Stop) else "for all time"
     if control.until_s is not None:
@@ -280,9 +281,8 @@ def _show(control: Control) -> str:
     told = f"by {control.by} at {_moment(control.at_s):%Y-%m-%d %H:%M:%S} UTC, {ends}{why}"
     if isinstance(control, Stop):
         return f"{control.id}  {show_stop(control)} are stopped {told}"
-    whose = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in control.per)
     amount = show_amount(control.amount, control.rule.partition("/")[0])
-    return f"{control.id}  {control.budget}{whose} + {amount} {told}"
+    return f"{control.id}  {control.budget}{show_per(control.per)} + {amount} {told}"
 
 
 def _moment(at_s: float) -> datetime:

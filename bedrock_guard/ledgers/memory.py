@@ -284,10 +284,10 @@ class MemoryLedger:
 
     def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
         """
-        Claims that are not confirmed, at most *limit*.
+        Claims that are not confirmed, the oldest first; at most *limit*.
         """
         with self._turn():
-            return self._claims.unconfirmed()[:limit]
+            return self._claims.unconfirmed(limit)
 
     def close(self) -> None:
         """

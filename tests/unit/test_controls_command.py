@@ -167,6 +167,17 @@ def test_a_top_up_by_the_settings_file(program: Guard, config: str) -> None:
     assert (row.per, row.limit, row.topped_up) == ((("user", "alice"),), Decimal("7.5"), Decimal("2.5"))
 
 
+def test_who_stops_calls_needs_no_secret_of_those_who_tell_alerts(program: Guard, config: str) -> None:
+    """
+    An operator's shell has the program's settings file, and not its environment.
+    """
+    sink = '[[sinks]]\nuse = "webhook"\nurl = "https://x"\nsecret_env = "NOWHERE"\n'
+    Path(config).write_text(Path(config).read_text() + sink)
+    made = run("stop", "--reason", "loop", "--config", config)
+
+    assert (made.exit_code, len(program.controls().stops)) == (0, 1)
+
+
 def test_a_top_up_of_a_budget_that_is_only_in_code(program: Guard, url: str) -> None:
     """
     Its limit names unit and period, which are part of whose balance it is.

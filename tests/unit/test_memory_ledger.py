@@ -11,12 +11,14 @@ import time
 
 import pytest
 
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import Balance, LedgerKey, Line, Reservation, Settled
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers import forgetting
+from bedrock_guard.ledgers import forgetting, memory_claims
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import (
+    NOW,
     SetClock,
     answered,
     books,
@@ -271,3 +273,20 @@ def test_what_rolls_and_rates_of_many_are_forgotten_too() -> None:
     assert slow in ledger._balances
     assert left_at(TODAY + 3 * forgetting.KEPT_S) == set()
     assert ledger._balances == {}
+
+
+def test_claims_of_alerts_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A budget for each user and day has thresholds without end; the newest are what is still told.
+    """
+    monkeypatch.setattr(memory_claims, "_MOST", 10)
+    ledger = MemoryLedger(clock=SetClock())
+    claims = [AlertClaim(str(number), "{}", NOW + number) for number in range(50)]
+    for claim in claims[:25]:
+        assert ledger.claim_alert(claim)
+        ledger.confirm_alert(claim)
+    for claim in claims[25:]:
+        assert ledger.claim_alert(claim)
+
+    assert ledger.unconfirmed_alerts() == claims[40:]
+    assert not any(ledger.claim_alert(claim) for claim in [*claims[15:25], *claims[40:]])
