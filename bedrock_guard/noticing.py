@@ -24,22 +24,24 @@ from typing import Final
 from bedrock_guard.background import COURIER
 from bedrock_guard.budgets.alerting import (
     WHOLE,
+    anomaly_text,
     balance_alert,
     breaker_alert,
     day_alert,
     day_key,
     keys_of,
     news_of,
+    overruns,
     reached,
+    refusal_text,
     spent_of,
 )
 from bedrock_guard.budgets.matching import Match, Matcher
-from bedrock_guard.budgets.verdict import show
 from bedrock_guard.claiming import Claims, Found, Name
 from bedrock_guard.delivering import Deliveries
 from bedrock_guard.domain.alert import AlertSink, Looking
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
-from bedrock_guard.domain.budget import Window, in_api_units
+from bedrock_guard.domain.budget import Window
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
 from bedrock_guard.errors import LedgerUnavailable
@@ -131,20 +133,9 @@ class Alerts:
         if settled.overrun:
             held = {line.key: line.amount for line in opened.reservation.lines}
             amounts = opened.amounts(entry)
-            for match in matches:
-                if amounts[match.key] > held.get(match.key, 0):
-                    used, most = (
-                        show(in_api_units(amount, match.unit), match.unit)
-                        for amount in (amounts[match.key], held.get(match.key, 0))
-                    )
-                    self._overran[match.key] = f"a call came to {used}, and {most} was held for it"
+            self._overran |= overruns(matches, amounts, held)
         if entry.anomalies:
-            per = (("model", entry.model_id),)
-            text = (
-                f"Call {entry.id} of {entry.model_id} reports usage that cannot be right "
-                f"({', '.join(entry.anomalies)}); it is charged by its rule."
-            )
-            self._find_of_day("anomaly", per, text)
+            self._find_of_day("anomaly", (("model", entry.model_id),), anomaly_text(entry))
         if matches:
             self._changed[id(matches)] = matches
         self.wake()
@@ -159,10 +150,7 @@ class Alerts:
         by_key = {match.key: match for match in matches}
         for refused in refusal.lines:
             match = by_key[refused.line.key]._replace(limit=refused.line.limit or 0)  # top-ups included
-            asked = show(in_api_units(refused.line.amount, match.unit), match.unit, up=True)
-            free = show(in_api_units(refused.room, match.unit), match.unit)
-            what = f"a call was refused, it may come to {asked} and {free} is free"
-            self._find("refused", match, None, spent=refused.spent, what=what)
+            self._find("refused", match, None, spent=refused.spent, what=refusal_text(match, refused))
             if WHOLE in match.budget.alerts:
                 what = "100 % counts as reached, as a call was refused"
                 self._find("threshold", match, WHOLE, spent=refused.spent, what=what)
@@ -213,7 +201,7 @@ class Alerts:
         now = self._clock()
         # What has no end is remembered by when it happened: it has a name of its own.
         ends_s = int(now) if window.end is None else window.end
-        write = partial(breaker_alert, key, window, text=text)
+        write = partial(breaker_alert, key, window, text=text, at_s=now)
         self._claims.find(Name("breaker", None, key), Found(ends_s, write))
         self.wake()
 

@@ -4,7 +4,7 @@ Which thresholds a balance has reached, and what an alert says of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
@@ -15,7 +15,8 @@ from bedrock_guard.budgets.verdict import cut, one_line, show, show_per
 from bedrock_guard.budgets.windows import taken
 from bedrock_guard.domain.alert import Alert, alert_id
 from bedrock_guard.domain.budget import Window, in_api_units
-from bedrock_guard.domain.ledger import SUB_WINDOWS, Balance, LedgerKey
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import SUB_WINDOWS, Balance, LedgerKey, RefusedLine
 
 WHOLE: Final = 1.0
 """The share that counts as reached when a call is refused."""
@@ -69,6 +70,40 @@ def spent_of(match: Match, balances: Mapping[LedgerKey, Balance], now: float) ->
     if limit.period.kind == "rate":
         return taken(limit, balances[match.key].full_at_s, now)
     return sum(balances[key].spent for key in keys_of(match))
+
+
+def overruns(
+    matches: Iterable[Match], amounts: Mapping[LedgerKey, int], held: Mapping[LedgerKey, int]
+) -> dict[LedgerKey, str]:
+    """
+    What to say of each balance for which a call came to more than was held.
+    """
+    found = {}
+    for match in matches:
+        used, most = amounts[match.key], held.get(match.key, 0)
+        if used > most:
+            came_to, had = (show(in_api_units(amount, match.unit), match.unit) for amount in (used, most))
+            found[match.key] = f"a call came to {came_to}, and {had} was held for it"
+    return found
+
+
+def refusal_text(match: Match, refused: RefusedLine) -> str:
+    """
+    What to say of a call that did not fit.
+    """
+    asked = show(in_api_units(refused.line.amount, match.unit), match.unit, up=True)
+    free = show(in_api_units(refused.room, match.unit), match.unit)
+    return f"a call was refused, it may come to {asked} and {free} is free"
+
+
+def anomaly_text(entry: Entry) -> str:
+    """
+    What to say of usage that contradicts itself.
+    """
+    return (
+        f"Call {entry.id} of {entry.model_id} reports usage that cannot be right "
+        f"({', '.join(entry.anomalies)}); it is charged by its rule."
+    )
 
 
 def balance_alert(
