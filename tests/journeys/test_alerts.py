@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,22 @@ def test_the_first_refusal_is_told_and_that_the_whole_is_reached(
     assert told.names == [("refused", 0.0), ("threshold", 1.0)]
     refused = next(alert for alert in told if alert.kind == "refused")
     assert "a call was refused, it may come to $" in refused.text
+
+
+def test_shares_are_told_as_they_were_reached(
+    make: Callable[..., Guarded], told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Also where one look finds them all, and a refusal has said before that the whole is reached.
+    """
+    monkeypatch.setattr(noticing, "_LOOK_EVERY_S", 3600.0)
+    guarded = make("2 requests/day")
+    call(guarded, 2)
+    with pytest.raises(BudgetExceeded):
+        call(guarded)
+    flush(guarded)
+
+    assert [alert.threshold for alert in told] == [0.5, 0.8, 1.0, None]
 
 
 def test_a_budget_without_thresholds_tells_its_refusals(make: Callable[..., Guarded], told: Told) -> None:
@@ -702,6 +719,27 @@ def test_where_no_thread_can_be_started_alerts_are_told_all_the_same(
 
     assert guarded.guard.flush(30)
     assert told.names == [("threshold", 0.5)]
+
+
+def test_who_leaves_asks_a_ledger_that_is_gone_once(
+    make: Callable[..., Guarded], caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    It may be an hour until it is back; so long a process that ends would not wait, and its tests neither.
+    """
+    ledger = Watched()
+    guarded = make("9 requests/day", alerts=(), ledger=ledger)
+    alerts = guarded.guard._pipeline.alerts
+    assert alerts is not None
+    call(guarded)
+    flush(guarded)
+    ledger.is_gone = True
+    alerts.see_old_prices(NOVA, date(2020, 1, 1))
+    alerts.leave(3600)
+
+    assert "Alerts are left to be told by the next process." in caplog.text
+    ledger.is_gone = False
+    flush(guarded)
 
 
 def test_who_waits_in_the_thread_itself_does_not(
