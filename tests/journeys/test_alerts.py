@@ -605,6 +605,30 @@ def test_a_sink_that_always_fails_is_named_and_the_alert_is_left_to_another_proc
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_program_alone_tries_again_later_and_tells_nobody_twice(
+    make: Callable[..., Guarded], told: Told, now: list[float]
+) -> None:
+    """
+    A receiver that is away for a minute is no rare thing, and most ledgers have one process.
+    """
+    told.failures, other = 3 * 2, Told()
+    guarded = make("9 requests/day", alerts=(0.1,), sinks=[told, other])
+    alerts = guarded.guard._pipeline.alerts
+    assert alerts is not None
+    asked = []
+    for rest_s in (0, 600, 600, 600):
+        now[0] += rest_s
+        alerts._claims._takes_over_at = 0.0  # by its own clock, too
+        call(guarded)
+        flush(guarded)
+        asked.append(told.asked)
+
+    assert asked == [3, 6, 6, 7], "after ten minutes, and after twenty"
+    assert (told.names, other.names) == ([("threshold", 0.1)], [("threshold", 0.1)])
+    assert guarded.guard.ledger.unconfirmed_alerts() == []
+
+
+@pytest.mark.usefixtures("quick")
 def test_what_nobody_could_deliver_for_a_day_is_dropped_by_who_failed(
     make: Callable[..., Guarded], told: Told, caplog: pytest.LogCaptureFixture, now: list[float]
 ) -> None:
