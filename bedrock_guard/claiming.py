@@ -137,12 +137,14 @@ class Claims:
         claims = self._ledger.unconfirmed_alerts()
         self.has_others = False
         for claim in claims:
-            alert = _read(claim)
-            is_news = alert is not None and self._clock() - alert.at.timestamp() < _NEWS_S
-            rests = claim.id in self._tried and self._clock() < self._tried[claim.id].again_at_s
+            alert, now = _read(claim), self._clock()
+            if alert is None:
+                continue  # a later version's, and for such to tell
+            is_news = now - alert.at.timestamp() < _NEWS_S
+            rests = claim.id in self._tried and now < self._tried[claim.id].again_at_s
             if (is_news and rests) or not self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
                 self.has_others = True
-            elif alert is not None and is_news:
+            elif is_news:
                 self._deliver(alert, claim)
             else:
                 self._ledger.confirm_alert(claim)
@@ -180,5 +182,5 @@ def _turn(name: Name) -> tuple[bool, bool, float]:
 def _read(claim: AlertClaim) -> Alert | None:
     try:
         return Alert.from_json(claim.alert)
-    except (KeyError, TypeError, ValueError):  # a later version's, which has its own way
+    except (KeyError, TypeError, ValueError):
         return None

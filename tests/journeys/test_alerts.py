@@ -24,6 +24,7 @@ import bedrock_guard
 from bedrock_guard import Budget, BudgetExceeded, Guard, delivering, noticing, scope
 from bedrock_guard.background import COURIER, Background
 from bedrock_guard.domain.alert import Alert
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.errors import LedgerUnavailable
@@ -604,6 +605,50 @@ def test_a_sink_that_always_fails_is_named_and_the_alert_is_left_to_another_proc
     flush(other)
 
 
+def test_what_only_a_later_version_can_read_is_left_to_it(
+    make: Callable[..., Guarded], told: Told, now: list[float]
+) -> None:
+    """
+    Two versions share a ledger while one is deployed.
+    """
+    guarded = make()
+    later = AlertClaim("later", '{"version":2,"what":"half"}')
+    guarded.guard.ledger.claim_alert(later)
+    now[0] += 60
+    call(guarded)
+    flush(guarded)
+
+    assert told == []
+    assert guarded.guard.ledger.unconfirmed_alerts() == [later]
+
+
+def test_after_an_hour_without_its_ledger_nothing_is_kept_for_it(
+    make: Callable[..., Guarded],
+    told: Told,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """
+    One that was closed behind the guard's back never answers again; and what comes later is told anew.
+    """
+    monkeypatch.setattr(noticing, "_GIVE_UP_S", -1.0)
+    ledger = Watched()
+    guarded = make(ledger=ledger, alerts=(0.5,))
+    call(guarded)
+    flush(guarded)
+    ledger.is_gone = True
+    alerts = guarded.guard._pipeline.alerts
+    assert alerts is not None
+    alerts.see_old_prices(NOVA, date(2020, 1, 1))
+    assert alerts.flush(30)
+    assert "Alerts are not told any more, as the ledger has been gone for an hour." in caplog.text
+    ledger.is_gone = False
+    call(guarded, 4)
+    flush(guarded)
+
+    assert told.names == [("threshold", 0.5)]
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_program_alone_tries_again_later_and_tells_nobody_twice(
     make: Callable[..., Guarded], told: Told, now: list[float]
@@ -700,6 +745,26 @@ def test_what_hears_of_every_call_hears_of_refusals_too(make: Callable[..., Guar
 
     assert [entry.outcome for entry in observer.entries] == ["answered", "answered", "refused", "refused"]
     assert observer.entries[-1].budget == "all"
+
+
+def test_an_observer_that_raises_hurts_nobody(
+    make: Callable[..., Guarded], caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    It misses calls, and is told of alerts all the same.
+    """
+
+    class Broken(Told):
+        def observe(self, entry: Entry) -> None:
+            raise ValueError("No more room.")
+
+    broken = Broken()
+    guarded = make("2 requests/day", alerts=(0.5,), sinks=[broken])
+    call(guarded, 2)
+    flush(guarded)
+
+    assert broken.names == [("threshold", 0.5)]
+    assert "Broken could not look at" in caplog.text
 
 
 def test_what_hears_of_every_call_hears_of_those_that_are_booked_later(make: Callable[..., Guarded]) -> None:
