@@ -169,16 +169,18 @@ class Pipeline:
 
     def retry(self, opened: OpenCall) -> None:
         """
-        Hold one more attempt: the one before may have been billed, and this one will be.
+        Hold one more attempt: the one before may have been billed, and this one will be. Where a lost reply
+        is not charged nothing more is held, and a stop still vetoes it.
 
         Raises:
             BudgetExceeded: The budgets cannot pay for both.
             Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
-        if self.settings.on_lost_reply == "release":
-            return
         plan = opened.plan
+        if self.settings.on_lost_reply == "release":
+            self._more(plan, opened.entry, ())
+            return
         held = {line.key: line.amount for line in opened.reservation.lines}
         later = self.planner.matcher.roll(plan.matches, self.clock())
         lines = lines_of_retry(plan.matches, later, plan.lines(), held)

@@ -284,7 +284,7 @@ class Guard(Operated):
             prices_as_of=self.prices_as_of,
             controls=self._ledger.controls(),
         )
-        return count_would_refuse(rows, self._matcher.shadows, self._ledger)
+        return count_would_refuse(rows, self._matcher, self._ledger)
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """

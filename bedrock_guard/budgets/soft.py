@@ -40,12 +40,12 @@ class SoftLimits:
             match = by_key[refused.line.key]
             if match.budget.name not in names:
                 names.append(match.budget.name)
-            if self._is_shadow or match.budget.mode == "shadow":
+            if not (self._is_shadow or match.budget.mode == "shadow"):
+                self._warn(match, refused)
+            elif match.budget.on_exceed == "refuse":  # a soft limit that is tried out would refuse nobody
                 record_would_refuse(
                     self._ledger, entry, reason="budget", budget=match.budget.name, per=match.key.per
                 )
-            else:
-                self._warn(match, refused)
         return entry.changed(exceeded=tuple(names))
 
     def _warn(self, match: Match, refused: RefusedLine) -> None:

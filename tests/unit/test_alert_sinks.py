@@ -347,7 +347,7 @@ def test_metrics_are_lines_that_cloudwatch_reads(capsys: pytest.CaptureFixture[s
     sink.observe(answered("one", usage=usage, cost_nanousd=1_500_000))
     sink.observe(open_entry("two", outcome="refused", budget="search"))
 
-    share, call, refused = emf(capsys.readouterr().out)
+    share, call, *refused = emf(capsys.readouterr().out)
     assert (share["budget_used_share"], share["service"], share["budget"]) == (
         [0.8000000002],
         "chat",
@@ -355,7 +355,8 @@ def test_metrics_are_lines_that_cloudwatch_reads(capsys: pytest.CaptureFixture[s
     )
     assert (call["cost_usd"], call["cache_hit_share"], call["service"]) == ([0.0015], [0.75], "chat")
     assert "budget" not in call
-    assert (refused["refused_calls"], refused["budget"]) == ([1.0], "search")
+    assert [each["refused_calls"] for each in refused] == [[1.0], [1.0]]
+    assert [each.get("budget") for each in refused] == [None, "search"]
     (told,) = share["_aws"]["CloudWatchMetrics"]
     assert told["Namespace"] == "BedrockGuard"
     assert [sorted(names) for names in told["Dimensions"]] == [["budget", "service"]]
@@ -380,13 +381,20 @@ def test_metrics_leave_the_program_s_own_alone(capsys: pytest.CaptureFixture[str
 
 def test_a_powertools_logger_writes_the_alert_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    CloudWatch Logs Insights finds it by its fields.
+    CloudWatch Logs Insights finds it by its fields; the program's own Logger stays as it was.
     """
-    LoggerSink(service="chat").send(ALERT)
+    from aws_lambda_powertools import Logger
 
-    (line,) = emf(capsys.readouterr().out)
-    assert (line["level"], line["message"], line["service"]) == ("WARNING", ALERT.text, "chat")
+    service = "of this test, for a logger keeps the standard output that it has found"
+    own = Logger(service=service)
+    own.append_keys(order=7)
+    LoggerSink(service=service).send(ALERT)
+    own.info("paid")
+
+    line, owned = emf(capsys.readouterr().out)
+    assert (line["level"], line["message"], line["service"]) == ("WARNING", ALERT.text, service)
     assert line["alert"] == ALERT.to_dict()
+    assert (owned["service"], owned["order"], "name" in owned, "order" in line) == (service, 7, False, False)
 
 
 # The log, functions, and what was meant

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -313,8 +314,12 @@ def test_a_damaged_file_is_named(path: Path) -> None:
     for number in range(50):
         settle(ledger, hold(ledger, f"{number}", 1), 1)
     ledger.close()
-    content = path.read_bytes()
-    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    content = bytearray(path.read_bytes())
+    with closing(sqlite3.connect(path)) as db:
+        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'balance'").fetchone()
+    content[(page - 1) * page_bytes : page * page_bytes] = b"\xff" * page_bytes
+    path.write_bytes(content)
 
     ledger = open_file(path)
     with pytest.raises(LedgerUnavailable, match=r"malformed\. Move it away, or restore a copy\.") as caught:

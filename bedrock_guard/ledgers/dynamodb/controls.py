@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
-from bedrock_guard.domain.control import Control, Controls
+from bedrock_guard.domain.control import Control, Controls, unreadable
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock
 from bedrock_guard.errors import LedgerUnavailable
@@ -99,8 +99,7 @@ class ControlsCopy:
             Key=items.place_item(items.CONTROLS_PLACE),
             ConsistentRead=True,
         )
-        item = answer.get("Item")
-        controls = Controls.from_json(int(item["v"]["N"]), item["rec"]["S"]) if item else Controls()
+        controls = _read_item(answer.get("Item"))
         if self._copy is None or self._copy.began_s <= began_s:  # another thread may have read since
             self._copy = _Copy(controls, began_s, began_at_s)
         return controls
@@ -120,3 +119,13 @@ class ControlsCopy:
             {"Put": {"TableName": self._table.name, "Item": record, **condition}},
             actions.open_action(self._table.name, items.place_of_call(entry.id), told),
         ]
+
+
+def _read_item(item: Item | None) -> Controls:
+    if item is None:
+        return Controls()
+    try:
+        version, text = int(item["v"]["N"]), item["rec"]["S"]
+    except (KeyError, ValueError) as error:
+        raise unreadable(error) from error
+    return Controls.from_json(version, text)
