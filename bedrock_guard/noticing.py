@@ -25,6 +25,7 @@ from bedrock_guard.background import COURIER
 from bedrock_guard.budgets.alerting import (
     WHOLE,
     balance_alert,
+    breaker_alert,
     day_alert,
     day_key,
     keys_of,
@@ -36,9 +37,9 @@ from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.verdict import show
 from bedrock_guard.claiming import Claims, Found, Name
 from bedrock_guard.delivering import Deliveries
-from bedrock_guard.domain.alert import AlertSink
+from bedrock_guard.domain.alert import AlertSink, Looking
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
-from bedrock_guard.domain.budget import in_api_units
+from bedrock_guard.domain.budget import Window, in_api_units
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
 from bedrock_guard.errors import LedgerUnavailable
@@ -68,6 +69,7 @@ class Alerts:
     Those of one guard.
 
     Attributes:
+        breakers: Looked at beside the calls as well; None for none.
         noted: The balances that are known to be looked at; whoever changes others says so.
         topped_up: By how much the limit of a balance is topped up at a moment.
     """
@@ -88,6 +90,7 @@ class Alerts:
         self._sees_all = self._deliveries.has_observers
         self._claims = Claims(ledger, clock, self._deliveries, retry_after_s=retry_after_s)
         self.topped_up: Callable[[LedgerKey, float], int] = lambda _key, _now: 0
+        self.breakers: Looking | None = None
         self._is_closed = False
         self._begin_anew()
         # Finalizers run in reverse order at exit: after that of `Upkeep`, which writes the last ends, and
@@ -144,7 +147,7 @@ class Alerts:
             self._find_of_day("anomaly", per, text)
         if matches:
             self._changed[id(matches)] = matches
-        self._wake()
+        self.wake()
 
     def see_refused(self, matches: Sequence[Match], refusal: Refusal, entry: Entry) -> None:
         """
@@ -163,7 +166,7 @@ class Alerts:
             if WHOLE in match.budget.alerts:
                 what = "100 % counts as reached, as a call was refused"
                 self._find("threshold", match, WHOLE, spent=refused.spent, what=what)
-        self._wake()
+        self.wake()
 
     def see_stopped(self, entry: Entry) -> None:
         """
@@ -171,7 +174,7 @@ class Alerts:
         """
         if self._sees_all:
             self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0))
-            self._wake()
+            self.wake()
 
     def see_booked(self, opened: OpenCall, entry: Entry) -> None:
         """
@@ -186,7 +189,7 @@ class Alerts:
         The balances of *keys* were charged by something else than the end of a call, such as a sweep.
         """
         self._charged.extend(keys)
-        self._wake()
+        self.wake()
 
     def see_old_prices(self, model: str, as_of: date) -> None:
         """
@@ -194,14 +197,25 @@ class Alerts:
         """
         text = f"The prices of {model} are of {as_of} and may have changed. Run `bedrock-guard prices sync`."
         self._find_of_day("price_age", (("model", model),), text)
-        self._wake()
+        self.wake()
 
     def see_trouble(self, error: LedgerUnavailable) -> None:
         """
         The ledger could not take a call.
         """
         self._find_of_day("ledger", (), f"The ledger could not take a call: {error}")
-        self._wake()
+        self.wake()
+
+    def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:
+        """
+        A breaker has tripped, the trip that the rule of *key* names.
+        """
+        now = self._clock()
+        # What has no end is remembered by when it happened: it has a name of its own.
+        ends_s = int(now) if window.end is None else window.end
+        write = partial(breaker_alert, key, window, text=text)
+        self._claims.find(Name("breaker", None, key), Found(ends_s, write))
+        self.wake()
 
     def _find(self, kind: str, match: Match, threshold: float | None, *, spent: int, what: str) -> None:
         zone, now = self._matcher.zone, self._clock()
@@ -215,7 +229,10 @@ class Alerts:
         write = partial(day_alert, kind, key, text=text, at_s=now)
         self._claims.find(Name(kind, None, key), Found(key.window_start, write))
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """
+        There is something to look at. May be called by a finalizer.
+        """
         if not self._is_woken and not self._is_closed:
             self._is_woken = True
             _UNTOLD.add(self)
@@ -249,7 +266,7 @@ class Alerts:
         """
         return bool(
             self._changed or self._charged or self._claims or self._overran or self._entries or self._to_read
-        )
+        ) or (self.breakers is not None and self.breakers.has_news)
 
     @property
     def _is_done(self) -> bool:
@@ -316,6 +333,8 @@ class Alerts:
         """
         self._deliveries.forget()
         self._claims.forget()
+        if self.breakers is not None:
+            self.breakers.forget()
         self._begin_anew()
         _UNTOLD.discard(self)
 
@@ -331,7 +350,9 @@ class Alerts:
         self._is_woken = False
         self.noted = None
         has_failed = False
-        for step in (self._observe, self._read_balances, self._claims.claim, self._claims.take_over):
+        looks = () if self.breakers is None else (self.breakers.look,)
+        steps = (self._observe, self._read_balances, *looks, self._claims.claim, self._claims.take_over)
+        for step in steps:
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - whatever a ledger raises, it is told later

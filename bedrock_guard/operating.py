@@ -20,11 +20,12 @@ from typing import Any, Final
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.checks import check_moment, check_tag_mapping
 from bedrock_guard.domain.budget import Budget, Limit, Window, parse_limit, show_amount
-from bedrock_guard.domain.control import Control, Controls, Stop, TopUp, as_mapping, is_in_force
-from bedrock_guard.domain.entry import Entry, Outcome
+from bedrock_guard.domain.control import BREAKER, Control, Controls, Stop, TopUp, is_in_force
+from bedrock_guard.domain.entry import Outcome
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.ledger import Clock, Ledger
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.steering import write_control
 
 # A record is read by every program, and is one item of a table.
 _LONGEST: Final = 500
@@ -141,23 +142,7 @@ class Operator:
         raise ConfigurationError(f"There is no budget {name!r}; there are: {known}.")
 
     def _write(self, control: Control, outcome: Outcome, now: float, *, by: str | None = None) -> None:
-        told = {**as_mapping(control), "by": by or control.by}
-        entry = Entry(
-            id=f"{int(now * 1000):011x}-{os.urandom(8).hex()}",
-            at_s=now,
-            operation="",
-            model_id="",
-            model=None,
-            family="",
-            region="",
-            service_tier="",
-            latency="",
-            tags={},
-            outcome=outcome,
-            budget=control.budget if isinstance(control, TopUp) else None,
-            control=told,
-        )
-        self._ledger.write_control(control, entry)
+        write_control(self._ledger, control, outcome, now=now, by=by)
 
 
 def _new_id(kind: str) -> str:
@@ -169,6 +154,10 @@ def _who(by: str | None) -> str:
     if by is not None:
         if not isinstance(by, str) or not by:
             raise ConfigurationError(f"by is {by!r}; it names who does this.")
+        if by.startswith(BREAKER):
+            raise ConfigurationError(
+                f"by is {by!r}, which is how breakers are named; it names who does this."
+            )
         return _check_text("by", by)
     try:
         user = getpass.getuser()

@@ -42,6 +42,7 @@ from bedrock_guard.planning import Plan, Planner
 from bedrock_guard.shadow import ShadowStandIn
 from bedrock_guard.steering import Helm
 from bedrock_guard.sweeping import Sweeper
+from bedrock_guard.tripping import Breakers
 from bedrock_guard.upkeep import Upkeep
 
 
@@ -59,6 +60,7 @@ class Pipeline:
         new_id: Callable[[], str],
         wanted: Settings | None = None,
         alerts: Alerts | None = None,
+        breakers: Breakers | None = None,
         tells_first: bool = False,
     ) -> None:
         self.planner = planner
@@ -67,13 +69,14 @@ class Pipeline:
         self.clock = clock
         self.alerts = alerts
         self._tells_first = tells_first and alerts is not None
-        self.upkeep = Upkeep(ledger, clock, alerts=alerts)
+        self.upkeep = Upkeep(ledger, clock, alerts=alerts, breakers=breakers)
         self.sweeper = Sweeper(
             ledger, clock, keep_entries_days=planner.settings.keep_entries_days, alerts=alerts
         )
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.topped_up = self.helm.topped_up
+        self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
         self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)

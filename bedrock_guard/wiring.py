@@ -26,6 +26,7 @@ from bedrock_guard.checks import (
 )
 from bedrock_guard.config.load import Resolved, at, is_hosted, is_lambda, resolve
 from bedrock_guard.context import check_tags
+from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.cost import Cost
 from bedrock_guard.domain.entry import Entry
@@ -34,7 +35,7 @@ from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.flushing import FLUSH_S, flush, lambda_handler
-from bedrock_guard.holding import Hold, read_given
+from bedrock_guard.holding import Hold, fingerprint_of, read_given
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
@@ -47,6 +48,7 @@ from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.shadow import lenient
+from bedrock_guard.tripping import Breakers
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.settings import Settings
@@ -64,6 +66,7 @@ class Guard(Operated):
     Args:
         budget: One budget, as a string or a `Budget`.
         budgets: Several; an empty list records calls without limiting them.
+        breakers: Conditions that calls must keep, strings or objects. None: those of the settings.
         ledger: A URL, or a `Ledger` to share; the guard closes only what it opened itself.
         settings: A path to a TOML file, a mapping, or a `Settings`.
         tags: On every call of every client of this guard.
@@ -82,6 +85,7 @@ class Guard(Operated):
         *,
         budget: str | Budget | None = None,
         budgets: Iterable[Budget | str] | None = None,
+        breakers: Iterable[Breaker | str] | None = None,
         ledger: str | Ledger | None = None,
         settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
         tags: Mapping[str, str] | None = None,
@@ -93,6 +97,7 @@ class Guard(Operated):
         self._resolved = resolve(
             budget=budget,
             budgets=budgets,
+            breakers=breakers,
             ledger=ledger if isinstance(ledger, str) else None,
             has_ledger=not is_url,
             needs_names=getattr(ledger, "needs_names", False),
@@ -131,6 +136,7 @@ class Guard(Operated):
             new_id=self._new_id,
             wanted=self._resolved.settings,
             alerts=alerts,
+            breakers=self._open_breakers(),
             tells_first=is_lambda(),
         )
         self._operator = Operator(self._ledger, matcher, self._clock)
@@ -152,6 +158,13 @@ class Guard(Operated):
         What this guard enforces.
         """
         return self._resolved.budgets
+
+    @property
+    def breakers(self) -> tuple[Breaker, ...]:
+        """
+        What this guard trips by.
+        """
+        return self._resolved.breakers
 
     @property
     def resolved(self) -> Resolved:
@@ -237,7 +250,9 @@ class Guard(Operated):
             ConfigurationError: The operation is not a billed one, no model is named, or the body
                 is no JSON. What a call may raise, the `with` statement does.
         """
-        return Hold(self._pipeline, *read_given(self._pipeline.planner, operation, params, region))
+        given = read_given(self._pipeline.planner, operation, params, region)
+        request = None if self._pipeline.loops is None else fingerprint_of(params)
+        return Hold(self._pipeline, *given, request)
 
     def price(
         self,
@@ -369,6 +384,12 @@ class Guard(Operated):
             return False
         is_shared = self._owns_ledger and not (self._resolved.ledger or "").startswith("memory:")
         return is_shared or self._ledger is other.ledger
+
+    def _open_breakers(self) -> Breakers | None:
+        found = self._resolved.breakers
+        if not found:
+            return None
+        return Breakers(found, settings=self._resolved.settings, ledger=self._ledger, clock=self._clock)
 
     def _new_id(self) -> str:
         # Time first, so that ids sort as calls were opened and stay together in a table.

@@ -100,6 +100,23 @@ def balance_alert(
     )
 
 
+def breaker_alert(key: LedgerKey, window: Window, *, text: str, at_s: float) -> Alert:
+    """
+    The alert of a breaker that has tripped: *key* names it, whose calls, and by its rule the trip.
+    """
+    start, end = (_moment(second) for second in (window.start, window.end))
+    return Alert(
+        id=alert_id("breaker", None, key),
+        kind="breaker",
+        budget=key.budget,
+        per=key.per,
+        window_start=start or datetime.fromtimestamp(0, UTC),
+        window_end=end,
+        text=text,
+        at=datetime.fromtimestamp(at_s, UTC),
+    )
+
+
 def day_alert(kind: str, key: LedgerKey, *, text: str, at_s: float) -> Alert:
     """
     The alert of what is about no budget: once for *key*, whose window is a day, see `day_key`.

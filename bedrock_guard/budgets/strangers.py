@@ -1,5 +1,5 @@
 """
-Balances in a ledger that no budget names: of another program, or left behind by a change.
+Balances in a ledger that no budget and no breaker names: of another program, or left behind by a change.
 
 A changed name, unit, period or zone is another balance, which starts at zero. That is right, and
 must not happen unseen.
@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from bedrock_guard.budgets.breakers import counted_by
 from bedrock_guard.budgets.windows import find_window
+from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import UNITS, USD, Budget, in_api_units, parse_limit
 from bedrock_guard.domain.ledger import RATE_SUFFIX, Balance
 from bedrock_guard.domain.zones import open_zone
@@ -42,16 +44,24 @@ class Stranger:
 
 
 def find_strangers(
-    budgets: Iterable[Budget], balances: Iterable[Balance], *, time_zone: str, now: float
+    budgets: Iterable[Budget],
+    balances: Iterable[Balance],
+    *,
+    time_zone: str,
+    now: float,
+    breakers: Iterable[Breaker] = (),
 ) -> list[Stranger]:
     """
-    What of *balances* no budget counts, sorted; those of windows that are over count no more anyway.
+    What of *balances* no budget and no breaker counts, sorted; those of windows that are over count no more
+    anyway.
     """
+    counted = {place for breaker in breakers for place in counted_by(breaker, time_zone)}
     rules: Mapping[str, str] = {each.name: each.limit.rule(time_zone) for each in budgets}
     found: dict[tuple[str, str], list[Balance]] = {}
     for balance in balances:
         key = balance.key
-        if rules.get(key.budget) != key.rule and not _is_over(balance, now):
+        is_counted = rules.get(key.budget) == key.rule or (key.budget, key.rule) in counted
+        if not is_counted and not _is_over(balance, now):
             found.setdefault((key.budget, key.rule), []).append(balance)
     return [_stranger(name, rule, own, rules.get(name)) for (name, rule), own in sorted(found.items())]
 

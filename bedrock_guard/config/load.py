@@ -20,7 +20,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bedrock_guard.checks import check_budgets, check_ledger_error, check_tag_mapping, check_tags_to_aws
+from bedrock_guard.checks import (
+    check_breaker_names,
+    check_breakers,
+    check_budgets,
+    check_ledger_error,
+    check_tag_mapping,
+    check_tags_to_aws,
+)
+from bedrock_guard.domain.breaker import Breaker, parse_breaker
 from bedrock_guard.domain.budget import Budget, parse_budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
@@ -67,6 +75,7 @@ class Resolved:
     budgets: tuple[Budget, ...]
     ledger: str | None
     tags: Mapping[str, str]
+    breakers: tuple[Breaker, ...] = ()
     sinks: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_SINKS, compare=False)
     sink_places: tuple[Callable[[], str], ...] = field(default=(), compare=False)
     ledger_place: Callable[[], str] | None = field(default=None, compare=False)
@@ -89,6 +98,7 @@ def resolve(
     *,
     budget: str | Budget | None = None,
     budgets: Iterable[Budget | str] | None = None,
+    breakers: Iterable[Breaker | str] | None = None,
     ledger: str | None = None,
     has_ledger: bool = False,
     needs_names: bool = False,
@@ -122,9 +132,12 @@ def resolve(
     if needs_names or (url or "").partition("://")[0] in _SHARED:
         with at(ledger_place):
             _check_names(found)
+    tripping = file.to_breakers() if breakers is None else _breakers(breakers)
+    check_breaker_names(tripping, found)
     return Resolved(
         settings=merged,
         budgets=found,
+        breakers=tripping,
         ledger=url if has_ledger or url else default_ledger_url(),
         ledger_place=ledger_place,
         tags={**file.tags, **check_tag_mapping("tags", tags or {})},
@@ -214,6 +227,12 @@ def _budgets(
         except ConfigurationError as error:
             raise ConfigurationError(f"BEDROCK_GUARD_BUDGET: {error}") from None
     return in_file
+
+
+def _breakers(breakers: Iterable[Breaker | str]) -> tuple[Breaker, ...]:
+    return tuple(
+        each if isinstance(each, Breaker) else parse_breaker(each) for each in check_breakers(breakers)
+    )
 
 
 def _check_names(budgets: Iterable[Budget]) -> None:

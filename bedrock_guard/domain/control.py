@@ -70,6 +70,9 @@ class TopUp:
     until_s: float | None = None
 
 
+BREAKER: Final = "breaker:"
+"""How a breaker is named where budgets and people are too: in ledger keys, stops, entries and alerts."""
+
 Control: TypeAlias = Stop | TopUp
 
 
@@ -200,6 +203,13 @@ def is_in_force(control: Control, now: float) -> bool:
     Whether *control* has not passed by itself.
     """
     return control.until_s is None or now < control.until_s
+
+
+def is_of_breaker(control: Control) -> bool:
+    """
+    Whether *control* is a stop that a breaker made.
+    """
+    return isinstance(control, Stop) and control.by.startswith(BREAKER)
 
 
 def as_mapping(control: Control) -> dict[str, Any]:

@@ -314,6 +314,7 @@ def test_a_shadow_raises_nothing_and_says_what_would_have_been(
     entries = {entry.outcome: entry for entry in guarded.guard.entries()}
     assert set(entries) == {"answered", "would_refuse"}
     assert entries["would_refuse"].reason == reason
+    assert guarded.guard.status()[0].would_refuse == 0  # of the budget's limit
 
 
 @needs_newer_model

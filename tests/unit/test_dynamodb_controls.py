@@ -128,7 +128,7 @@ def test_a_table_that_throttles_is_no_table_to_ask_for_stops(url: str, clock: Se
     """
     ledger = DynamoDBLedger.open(url.replace("deadline_ms=10000", "deadline_ms=100"), clock=clock)
     watched = Watched(ledger, itertools.repeat(throttle))
-    watched.operations = frozenset(["get_item"])
+    watched.operations = frozenset(["batch_get_item"])
 
     with pytest.raises(LedgerUnavailable) as caught:
         reserve_by(ledger, "one", 0)
@@ -172,7 +172,7 @@ def test_the_shortest_wish_holds_and_both_clocks_are_asked(
 
     def reads() -> int:
         ledger.controls()
-        return watched.sent.count("get_item")
+        return watched.partitions.count("C#controls")
 
     assert [reads(), reads()] == [1, 1]
     clock.now += 0.9
