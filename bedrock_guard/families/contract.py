@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from bedrock_guard.domain.call import RequestSize
+from bedrock_guard.domain.usage import Usage
 from bedrock_guard.families.counts import Counts
 
 
@@ -83,9 +84,29 @@ class Family(Protocol):
         """
         ...
 
+    @property
+    def text_window(self) -> int | None:
+        """
+        The most tokens that one text of an embedding can be; None where only lists say.
+        """
+        ...
+
     def read_request(self, body: Mapping[str, Any]) -> RequestSize:
         """
         How large a request is; never raises, the odd makes it larger.
+        """
+        ...
+
+    def ceiling(self) -> RequestSize:
+        """
+        The size of a request that cannot be read: all that its model takes.
+        """
+        ...
+
+    def read_made(self, document: Mapping[str, Any], asked: Usage) -> Usage | None:
+        """
+        What a reply shows was made of what was *asked* for, by meter; empty where it shows nothing,
+        None where the family bills nothing by the piece.
         """
         ...
 

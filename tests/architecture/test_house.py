@@ -87,7 +87,6 @@ def test_every_runtime_operation_is_known_or_refused() -> None:
         "ApplyGuardrail",
         "InvokeGuardrailChecks",
         "InvokeModelWithBidirectionalStream",
-        "StartAsyncInvoke",
     }
 
 
