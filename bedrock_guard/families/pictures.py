@@ -22,7 +22,7 @@ _MOST_IMAGES: Final = 5
 _DEFAULT_SIDE: Final = 1_024
 _CONFIG: Final = "imageGenerationConfig"
 # The tasks whose images are as large as the request says.
-_SIZED_TASKS: Final = frozenset(["TEXT_IMAGE", "COLOR_GUIDED_GENERATION", "IMAGE_VARIATION"])
+_SIZED_TASKS: Final = ("TEXT_IMAGE", "COLOR_GUIDED_GENERATION", "IMAGE_VARIATION")
 # By quality, then up to 1,024 pixels a side, and above.
 _CANVAS: Final[dict[str, tuple[str, str]]] = {
     "standard": (media.IMAGES_STANDARD_1024.name, media.IMAGES_STANDARD_2048.name),

@@ -232,7 +232,9 @@ def test_images_beyond_a_budget_are_not_drawn(make_guarded: Callable[..., Guarde
     assert guarded.spent_nanousd == guarded.server.bill.nanousd == 120_000_000
 
 
-@pytest.mark.parametrize("body", [b'{"images": [], "error": "filtered"}', b'{"images": null}', b"{}", b"[", b""])
+@pytest.mark.parametrize(
+    "body", [b'{"images": [], "error": "filtered"}', b'{"images": null}', b"{}", b"[", b""]
+)
 @pytest.mark.parametrize("model_id", [CANVAS, TITAN_IMAGE, STABILITY])
 def test_an_answer_that_shows_no_image_is_charged_as_asked_for(
     media: Guarded, model_id: str, body: bytes
