@@ -71,6 +71,8 @@ def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
     if size.has_tools:
         text += _TOOLS_TOKENS
     images = size.images * (size.image_tokens + _IMAGE_MARKS)
+    if size.sized_images:
+        images -= size.sized_images * size.image_tokens - size.sized_image_tokens
     if not size.generates:
         # The window of an embedding model is that of each text, of which there may be many.
         return min(window if size.has_unseen else text, window * size.messages) + images

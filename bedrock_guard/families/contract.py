@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from bedrock_guard.domain.call import RequestSize
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.families.counts import Counts
+from bedrock_guard.families.image_sizes import ImageRule
 
 
 class Family(Protocol):
@@ -31,6 +32,13 @@ class Family(Protocol):
     def image_tokens(self) -> int:
         """
         The most tokens one image can be.
+        """
+        ...
+
+    @property
+    def image_rule(self) -> ImageRule | None:
+        """
+        The most tokens that an image of a known size can be; None where that does not tell.
         """
         ...
 

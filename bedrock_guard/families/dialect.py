@@ -13,6 +13,7 @@ from bedrock_guard.domain.usage import OUTPUT_TOKENS, Usage
 from bedrock_guard.families import limits
 from bedrock_guard.families.beside_tokens import Beside, BesideReader, MadeReader
 from bedrock_guard.families.counts import METRICS_TABLE, Counts, CountTable, merge, read_counts
+from bedrock_guard.families.image_sizes import ImageRule
 from bedrock_guard.families.measure import Measure, Reader
 
 ChunkTest: TypeAlias = Callable[[Mapping[str, Any]], bool]
@@ -61,6 +62,7 @@ class Dialect:
     made: MadeReader | None = None
     text_window: int | None = None
     image_tokens: int = 5_000
+    image_rule: ImageRule | None = None
     template_tokens: int = 64
     caches_by_itself: bool = False
     headers_suffice: bool = True
@@ -97,6 +99,8 @@ class Dialect:
             generates=self.generates,
             max_input_tokens=limits.widened_input(body),
         )
+        if seen.pixels and self.image_rule is not None:
+            size = size.with_sizes([self.image_rule(*pixels) for pixels in seen.pixels])
         return size if self.beside is None else self._with_beside(size, self.beside(body))
 
     def ceiling(self) -> RequestSize:

@@ -12,6 +12,7 @@ from bedrock_guard.domain.usage import CACHE_READ, INPUT_TOKENS, OUTPUT_TOKENS
 from bedrock_guard.families import converse_blocks
 from bedrock_guard.families.counts import CACHE_WRITE, CountTable
 from bedrock_guard.families.dialect import Dialect, says
+from bedrock_guard.families.image_sizes import nova_tokens
 
 # Cache counts have two spellings, sometimes both in one report: never their sum.
 FIELDS: Final = {
@@ -36,6 +37,7 @@ NOVA: Final = Dialect(
     final=says("metadata", "usage"),
     # About a token for 650 pixels, of an image that keeps its size up to 8,000 x 8,000.
     image_tokens=100_000,
+    image_rule=nova_tokens,
     # Nova 2: 49 for a prompt of one word, 80 with reasoning, 875 with a tool.
     template_tokens=256,
 )

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore_versions import needs_newer_model
 
-from bedrock_guard import BudgetExceeded, Guard
+from bedrock_guard import BudgetExceeded
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.testing.bedrock_server import BedrockServer, error, lost_answer, raw
 from bedrock_guard.testing.loopback.media import png

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedrock_guard.domain.call import ModelLimits
@@ -159,7 +159,7 @@ def test_videos_by_the_second(model_id: str, body: dict[str, Any], seconds: int)
         ({}, 10, False),
     ],
 )
-def test_queries_by_hundreds_of_documents(body: dict[str, Any], queries: int, is_exact: bool) -> None:  # noqa: FBT001
+def test_queries_by_hundreds_of_documents(body: dict[str, Any], queries: int, is_exact: bool) -> None:
     """
     A long document counts as several; a byte is at most a token, so their bytes bound how many.
     """
@@ -212,6 +212,7 @@ def test_a_text_in_segments_may_be_longer_than_one_window() -> None:
 
 
 @pytest.mark.parametrize("model_id", MODELS)
+@settings(max_examples=40)
 @given(body=BODIES)
 def test_no_body_raises_and_all_have_a_bound(model_id: str, body: dict[str, Any]) -> None:
     """
