@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from bedrock_guard.families.amazon_images import read_images
 from bedrock_guard.families.beside_tokens import Beside, always
 from bedrock_guard.families.dialect import Dialect
-from bedrock_guard.families.pictures import read_images
 from bedrock_guard.meters import media
 
 _ONE: Final = Beside({media.IMAGES.name: 1})
