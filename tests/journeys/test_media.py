@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -310,3 +311,71 @@ def test_luma_is_priced_by_whoever_uses_it(make_guarded: Callable[..., Guarded])
     )
 
     assert estimate.cost == Decimal("7.50")
+
+
+def test_a_stream_about_a_video_is_charged_its_video_too(media: Guarded) -> None:
+    """
+    The metrics of the last chunk count input that is not billed, and say nothing of what is.
+    """
+    body = {
+        "inputPrompt": "what?",
+        "mediaSource": {"s3Location": {"uri": "s3://b/3600s.mp4"}},
+        "maxOutputTokens": 50,
+    }
+
+    list(media.client.invoke_model_with_response_stream(modelId=PEGASUS, body=json.dumps(body))["body"])
+
+    assert media.entry.usage == {"input_video_seconds": 3_600, "output_tokens": 50}
+    assert media.entry.reported_usage == {"output_tokens": 50}
+    assert media.spent_nanousd == media.server.bill.nanousd
+
+
+def test_another_client_s_request_is_held_and_settled_the_same(media: Guarded) -> None:
+    """
+    What a hold is settled with is the reply, whoever sent the request.
+    """
+    with media.guard.hold(
+        "InvokeModel", {"modelId": CANVAS, "body": images(numberOfImages=2)}, region="us-east-1"
+    ) as hold:
+        entry = hold.settle({"images": [png(1024, 1024), png(1024, 2048)]})
+    with media.guard.hold(
+        "StartAsyncInvoke",
+        {"modelId": REEL, "modelInput": {"taskType": "TEXT_VIDEO"}, "outputDataConfig": {}},
+        region="us-east-1",
+    ) as hold:
+        job = hold.settle({"invocationArn": JOB})
+
+    assert entry.usage == {"images_standard_1024": 1, "images_standard_2048": 1}
+    assert (job.job, job.cost) == (JOB, Decimal("0.48"))
+
+
+@pytest.mark.parametrize("ledger", ["memory://", "sqlite"])
+@needs_newer_model
+def test_a_job_is_kept_by_every_ledger(
+    make_guarded: Callable[..., Guarded], tmp_path: Path, ledger: str
+) -> None:
+    """
+    Whoever reads the entry later finds the job that it paid for.
+    """
+    guarded = make_guarded(ledger=f"sqlite:///{tmp_path / 'l.db'}" if ledger == "sqlite" else ledger)
+
+    start(guarded, REEL, {"taskType": "TEXT_VIDEO"})
+
+    assert next(guarded.guard.entries(operation="StartAsyncInvoke")).job == JOB
+
+
+@needs_newer_model
+def test_a_handler_that_makes_a_video_longer_is_seen(media: Guarded) -> None:
+    """
+    The body that leaves is the one that is held for, also where it names the model.
+    """
+
+    def longer(params: dict[str, Any], **_: Any) -> None:
+        params["body"] = params["body"].replace(b'"durationSeconds": 6', b'"durationSeconds": 12')
+
+    media.client.meta.events.register("before-call.bedrock-runtime.StartAsyncInvoke", longer)
+
+    start(media, REEL, {"taskType": "TEXT_VIDEO", "videoGenerationConfig": {"durationSeconds": 6}})
+
+    assert media.entry.usage == {"output_video_seconds": 12}
+    assert media.spent_nanousd == media.server.bill.nanousd
