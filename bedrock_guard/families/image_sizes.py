@@ -20,8 +20,9 @@ ImageRule: TypeAlias = Callable[[int, int], int]
 
 # Where blocks of Converse and of the makers hold an image's bytes; of the last, a data URL.
 _PLACES: Final = (("source", "bytes"), ("source", "data"), ("image_url", "url"))
-# A JPEG may have profiles before its size; a PNG has its size at once.
-_HEAD_BYTES: Final = 65_536
+# A PNG has its size at once; a JPEG soon, or after profiles.
+_FIRST_BYTES: Final = 768
+_HEAD_BYTES: Final = 3 * 2**15
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8"
 # Markers that begin a frame, and those without a length.
@@ -64,19 +65,18 @@ def read_pixels(block: Any) -> PixelSize | None:
     for place in _PLACES:
         value = at(block, place)
         if value:
-            head = _head(value)
-            return _of_png(head) or _of_jpeg(head)
+            return _of_png(_head(value, _FIRST_BYTES)) or _of_jpeg(value)
     return None
 
 
-def _head(value: object) -> bytes:
+def _head(value: object, most: int) -> bytes:
     if isinstance(value, bytes | bytearray):
-        return bytes(value[:_HEAD_BYTES])
+        return bytes(value[:most])
     if not isinstance(value, str):
         return b""
     start = value.find(",", 0, 100) + 1 if value.startswith("data:") else 0
     try:
-        return b64decode(value[start : start + _HEAD_BYTES // 3 * 4])
+        return b64decode(value[start : start + most // 3 * 4])
     except (Base64Error, ValueError):
         return b""
 
@@ -87,8 +87,17 @@ def _of_png(head: bytes) -> PixelSize | None:
     return _positive(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
 
 
-def _of_jpeg(head: bytes) -> PixelSize | None:
-    place = len(_JPEG) if head.startswith(_JPEG) else len(head)
+def _of_jpeg(value: object) -> PixelSize | None:
+    for most in (_FIRST_BYTES, _HEAD_BYTES):
+        head = _head(value, most)
+        found = _frame_in(head) if head.startswith(_JPEG) else None
+        if found is not None:
+            return found
+    return None
+
+
+def _frame_in(head: bytes) -> PixelSize | None:
+    place = len(_JPEG)
     while place + 9 <= len(head) and head[place] == _FILL:
         marker = head[place + 1]
         if marker in _FRAMES:

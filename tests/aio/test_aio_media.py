@@ -15,7 +15,7 @@ from bedrock_guard.testing.bedrock_server import BedrockServer
 from bedrock_guard.testing.loopback.operations import JOB
 
 pytest.importorskip("aiobotocore", reason="aiobotocore has an environment of its own: .ci/run test-aio")
-from aiobotocore.session import get_session  # noqa: E402
+from aiobotocore.session import get_session
 
 CANVAS, REEL = "amazon.nova-canvas-v1:0", "amazon.nova-reel-v1:0"
 RATES = {CANVAS: {"images_standard_1024": "0.04"}, REEL: {"output_video_seconds": "0.08"}}
