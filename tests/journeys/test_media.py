@@ -379,3 +379,16 @@ def test_a_handler_that_makes_a_video_longer_is_seen(media: Guarded) -> None:
 
     assert media.entry.usage == {"output_video_seconds": 12}
     assert media.spent_nanousd == media.server.bill.nanousd
+
+
+def test_a_video_that_is_written_about_in_no_tokens_cannot_be_right(media: Guarded) -> None:
+    """
+    Headers that say so do not settle a call: its body does, which has text in it.
+    """
+    counts = {"x-amzn-bedrock-input-token-count": "9", "x-amzn-bedrock-output-token-count": "0"}
+    media.server.will_answer(raw(200, counts, b'{"message": "A cat.", "finishReason": "stop"}'))
+
+    invoke(media, PEGASUS, {"inputPrompt": "what?", "mediaSource": {}, "maxOutputTokens": 50})
+
+    assert media.entry.anomalies == ("no_output",)
+    assert media.entry.usage == {"input_video_seconds": 3_600, "output_tokens": 50}
