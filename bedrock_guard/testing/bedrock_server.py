@@ -56,7 +56,7 @@ from bedrock_guard.testing.loopback.connections import Connections
 from bedrock_guard.testing.loopback.content import JSON_HEADERS, dump
 from bedrock_guard.testing.loopback.generation import Generation, Usage, filler
 from bedrock_guard.testing.loopback.http_wire import Head, Reply
-from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, parse
+from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, named_model, parse
 from bedrock_guard.testing.loopback.prompt import Prompt
 from bedrock_guard.testing.loopback.prompt_cache import PromptCache
 
@@ -337,22 +337,12 @@ class BedrockServer:
 def _route(head: Head, body: bytes) -> tuple[str, Operation | None]:
     subject, _, end = head.path.rpartition("/")
     if (head.method, subject, end) == ("POST", "", "async-invoke"):
-        return _named_model(body), OPERATIONS[end]
+        return named_model(body), OPERATIONS[end]
     kind, _, name = subject.removeprefix("/").partition("/")
     operation = OPERATIONS.get(end)
     if head.method != "POST" or operation is None or kind != operation.resource or not name:
         return "", None
     return unquote(name.partition("/version/")[0]), operation
-
-
-def _named_model(body: bytes) -> str:
-    """
-    The model that a body names; empty where it is malformed, which is told elsewhere.
-    """
-    try:
-        return str(parse(body).get("modelId", ""))
-    except ValueError:
-        return ""
 
 
 def _stated(bill: Bill) -> dict[str, object]:

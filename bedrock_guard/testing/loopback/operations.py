@@ -73,6 +73,16 @@ def parse(raw: bytes) -> Body:
     return body
 
 
+def named_model(raw: bytes) -> str:
+    """
+    The model that a body names; empty where it is malformed, which is told elsewhere.
+    """
+    try:
+        return str(parse(raw).get("modelId", ""))
+    except ValueError:
+        return ""
+
+
 def _read_converse(asked: Asked) -> Prompt:
     return converse.read(asked.body)
 
