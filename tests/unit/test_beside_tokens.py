@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedrock_guard.domain.call import ModelLimits
@@ -208,6 +208,7 @@ def test_a_text_in_segments_may_be_longer_than_one_window() -> None:
 
 
 @pytest.mark.parametrize("model_id", MODELS)
+@settings(max_examples=50)
 @given(body=BODIES)
 def test_no_body_raises_and_all_have_a_bound(model_id: str, body: dict[str, Any]) -> None:
     """
