@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import dynamodb_engine
 import pytest
 from botocore.exceptions import ClientError
 from botocore_versions import needs_newer_model
@@ -21,6 +23,7 @@ from bedrock_guard.testing.loopback.media import png
 from bedrock_guard.testing.loopback.operations import JOB
 
 from .conftest import Guarded
+from .fault_cells import URLS
 
 CANVAS = "amazon.nova-canvas-v1:0"
 TITAN_IMAGE = "amazon.titan-image-generator-v2:0"
@@ -349,19 +352,21 @@ def test_another_client_s_request_is_held_and_settled_the_same(media: Guarded) -
     assert (job.job, job.cost) == (JOB, Decimal("0.48"))
 
 
-@pytest.mark.parametrize("ledger", ["memory://", "sqlite"])
+@pytest.mark.parametrize("scheme", URLS)
 @needs_newer_model
 def test_a_job_is_kept_by_every_ledger(
-    make_guarded: Callable[..., Guarded], tmp_path: Path, ledger: str
+    make_guarded: Callable[..., Guarded], tmp_path: Path, scheme: str
 ) -> None:
     """
     Whoever reads the entry later finds the job that it paid for.
     """
-    guarded = make_guarded(ledger=f"sqlite:///{tmp_path / 'l.db'}" if ledger == "sqlite" else ledger)
+    with dynamodb_engine.quick() if scheme == "dynamodb" else nullcontext():
+        guarded = make_guarded("films: 5 USD/day", ledger=URLS[scheme](tmp_path))
 
-    start(guarded, REEL, {"taskType": "TEXT_VIDEO"})
+        start(guarded, REEL, {"taskType": "TEXT_VIDEO"})
 
-    assert next(guarded.guard.entries(operation="StartAsyncInvoke")).job == JOB
+        assert next(guarded.guard.entries(operation="StartAsyncInvoke")).job == JOB
+        guarded.guard.close()
 
 
 @needs_newer_model
