@@ -222,3 +222,26 @@ def test_no_body_raises_and_all_have_a_bound(model_id: str, body: dict[str, Any]
     assert usage
     assert usage.keys() <= METERS.keys()
     assert all(isinstance(quantity, int) and quantity > 0 for quantity in usage.values())
+
+
+@pytest.mark.parametrize("image", [None, 5, "", "!", "aGVsbG8=", "iVBORw0KGgo=", "iVBORw0KGgo" + "A" * 40])
+def test_an_image_that_does_not_say_its_size_is_charged_as_asked_for(image: object) -> None:
+    """
+    It was made, whatever it is.
+    """
+    family, asked = family_of(parse_model_id(CANVAS)), {"images_premium_2048": 2}
+
+    assert family.read_made({"images": [image, image]}, asked) == asked
+
+
+def test_a_document_nested_without_end_is_one_of_full_length() -> None:
+    """
+    The walk gives up before the stack does, and nothing raises.
+    """
+    document: Any = "x"
+    for _ in range(100_000):
+        document = [document]
+
+    size = family_of(parse_model_id(RERANK)).read_request({"query": "q", "documents": [document] * 100})
+
+    assert size.beside_tokens == {"queries": 2}
