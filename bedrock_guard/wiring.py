@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from bedrock_guard.alerts import Given, open_sinks
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.status import BudgetStatus, count_would_refuse, read_status
+from bedrock_guard.calls.pipeline import Pipeline
+from bedrock_guard.calls.shadow import lenient
+from bedrock_guard.calls.tripping import Breakers
 from bedrock_guard.checks import (
     check_model_id,
     check_moment,
@@ -39,16 +42,13 @@ from bedrock_guard.holding import Hold, fingerprint_of, read_given
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
-from bedrock_guard.noticing import Alerts
 from bedrock_guard.operated import Operated
 from bedrock_guard.operating import Operator
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
-from bedrock_guard.shadow import lenient
-from bedrock_guard.tripping import Breakers
+from bedrock_guard.telling.noticing import Alerts
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.settings import Settings

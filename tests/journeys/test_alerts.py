@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 
 import bedrock_guard
-from bedrock_guard import Budget, BudgetExceeded, Guard, delivering, noticing, scope
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
 from bedrock_guard.background import COURIER, Background
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.telling import delivering, noticing
 from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply
 from bedrock_guard.testing.ledger_calls import open_entry
 

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from bedrock_guard.delivering import Deliveries
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey
 from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.telling.delivering import Deliveries
 
 log = logging.getLogger("bedrock_guard")
 

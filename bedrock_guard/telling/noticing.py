@@ -37,8 +37,6 @@ from bedrock_guard.budgets.alerting import (
     spent_of,
 )
 from bedrock_guard.budgets.matching import Match, Matcher
-from bedrock_guard.claiming import Claims, Found, Name
-from bedrock_guard.delivering import Deliveries
 from bedrock_guard.domain.alert import AlertSink, Looking
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
 from bedrock_guard.domain.budget import Window
@@ -46,6 +44,8 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.telling.claiming import Claims, Found, Name
+from bedrock_guard.telling.delivering import Deliveries
 
 log = logging.getLogger("bedrock_guard")
 
