@@ -17,6 +17,7 @@ from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
     ROUTED_REQUESTS,
     Learned,
+    Untold,
     Usage,
     UsageReport,
     add,
@@ -62,6 +63,8 @@ def closed_entry(
             told = {"priced": priced, "reported_usage": stated}
         else:
             answer, told = _doubted(planner, opened, report, verdict, stated)
+        if report.untold is not None:
+            answer = _untold(answer, told, report.untold)
         if report.service_tier is not None:
             told["service_tier"] = report.service_tier
         if report.latency is not None:
@@ -87,6 +90,20 @@ def closed_entry(
         duration_ms=max(0, round((now - entry.at_s) * 1000)),
         **told,
     )
+
+
+def _untold(answer: _Charged | None, told: dict[str, Any], untold: Untold) -> _Charged | None:
+    """
+    What an answer is charged that leaves part of its usage, or all, to be known by its request.
+    """
+    stated = {meter: most for meter, most in told["reported_usage"].items() if meter not in untold.usage}
+    told["reported_usage"] = stated or None
+    if untold.job is not None:
+        told["job"] = untold.job
+    if answer is None or not answer[0]:  # the request tells no more than the most that it can be
+        return None
+    usage, money, basis = answer
+    return usage, money, "estimated" if untold.is_estimate else basis
 
 
 def _doubted(

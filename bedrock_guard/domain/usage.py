@@ -42,17 +42,34 @@ class Meter:
     per_model: bool = True
 
 
+class Untold(NamedTuple):
+    """
+    What a reply does not say of the usage that its call is charged.
+
+    Attributes:
+        usage: The part of the usage that is known from the request, by meter.
+        is_estimate: Whether it is only the most that it can be, or all there is.
+        job: The ARN of a job that the reply says has begun; None for none.
+    """
+
+    usage: Usage
+    is_estimate: bool = False
+    job: str | None = None
+
+
 class UsageReport(NamedTuple):
     """
     What a reply said of a call.
 
     Attributes:
-        usage: Quantities by meter; empty when the reply says that nothing was used.
+        usage: Quantities by meter; empty when the reply says that nothing was used. Empty, with *untold*,
+            is charged at the estimate.
         service_tier: The tier that served, where the reply tells.
         latency: `"standard"` or `"optimized"`, as served, where the reply tells.
         anomalies: What in it contradicts itself; names of `estimators.plausible.ANOMALIES`.
         model_id: Which model of a prompt router's answered, where the reply tells.
         believable: Where counts are below zero, what else is told; None where all may be true.
+        untold: What of *usage* the reply did not state; None where it stated all.
     """
 
     usage: Usage
@@ -61,6 +78,7 @@ class UsageReport(NamedTuple):
     anomalies: tuple[str, ...] = ()
     model_id: str | None = None
     believable: Usage | None = None
+    untold: Untold | None = None
 
 
 class Learned(NamedTuple):

@@ -2,8 +2,8 @@
 The most a call can use, from sizes and limits alone: free, and never low.
 
 A token is at least a byte of text, and no model reads more than its context
-window or writes more than it is let. Guardrail units, images that a model
-makes, and whatever AWS bills beside tokens are not bounded here.
+window or writes more than it is let. What is billed beside tokens families have
+read from the request. Guardrail units are not bounded here.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
     rest = {OUTPUT_TOKENS: output} if output else {}
     if call.is_routed:
         rest[ROUTED_REQUESTS] = 1
+    if size.beside_tokens:
+        rest.update(size.beside_tokens)
+    if not size.reads_tokens:
+        return (rest,)
     return tuple([{meter: tokens, **rest} for meter in meters])
 
 
@@ -62,11 +66,13 @@ def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
     """
     The most tokens that a request can be: its bytes, or the model's whole window.
     """
-    window = max(limits.max_input_tokens or _UNKNOWN_WINDOW, size.max_input_tokens or 0)
+    window = max(limits.max_input_tokens or family.text_window or _UNKNOWN_WINDOW, size.max_input_tokens or 0)
     text = size.text_bytes + _MESSAGE_TOKENS * size.messages + family.template_tokens
     if size.has_tools:
         text += _TOOLS_TOKENS
     images = size.images * (size.image_tokens + _IMAGE_MARKS)
+    if size.sized_images:
+        images -= size.sized_images * size.image_tokens - size.sized_image_tokens
     if not size.generates:
         # The window of an embedding model is that of each text, of which there may be many.
         return min(window if size.has_unseen else text, window * size.messages) + images

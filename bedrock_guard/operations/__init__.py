@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from bedrock_guard.operations.async_invoke import START_ASYNC_INVOKE
 from bedrock_guard.operations.contract import Operation, Reply, StreamReader
 from bedrock_guard.operations.converse import CONVERSE, CONVERSE_STREAM
 from bedrock_guard.operations.free import Free
@@ -23,6 +24,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation | Free]] = {
     ("bedrock-runtime", "ConverseStream"): CONVERSE_STREAM,
     ("bedrock-runtime", "InvokeModel"): INVOKE_MODEL,
     ("bedrock-runtime", "InvokeModelWithResponseStream"): INVOKE_MODEL_WITH_RESPONSE_STREAM,
+    ("bedrock-runtime", "StartAsyncInvoke"): START_ASYNC_INVOKE,
     ("bedrock-runtime", "CountTokens"): Free("CountTokens"),
     ("bedrock-runtime", "GetAsyncInvoke"): Free("GetAsyncInvoke"),
     ("bedrock-runtime", "ListAsyncInvokes"): Free("ListAsyncInvokes"),

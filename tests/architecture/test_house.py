@@ -16,6 +16,8 @@ from botocore_versions import needs_newer_model
 
 import bedrock_guard
 from bedrock_guard.domain.settings import Settings
+from bedrock_guard.families import FAMILIES
+from bedrock_guard.meters import METERS
 from bedrock_guard.operations import OPERATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +76,18 @@ def test_every_setting_is_documented() -> None:
     assert [name for name in Settings.__dataclass_fields__ if f"`{name}`" not in page] == []
 
 
+def test_every_meter_and_family_is_documented() -> None:
+    """
+    Entries and `[prices]` speak of them by name.
+    """
+    meters = (ROOT / "docs/reference/meters.md").read_text()
+    families = (ROOT / "docs/reference/families.md").read_text()
+
+    assert [name for name in METERS if f"`{name}`" not in meters] == []
+    names = {family.name for family in FAMILIES.values()}
+    assert [name for name in names if f"`{name}`" not in families] == []
+
+
 def test_every_runtime_operation_is_known_or_refused() -> None:
     """
     What the table lacks is refused by name; that must be a decision, seen here when botocore adds one.
@@ -87,7 +101,6 @@ def test_every_runtime_operation_is_known_or_refused() -> None:
         "ApplyGuardrail",
         "InvokeGuardrailChecks",
         "InvokeModelWithBidirectionalStream",
-        "StartAsyncInvoke",
     }
 
 
