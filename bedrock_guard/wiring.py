@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from bedrock_guard.alerts import Given, open_sinks
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.status import BudgetStatus, count_would_refuse, read_status
+from bedrock_guard.calls.pipeline import Pipeline
+from bedrock_guard.calls.shadow import lenient
+from bedrock_guard.calls.tripping import Breakers
 from bedrock_guard.checks import (
     check_model_id,
     check_moment,
@@ -24,7 +27,7 @@ from bedrock_guard.checks import (
     check_word,
     read_filters,
 )
-from bedrock_guard.config.load import Resolved, is_hosted, is_lambda, resolve
+from bedrock_guard.config.load import Resolved, at, is_hosted, is_lambda, resolve
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import Budget
@@ -39,16 +42,13 @@ from bedrock_guard.holding import Hold, fingerprint_of, read_given
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
-from bedrock_guard.noticing import Alerts
 from bedrock_guard.operated import Operated
 from bedrock_guard.operating import Operator
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
-from bedrock_guard.shadow import lenient
-from bedrock_guard.tripping import Breakers
+from bedrock_guard.telling.noticing import Alerts
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.settings import Settings
@@ -71,7 +71,7 @@ class Guard(Operated):
         settings: A path to a TOML file, a mapping, or a `Settings`.
         tags: On every call of every client of this guard.
         sinks: Who is told of alerts: names (`"log"`), functions, sinks, or tables as in a settings file.
-            None: those of the settings, or the log. Empty: nobody.
+            None: those of the settings, or the log. Empty: nobody, and other processes tell what they notice.
         clock: Seconds since 1970, for tests.
         **overrides: Single settings by name, stronger than *settings*.
 
@@ -106,26 +106,22 @@ class Guard(Operated):
             overrides=overrides,
         )
         check_tags(self._resolved.tags)
-        if not is_url and not hasattr(ledger, "reserve"):
-            raise ConfigurationError(f"ledger is {ledger!r}; it is a URL such as 'memory://', or a Ledger.")
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
-        told = open_sinks(self._resolved.sinks if sinks is None else sinks)
+        resolved = self._resolved
+        told = open_sinks(resolved.sinks, places=resolved.sink_places) if sinks is None else open_sinks(sinks)
         working = lenient(self._resolved.settings)
         matcher = Matcher(self._resolved.budgets, working)
         self._owns_ledger = is_url
-        self._ledger: Ledger = (
-            open_ledger(self._resolved.ledger or "", clock=self._clock)
-            if ledger is None or isinstance(ledger, str)
-            else ledger
-        )
+        self._ledger = self._open_ledger(ledger)
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
         self._matcher = matcher
-        alerts = Alerts(self._ledger, matcher, self._clock, told)
-        planner.age_watch.tell = alerts.see_old_prices
+        # Who tells nobody claims nothing: another process may have somebody to tell.
+        alerts = Alerts(self._ledger, matcher, self._clock, told) if told else None
+        planner.age_watch.tell = None if alerts is None else alerts.see_old_prices
         self._pipeline = Pipeline(
             planner=planner,
             ledger=self._ledger,
@@ -140,6 +136,14 @@ class Guard(Operated):
         if is_lambda():
             self._pipeline.upkeep.begin()
             self._pipeline.sweeper.sweep_early()
+
+    def _open_ledger(self, given: str | Ledger | None) -> Ledger:
+        if given is None or isinstance(given, str):
+            with at(self._resolved.ledger_place):
+                return open_ledger(self._resolved.ledger or "", clock=self._clock)
+        if not hasattr(given, "reserve"):
+            raise ConfigurationError(f"ledger is {given!r}; it is a URL such as 'memory://', or a Ledger.")
+        return given
 
     @classmethod
     def of(cls, client: Any) -> Self | None:
@@ -296,7 +300,7 @@ class Guard(Operated):
             prices_as_of=self.prices_as_of,
             controls=self._ledger.controls(),
         )
-        return count_would_refuse(rows, self._matcher.shadows, self._ledger)
+        return count_would_refuse(rows, self._matcher, self._ledger)
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """

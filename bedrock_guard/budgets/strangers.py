@@ -15,7 +15,7 @@ from bedrock_guard.budgets.breakers import counted_by
 from bedrock_guard.budgets.windows import find_window
 from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import UNITS, USD, Budget, in_api_units, parse_limit
-from bedrock_guard.domain.ledger import Balance
+from bedrock_guard.domain.ledger import RATE_SUFFIX, Balance
 from bedrock_guard.domain.zones import open_zone
 from bedrock_guard.errors import ConfigurationError
 
@@ -61,7 +61,7 @@ def find_strangers(
     for balance in balances:
         key = balance.key
         is_counted = rules.get(key.budget) == key.rule or (key.budget, key.rule) in counted
-        if not is_counted and not _is_over(key.rule, key.window_start, now):
+        if not is_counted and not _is_over(balance, now):
             found.setdefault((key.budget, key.rule), []).append(balance)
     return [_stranger(name, rule, own, rules.get(name)) for (name, rule), own in sorted(found.items())]
 
@@ -81,13 +81,20 @@ def _stranger(name: str, rule: str, own: list[Balance], now: str | None) -> Stra
     )
 
 
-def _is_over(rule: str, window_start: int, now: float) -> bool:
+def _is_over(balance: Balance, now: float) -> bool:
     """
-    Whether a window has ended; one of a rule that this version does not know has not.
+    Whether a balance counts no more; one of a rule that this version does not know may.
+
+    A rate is over when it is full again; what rolls, when its sub-window has left the period.
     """
-    period, _, zone = rule.partition("@")
+    key = balance.key
+    if key.rule.endswith(RATE_SUFFIX):
+        return (balance.full_at_s or 0.0) <= now
+    rule, _, zone = key.rule.partition("@")
     try:
-        window = find_window(parse_limit(f"1 {period}").period, open_zone(zone or "UTC"), window_start)
+        period = parse_limit(f"1 {rule}").period
+        window = find_window(period, open_zone(zone or "UTC"), key.window_start)
     except ConfigurationError:
         return False
-    return window.end is not None and window.end <= now
+    rest_s = period.seconds if period.kind == "rolling" else 0
+    return window.end is not None and window.end + rest_s <= now

@@ -25,7 +25,7 @@ from bedrock_guard.budgets.tree import Branch, grow
 from bedrock_guard.budgets.verdict import show, show_duration
 from bedrock_guard.cli.named_models import find_unpriced
 from bedrock_guard.cli.price_reports import console
-from bedrock_guard.config.load import Resolved, find_settings_file, resolve
+from bedrock_guard.config.load import Resolved, at, find_settings_file, resolve
 from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import Budget, show_amount
 from bedrock_guard.domain.globs import show_globs
@@ -100,11 +100,12 @@ def look(file: Path | None) -> Report:
     """
     resolved = resolve(settings=file)
     Matcher(resolved.budgets, resolved.settings)  # names are unique
-    open_sinks(resolved.sinks)  # each has what it needs
+    open_sinks(resolved.sinks, places=resolved.sink_places)  # each has what it needs
     path = file or find_settings_file()
     url = resolved.ledger or ""
     report = Report(None if path is None else str(path), url, "", grow(resolved.budgets), resolved.breakers)
-    report.ledger_state, balances = _balances(url, report)
+    with at(resolved.ledger_place):
+        report.ledger_state, balances = _balances(url, report)
     report.strangers = find_strangers(
         resolved.budgets,
         balances,

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from bedrock_guard.checks import check_allow_up_to, check_tags_to_aws
 from bedrock_guard.config.places import find_line
+from bedrock_guard.context import check_tags
 from bedrock_guard.domain.breaker import Breaker, parse_condition
 from bedrock_guard.domain.budget import Budget, parse_budget, parse_limit
 from bedrock_guard.domain.globs import read_match
@@ -135,10 +136,18 @@ class SettingsFile(_Strict):
     control_refresh_s: float | int = Field(default=2.0, gt=0, allow_inf_nan=False)
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
 
+    _source: tuple[str, str | None] = PrivateAttr(default=("settings", None))
+
     @field_validator("tags_to_aws", mode="before")
     @classmethod
     def _as_list(cls, named: object) -> object:
         return list(named) if isinstance(named, tuple) else named  # as an argument has it
+
+    def place(self, *path: str) -> str:
+        """
+        Where the key *path* is written: the file, its line, and the key.
+        """
+        return _place(path, *self._source)
 
     def to_settings(self) -> Settings:
         """
@@ -198,10 +207,15 @@ class SettingsFile(_Strict):
         Raises:
             ConfigurationError: Something cannot be understood.
         """
-        self.to_budgets()
+        first = (self.to_budgets() or (None,))[0]
+        if self.budget is not None and first is not None and first.name in (self.budgets or {}):
+            message = f"{first.name!r} is the name of a table in [budgets], too; names are unique in a guard."
+            raise _MisplacedError(("budget",), message)
         self.to_breakers()
         self.to_price_rules()
         self.check_models()
+        for tag, value in self.tags.items():
+            _at(("tags", tag), check_tags, {tag: value})
         _at(("allow_up_to",), check_allow_up_to, self.allow_up_to)
         _at(("time_zone",), open_zone, self.time_zone)
         _at(("tags_to_aws",), check_tags_to_aws, self.tags_to_aws)
@@ -259,6 +273,7 @@ def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = N
     """
     try:
         settings = SettingsFile.model_validate(dict(values))
+        settings._source = where, text  # noqa: SLF001 - its own, which no file says
         settings.check()
     except ValidationError as error:
         raise ConfigurationError("\n".join(_explain(error, where, text))) from None

@@ -239,7 +239,20 @@ def test_two_budgets_of_one_name_are_told() -> None:
 
     done = run("check")
 
-    assert (done.exit_code, "Two budgets are named 'a'" in done.stderr) == (2, True)
+    assert (done.exit_code, "line 1: budget: 'a' is the name of a table" in done.stderr) == (2, True)
+
+
+def test_a_ledger_that_nobody_knows_is_told_with_its_line() -> None:
+    """
+    As every mistake in a file is.
+    """
+    written('budget = "a: 5 USD"\nledger = "redis://x"\n')
+
+    done = run("check")
+
+    assert (done.exit_code, "line 2: ledger: No ledger is registered" in done.stderr) == (2, True)
+    with pytest.raises(ConfigurationError, match="line 2: ledger: No ledger is registered"):
+        Guard()
 
 
 # --- the tree ------------------------------------------------------------------------
@@ -429,6 +442,26 @@ def test_windows_that_are_over_are_nobodys_business() -> None:
         ("d", "USD", 1),
         ("e", "USD", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "start_s", "full_at_s", "is_told"),
+    [
+        ("USD/rolling 24 hours", NOW - DAY, None, True),
+        ("USD/rolling 24 hours", NOW - DAY - 2 * 2880, None, False),
+        ("requests/second rate", 0, NOW + 1, True),
+        ("requests/second rate", 0, NOW, False),
+    ],
+)
+def test_what_rolls_is_told_while_it_counts_and_a_rate_until_it_is_full(
+    rule: str, start_s: float, full_at_s: float | None, is_told: bool
+) -> None:
+    """
+    Whoever renames them begins afresh until then, and not after.
+    """
+    balance = Balance(LedgerKey("old", rule, (), int(start_s // 2880) * 2880), 7, 0, full_at_s)
+
+    assert bool(find_strangers([], [balance], time_zone="UTC", now=NOW)) is is_told
 
 
 def test_a_ledger_that_cannot_be_read_is_wrong() -> None:

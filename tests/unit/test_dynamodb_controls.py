@@ -164,10 +164,30 @@ def test_a_table_that_throttles_is_no_table_to_ask_for_stops(url: str, clock: Se
     with pytest.raises(LedgerUnavailable) as caught:
         reserve_by(ledger, "one", 0)
     assert caught.value.outcome == "not_done"
+    ledger.close()
 
-    watched.faults = None
+    ledger = DynamoDBLedger.open(url, clock=clock)  # of a deadline that a busy machine meets
     assert isinstance(reserve_by(ledger, "one", 0), Reservation)
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"v": {"N": "9"}}, {"rec": {"S": "{}"}}, {"v": {"N": "9"}, "rec": {"S": "no json"}}]
+)
+def test_an_item_that_cannot_be_read_lets_nobody_through(
+    ledger: DynamoDBLedger, url: str, damaged: items.Item
+) -> None:
+    """
+    As one that says that all are stopped.
+    """
+    item = {**items.place_item(items.CONTROLS_PLACE), **damaged}
+    table = url.removeprefix("dynamodb://").partition("?")[0]
+    dynamodb_engine.client(dynamodb_engine.endpoint()).put_item(TableName=table, Item=item)
+
+    with pytest.raises(LedgerUnavailable, match="record of stops and top-ups cannot be read"):
+        reserve_by(ledger, "one", 0)
+    with pytest.raises(LedgerUnavailable, match="record of stops and top-ups cannot be read"):
+        ledger.write_control(STOP, open_entry("told", outcome="stop"))
 
 
 def test_the_shortest_wish_holds_and_both_clocks_are_asked(

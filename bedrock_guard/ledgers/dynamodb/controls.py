@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from bedrock_guard.domain.control import Control, Controls, is_of_breaker
+from bedrock_guard.domain.control import Control, Controls, is_of_breaker, unreadable
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock
 from bedrock_guard.errors import LedgerUnavailable
@@ -99,12 +99,7 @@ class ControlsCopy:
 
     def _read_records(self, turn: Turn) -> dict[Place, Controls]:
         found = {item["pk"]["S"]: item for item in reading.get_all(self._table, _PLACES, turn)}
-        return {
-            place: Controls.from_json(int(found[place[0]]["v"]["N"]), found[place[0]]["rec"]["S"])
-            if place[0] in found
-            else Controls()
-            for place in _PLACES
-        }
+        return {place: _read_item(found.get(place[0])) for place in _PLACES}
 
     def _actions(
         self, turn: Turn, place: Place, change: tuple[Controls, Controls], entry: Entry, kept: Item | None
@@ -122,6 +117,16 @@ class ControlsCopy:
             {"Put": {"TableName": self._table.name, "Item": record, **condition}},
             actions.open_action(self._table.name, items.place_of_call(entry.id), told),
         ]
+
+
+def _read_item(item: Item | None) -> Controls:
+    if item is None:
+        return Controls()
+    try:
+        version, text = int(item["v"]["N"]), item["rec"]["S"]
+    except (KeyError, ValueError) as error:
+        raise unreadable(error) from error
+    return Controls.from_json(version, text)
 
 
 def _merge(records: Mapping[Place, Controls]) -> Controls:

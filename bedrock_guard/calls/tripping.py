@@ -26,6 +26,7 @@ from bedrock_guard.budgets.breakers import Figures, Keys
 from bedrock_guard.budgets.loops import Loops
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.refusing import record_would_refuse
+from bedrock_guard.calls.steering import Helm, blank_entry, write_control
 from bedrock_guard.domain.alert import Looking
 from bedrock_guard.domain.breaker import INPUT, MEASURES, Breaker
 from bedrock_guard.domain.budget import UNITS, Window
@@ -36,7 +37,6 @@ from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.ledgers.books import SETTLED
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.steering import Helm, blank_entry, write_control
 
 log = logging.getLogger("bedrock_guard")
 

@@ -47,10 +47,10 @@ class Helm:
         Raises:
             LedgerUnavailable: It cannot be read.
         """
-        controls = self._ledger.controls()
-        if controls.version != self.known.version:
-            self.known = Steering(controls)
-        return self.known
+        controls, steering = self._ledger.controls(), self.known
+        if controls.version != steering.version:
+            steering = self.known = Steering(controls)
+        return steering  # not what another thread, which has read it before, puts in its place
 
     def catch_up(self, decided: Steering) -> None:
         """

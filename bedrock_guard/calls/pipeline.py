@@ -17,33 +17,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bedrock_guard import shadow
 from bedrock_guard.budgets.refusing import as_whole_call, record_refusal, refuse
 from bedrock_guard.budgets.soft import SoftLimits, lines_of_retry
-from bedrock_guard.charging import closed_entry
+from bedrock_guard.calls import shadow
+from bedrock_guard.calls.charging import closed_entry
+from bedrock_guard.calls.outage import SLOW_S, Outage, StandIn, expired
+from bedrock_guard.calls.shadow import ShadowStandIn
+from bedrock_guard.calls.steering import Helm
+from bedrock_guard.calls.sweeping import Sweeper
+from bedrock_guard.calls.tripping import Breakers
+from bedrock_guard.calls.upkeep import Upkeep
 from bedrock_guard.context import current_scope
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Attempt, Entry
-from bedrock_guard.domain.ledger import (
-    Clock,
-    Ledger,
-    Line,
-    Refusal,
-    Reservation,
-)
+from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservation
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
-from bedrock_guard.noticing import PROMPT_S, Alerts
 from bedrock_guard.open_call import OpenCall, open_entry
-from bedrock_guard.outage import SLOW_S, Outage, StandIn, expired
 from bedrock_guard.planning import Plan, Planner
-from bedrock_guard.shadow import ShadowStandIn
-from bedrock_guard.steering import Helm
-from bedrock_guard.sweeping import Sweeper
-from bedrock_guard.tripping import Breakers
-from bedrock_guard.upkeep import Upkeep
+from bedrock_guard.telling.noticing import PROMPT_S, Alerts
 
 
 class Pipeline:
@@ -172,16 +166,18 @@ class Pipeline:
 
     def retry(self, opened: OpenCall) -> None:
         """
-        Hold one more attempt: the one before may have been billed, and this one will be.
+        Hold one more attempt: the one before may have been billed, and this one will be. Where a lost reply
+        is not charged nothing more is held, and a stop still vetoes it.
 
         Raises:
             BudgetExceeded: The budgets cannot pay for both.
             Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
-        if self.settings.on_lost_reply == "release":
-            return
         plan = opened.plan
+        if self.settings.on_lost_reply == "release":
+            self._more(plan, opened.entry, ())
+            return
         held = {line.key: line.amount for line in opened.reservation.lines}
         later = self.planner.matcher.roll(plan.matches, self.clock())
         lines = lines_of_retry(plan.matches, later, plan.lines(), held)
@@ -227,7 +223,7 @@ class Pipeline:
             raise
         for tally in opened.tallies:
             tally.count(entry)
-        if self._tells_first:
+        if self._tells_first:  # asked here, too: every call comes by
             self._tell()
         return entry
 
@@ -280,11 +276,12 @@ class Pipeline:
         return answer
 
     def _see_trouble(self, opened: OpenCall, error: LedgerUnavailable) -> None:
-        if self.alerts is not None and not self.outage.is_on:
+        at_s, is_first = opened.entry.at_s, not self.outage.is_on
+        is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
+        if self.alerts is not None and is_first:
             self.alerts.see_trouble(error)
+            self._tell()
         if not error.is_lasting:
-            at_s = opened.entry.at_s
-            is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
             self.outage.begin(error, is_slow=is_slow)
 
     def _note(self, opened: OpenCall, answer: Reservation) -> None:
@@ -320,8 +317,7 @@ class Pipeline:
     def _see_stopped(self, entry: Entry) -> None:
         if self.alerts is not None:
             self.alerts.see_stopped(entry)
-            if self._tells_first:
-                self._tell()
+            self._tell()
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """
@@ -374,9 +370,12 @@ class Pipeline:
     def _tell(self) -> None:
         """
         Wait for alerts, where this process may freeze with the reply; a decorated handler does so itself.
+
+        Not for a ledger that is gone: the next call may wait for it.
         """
-        if self.alerts is not None and not self.upkeep.invocations.are_any:
-            self.alerts.flush(PROMPT_S)
+        is_awaited = self._tells_first and not self.upkeep.invocations.are_any and not self.outage.is_on
+        if self.alerts is not None and is_awaited:
+            self.alerts.flush(PROMPT_S, asks_again=False)
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False
@@ -384,8 +383,7 @@ class Pipeline:
         record_refusal(self.ledger, entry, refusal.lines[0].line.key)
         if self.alerts is not None:
             self.alerts.see_refused(plan.matches, refusal, entry)
-            if self._tells_first:
-                self._tell()
+            self._tell()
         return refuse(
             refusal,
             matches=plan.matches,
