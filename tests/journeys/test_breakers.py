@@ -397,6 +397,33 @@ def test_two_who_have_read_the_same_write_it_once(
     assert len(guards[0].controls().stops) == 1
 
 
+def test_a_look_that_is_overtaken_forgets_nothing(
+    make: Callable[..., Guard], in_memory: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What it has read is old by the time it says so.
+    """
+    guard = make(in_memory, f"cache: {CACHE}")
+    breakers, balances = guard._pipeline.upkeep._breakers, in_memory.balances
+    assert breakers is not None
+    nobody_looks(guard)
+    use(guard, uncached=400)
+
+    def be_overtaken(keys: Any = None) -> Any:
+        found = balances(keys)
+        monkeypatch.undo()
+        use(guard, uncached=300)
+        breakers.look()
+        return found
+
+    monkeypatch.setattr(in_memory, "balances", be_overtaken)
+    breakers.look()
+    assert not is_stopped(guard)
+    use(guard, uncached=300)
+
+    assert is_stopped(guard)
+
+
 # What a trip does
 
 
