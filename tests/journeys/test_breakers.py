@@ -16,11 +16,13 @@ from dynamodb_faults import Watched
 from bedrock_guard import Guard, scope
 from bedrock_guard.calls import tripping
 from bedrock_guard.domain.alert import Alert
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.ledger import Ledger, LedgerKey
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import SetClock
 
 from .conftest import HELLO, SONNET, Guarded, eventually
@@ -227,6 +229,24 @@ def test_what_other_processes_add_counts(make: Callable[..., Guard], ledger: Led
     assert other.flush(30)
 
     assert is_stopped(other)
+
+
+def test_a_process_that_tells_nobody_looks_all_the_same(
+    make: Callable[..., Guard], in_memory: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What the breaker stops is one thing, and who hears of it another: that is left to whoever has sinks.
+    """
+    claims: list[AlertClaim] = []
+    monkeypatch.setattr(MemoryLedger, "claim_alert", lambda _, claim, **__: claims.append(claim))
+    one, other = (make(in_memory, f"cache: {CACHE}", sinks=[]) for _ in range(2))
+    use(one, uncached=600)
+    assert one.flush(30)
+    use(other, uncached=600)
+    assert other.flush(30)
+
+    assert is_stopped(other)
+    assert claims == []
 
 
 def test_only_the_calls_that_break_it_are_stopped(make: Callable[..., Guard], ledger: Ledger) -> None:
