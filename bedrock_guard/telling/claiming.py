@@ -106,9 +106,10 @@ class Claims:
 
     def find(self, name: Name, found: Found) -> None:
         """
-        Claim it with the next round. May be called by a finalizer.
+        Claim it with the next round, if there is anybody to tell. May be called by a finalizer.
         """
-        if name not in self._told and name not in self._found:
+        # Who tells nobody claims nothing: another process may have somebody to tell.
+        if self._deliveries.has_sinks and name not in self._told and name not in self._found:
             self._found[name] = found
 
     def claim(self) -> None:
@@ -131,7 +132,7 @@ class Claims:
         """
         Tell what other processes have claimed and not confirmed, once their time is over.
         """
-        if self.takes_over_in_s > 0:
+        if self.takes_over_in_s > 0 or not self._deliveries.has_sinks:
             return
         self._takes_over_at = time.monotonic() + self._retry_after_s
         claims = self._ledger.unconfirmed_alerts()
