@@ -19,10 +19,11 @@ from bedrock_guard.checks import check_model_id, check_region
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Entry
 from bedrock_guard.domain.http_status import outcome_of_status
+from bedrock_guard.domain.services import RUNTIME
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.errors import ConfigurationError, ReservationClosed
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.operations import OPERATIONS, Free, Operation, Reply, StreamReader
+from bedrock_guard.operations import METERED, Operation, Reply, StreamReader
 from bedrock_guard.operations.other_clients import read_events, read_headers, read_params, read_reply
 from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
@@ -207,7 +208,7 @@ def read_given(
     Raises:
         ConfigurationError: It is no metered operation, names no model, or cannot be sent.
     """
-    known = {name: each for (_, name), each in OPERATIONS.items() if not isinstance(each, Free)}
+    known = {name: each for (service, name), each in METERED.items() if service == RUNTIME}
     if not isinstance(operation, str) or operation not in known:
         raise ConfigurationError(
             f"{operation!r} is no operation that is metered; these are: {', '.join(known)}."

@@ -35,8 +35,10 @@ from bedrock_guard.domain.usage import (
 )
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.estimators.bound import bound
+from bedrock_guard.operations.flat import check_flat_keys
 from bedrock_guard.pricing import freshness
 from bedrock_guard.pricing.calculate import nanousd
+from bedrock_guard.pricing.flat_prices import ONE_CALL, read_flat_prices
 from bedrock_guard.pricing.own_prices import OwnPrices
 from bedrock_guard.pricing.price_list import PriceList, UnitPrices
 
@@ -125,6 +127,8 @@ class Planner:
         self.matcher = matcher
         self.prices = prices
         self.own = OwnPrices(settings.prices)
+        check_flat_keys(settings.flat_prices)
+        self._flat = read_flat_prices(settings.flat_prices)
         self._aliases = {alias: parse_model_id(model) for alias, model in settings.models.items()}
         self._tags = dict(tags)
         self._told: set[str] = set()
@@ -146,8 +150,9 @@ class Planner:
         at = datetime.fromtimestamp(now, UTC)
         if now >= self._looked_until.get(call.model.model_id, 0.0):
             self._check_age(call.model, at)
-        alternatives = bound(call, self.prices.limits(call.model))
-        prices = self._find_prices(call, call.service_tier, call.latency, at)
+        flat = self._flat.get(call.flat_key) if call.flat_key else None
+        alternatives = bound(call, self.prices.limits(call.model)) if flat is None else (ONE_CALL,)
+        prices = flat or self._find_prices(call, call.service_tier, call.latency, at)
         worst, worst_prices, money, priced = self._worst(call, alternatives, prices, at)
         tags = self._all_tags(call)
         matches = self.matcher.match(tags, now)
@@ -156,6 +161,12 @@ class Planner:
         return Plan(
             call, at, tags, prices, alternatives, worst, worst_prices, money, has_own, listed, priced, matches
         )
+
+    def counts(self, call: Call) -> bool:
+        """
+        Whether the request tells what *call* can use, or a flat price is set for it.
+        """
+        return call.has_bound or call.flat_key in self._flat
 
     def resolve(self, model: ModelRef) -> ModelRef | None:
         """

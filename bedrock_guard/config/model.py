@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bedrock_guard.checks import check_allow_up_to, check_tags_to_aws
 from bedrock_guard.config.places import find_line
 from bedrock_guard.domain.budget import Budget, parse_budget, parse_limit
+from bedrock_guard.domain.flat_price import parse_flat_price
 from bedrock_guard.domain.globs import read_match
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.price_rule import EVERY_METER, PriceRule, parse_price_rule
@@ -92,6 +93,7 @@ class SettingsFile(_Strict):
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
     on_unmetered: Literal["refuse", "allow"] = "refuse"
+    flat_prices: dict[str, str] = Field(default_factory=dict)
     on_lost_reply: Literal["charge", "release"] = "charge"
     on_abandoned_stream: Literal["charge", "drain"] = "charge"
     on_expiry: Literal["charge", "release"] = "charge"
@@ -121,6 +123,7 @@ class SettingsFile(_Strict):
         return Settings(
             **plain,
             prices=self.to_price_rules(),
+            flat_prices=self.to_flat_prices(),
             tags_to_aws=named if isinstance(named, bool) else tuple(named),
         )
 
@@ -136,6 +139,18 @@ class SettingsFile(_Strict):
             for models, table in self.prices.items()
             for meter, text in table.items()
         )
+
+    def to_flat_prices(self) -> dict[str, int]:
+        """
+        The lines of `[flat_prices]`, in steps of 1e-16 USD.
+
+        Raises:
+            ConfigurationError: One names no operation, or no price.
+        """
+        return {
+            key: _at(("flat_prices", key), parse_flat_price, key, text)
+            for key, text in self.flat_prices.items()
+        }
 
     def check_models(self) -> None:
         """
@@ -166,6 +181,7 @@ class SettingsFile(_Strict):
         """
         self.to_budgets()
         self.to_price_rules()
+        self.to_flat_prices()
         self.check_models()
         _at(("allow_up_to",), check_allow_up_to, self.allow_up_to)
         _at(("time_zone",), open_zone, self.time_zone)
@@ -173,7 +189,7 @@ class SettingsFile(_Strict):
 
 
 # Settings that are not what the file says, word for word.
-_MADE: Final = ("prices", "tags_to_aws")
+_MADE: Final = ("prices", "flat_prices", "tags_to_aws")
 
 
 class _MisplacedError(ConfigurationError):

@@ -23,6 +23,11 @@ ModelKind: TypeAlias = Literal[
     "prompt",
     "prompt-router",
     "endpoint",
+    "guardrail",
+    "agent",
+    "flow",
+    "knowledge-base",
+    "operation",
     "unknown",
 ]
 
@@ -34,7 +39,7 @@ class ModelRef:
 
     Attributes:
         model_id: As it was given.
-        kind: What it names; the last part of AWS's ARN types.
+        kind: What it names; the last part of AWS's ARN types. An `"operation"` is billed by its name.
         model: The base model id that prices and limits go by, such as
             `"anthropic.claude-opus-4-6-v1"`; None where the id does not tell (opaque ARNs).
         maker: The part before the dot, `"anthropic"`; None where the id does not tell.
@@ -112,6 +117,12 @@ class Call(NamedTuple):
         request_tags: The call's own `requestMetadata`.
         routes: For a prompt router, the call as each of its models would take it; else empty.
         principal: The ARN that its client's credentials are of; empty where nobody asked, or could tell.
+        beside: What it can use at most that is no token of its model: guardrail units, queries.
+        has_tokens: Whether a model reads or writes tokens for it, beside *beside*.
+        flat_key: `"service:Operation"` where a flat price of that name holds; else empty.
+        has_bound: Whether the request tells what it can use; without that only a flat price does.
+        is_silent: Whether no reply states what it used: the estimate is charged.
+        parts: For an agent under way, the model calls that it has made, as they were used.
     """
 
     operation: str
@@ -124,6 +135,12 @@ class Call(NamedTuple):
     request_tags: Mapping[str, str] = MappingProxyType({})
     routes: tuple[Call, ...] = ()
     principal: str = ""
+    beside: Mapping[str, int] = MappingProxyType({})
+    has_tokens: bool = True
+    flat_key: str = ""
+    has_bound: bool = True
+    is_silent: bool = False
+    parts: tuple[Call, ...] = ()
 
     def by(self, principal: str) -> Call:
         """

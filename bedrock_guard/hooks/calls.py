@@ -105,7 +105,7 @@ class CallState:
         *learned* is what a stream had said that ended without a report.
         """
         attempts = self.attempts.close(error)
-        if report is None:
+        if report is None and not (self.call is not None and self.call.is_silent):
             attempts = _without_usage(attempts)
         entries: list[Entry] = []
         for pipeline, opened in self.opened:

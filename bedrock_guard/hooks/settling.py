@@ -4,7 +4,7 @@ From an answer to the end of a call: at once, or when its stream or body has bee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
 from bedrock_guard.domain.cost import usd_text
+from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
@@ -25,8 +26,10 @@ def reads_content(state: CallState) -> bool:
     """
     Whether the raw body of the answer is read for usage: not where the caller gets a stream of it.
     """
-    operation = state.operation
-    return operation is not None and operation.stream_key is None and operation.body_key is None
+    operation, call = state.operation, state.call
+    if operation is None or call is None or call.is_silent:
+        return False
+    return operation.stream_key is None and operation.body_key is None
 
 
 def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content: object) -> None:
@@ -46,6 +49,9 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
         return
     metadata = parsed.setdefault("ResponseMetadata", {})
     metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
+    if call.is_silent:
+        _tell_cost(metadata, state.end(None))
+        return
     stream = None if operation.stream_key is None else parsed.get(operation.stream_key)
     if isinstance(stream, EventStream):
         _settle_by_stream(stream, state, operation, _reply_without(stream, parsed))
@@ -57,7 +63,11 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
     if report is None and has_body:
         _settle_by_body(body, state, operation, _reply_without(body, parsed))
         return
-    for entry in state.end(report)[:1]:
+    _tell_cost(metadata, state.end(report))
+
+
+def _tell_cost(metadata: dict[str, Any], entries: Sequence[Entry]) -> None:
+    for entry in entries[:1]:
         metadata["BedrockGuard"]["Basis"] = entry.basis
         if entry.cost_nanousd is not None:
             metadata["BedrockGuard"]["CostUSD"] = usd_text(entry.cost_nanousd)

@@ -57,8 +57,9 @@ from bedrock_guard.testing.loopback.content import JSON_HEADERS, dump
 from bedrock_guard.testing.loopback.generation import Generation, Usage, filler
 from bedrock_guard.testing.loopback.http_wire import Head, Reply
 from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, parse
-from bedrock_guard.testing.loopback.prompt import Prompt
+from bedrock_guard.testing.loopback.prompt import Body, Prompt
 from bedrock_guard.testing.loopback.prompt_cache import PromptCache
+from bedrock_guard.testing.loopback.services import OtherOperation, find_other
 
 __all__ = [
     "Answer",
@@ -264,7 +265,9 @@ class BedrockServer:
             return reply
         return replace(reply, headers={"x-amzn-RequestId": request_id, **reply.headers})
 
-    def _answer(self, operation: Operation, model_id: str, head: Head, body: bytes) -> Reply | None:
+    def _answer(
+        self, operation: Operation | OtherOperation, model_id: str, head: Head, body: bytes
+    ) -> Reply | None:
         answer = self._next_answer(operation)
         self._pause(answer.before_s)
         if answer.billed is not None:
@@ -272,6 +275,8 @@ class BedrockServer:
         reply = answer.reply
         if answer.bills:
             try:
+                if isinstance(operation, OtherOperation):
+                    return self._run(operation, model_id, parse(body or b"{}"), answer)
                 asked = Asked(model_id, head.headers, parse(body))
                 prompt = operation.read(asked)
             except ValueError as malformed:
@@ -281,13 +286,20 @@ class BedrockServer:
         self._pause(answer.after_s)
         return None if answer.silent else reply
 
+    def _run(self, operation: OtherOperation, id_: str, body: Body, answer: Answer) -> Reply | None:
+        ran = operation.run(id_, body, self.output_tokens)
+        for charged, quantities in ran.charges:
+            self.bill.add(charged, quantities)
+        self._pause(answer.after_s)
+        return None if answer.silent else answer.reply or answer.shape(ran.content)
+
     def _pause(self, seconds: float) -> None:
         if seconds:
             self._stopping.wait(seconds)
 
-    def _next_answer(self, operation: Operation) -> Answer:
+    def _next_answer(self, operation: Operation | OtherOperation) -> Answer:
         if not operation.billed:
-            return self._counting
+            return self._counting if isinstance(operation, Operation) else USUAL
         with self._lock:
             return self._script.popleft() if self._script else self._standing
 
@@ -333,12 +345,13 @@ class BedrockServer:
         return _UNKNOWN_OPERATION
 
 
-def _route(head: Head) -> tuple[str, Operation | None]:
+def _route(head: Head) -> tuple[str, Operation | OtherOperation | None]:
     subject, _, end = head.path.rpartition("/")
     kind, _, name = subject.removeprefix("/").partition("/")
     operation = OPERATIONS.get(end)
     if head.method != "POST" or operation is None or kind != operation.resource or not name:
-        return "", None
+        other = find_other(head.method, head.path)
+        return ("", None) if other is None else (unquote(other[0]), other[1])
     return unquote(name.partition("/version/")[0]), operation
 
 

@@ -1,0 +1,82 @@
+"""
+Operations of Bedrock's other services: what each charges, line by line, and how it answers.
+
+To add one: write a `run`, and add its line to `OTHER_OPERATIONS`. Their paths name no model, so each
+is found by a pattern; what it charges is up to `run`, for an agent runs several models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bedrock_guard.testing.loopback.content import Content
+from bedrock_guard.testing.loopback.prompt import Body
+
+Charges = tuple[tuple[str, Mapping[str, int]], ...]
+"""What the bill is charged: whose rates, and quantities by meter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """
+    What one call came to.
+    """
+
+    content: Content
+    charges: Charges = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OtherOperation:
+    """
+    One operation.
+
+    Attributes:
+        path: What its path matches; a group `id` is whom the call is addressed to.
+        run: From the id, the body and how much each model writes.
+        billed: Whether it costs money; others leave bill and script alone.
+    """
+
+    name: str
+    method: str
+    path: re.Pattern[str]
+    run: Callable[[str, Body, int], Ran]
+    billed: bool = True
+
+
+def find_other(method: str, path: str) -> tuple[str, OtherOperation] | None:
+    """
+    The operation that a path is of, and whom it is addressed to, percent-encoded.
+    """
+    for operation in OTHER_OPERATIONS:
+        matched = operation.path.fullmatch(path.partition("?")[0])
+        if matched is not None and method == operation.method:
+            return matched.groupdict().get("id") or operation.name, operation
+    return None
+
+
+def _run_runtime(_id: str, _body: Body, _output_tokens: int) -> Ran:
+    return Ran(Content(document={"result": "done"}), (("InvokeAgentRuntime", {"calls": 1}),))
+
+
+def _create_session(_id: str, _body: Body, _output_tokens: int) -> Ran:
+    document = {"sessionId": "s", "sessionArn": "arn:s", "sessionStatus": "ACTIVE", "createdAt": 0}
+    return Ran(Content(document=document))
+
+
+def _list_models(_id: str, _body: Body, _output_tokens: int) -> Ran:
+    return Ran(Content(document={"modelSummaries": []}))
+
+
+OTHER_OPERATIONS: Final = (
+    OtherOperation(
+        "InvokeAgentRuntime", "POST", re.compile("/runtimes/(?P<id>[^/]+)/invocations"), _run_runtime
+    ),
+    OtherOperation("CreateSession", "PUT", re.compile("/sessions/"), _create_session, billed=False),
+    OtherOperation(
+        "ListFoundationModels", "GET", re.compile("/foundation-models"), _list_models, billed=False
+    ),
+)
