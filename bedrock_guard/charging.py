@@ -53,12 +53,16 @@ def closed_entry(
     answer: _Charged | None = None
     if report is not None:
         stated = report.usage
+        basis: Basis = "reported"
+        if report.assumed:
+            report = report._replace(usage={**stated, **report.assumed})
+            basis = "estimated"
         if ROUTED_REQUESTS in plan.worst:  # for a fee that no reply states
-            report = report._replace(usage={**stated, ROUTED_REQUESTS: 1})
+            report = report._replace(usage={**report.usage, ROUTED_REQUESTS: 1})
         verdict = judge(report, plan.worst)
         if verdict is None:  # as good as always
             money, priced = planner.cost(plan, report)
-            answer = report.usage, money, "reported"
+            answer = report.usage, money, basis
             told = {"priced": priced, "reported_usage": stated}
         else:
             answer, told = _doubted(planner, opened, report, verdict, stated)

@@ -25,6 +25,7 @@ from bedrock_guard.errors import ConfigurationError, ReservationClosed
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import METERED, Operation, Reply, StreamReader
 from bedrock_guard.operations.other_clients import read_events, read_headers, read_params, read_reply
+from bedrock_guard.operations.plain import Plain
 from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.resolving import read_call
@@ -215,7 +216,8 @@ def read_given(
         )
     if not isinstance(params, Mapping):
         raise ConfigurationError(f"The parameters are a {type(params).__name__}; they map names to values.")
-    check_model_id(params.get("modelId"))
+    if not isinstance(known[operation], Plain):  # of these, no model runs
+        check_model_id(params.get("modelId"))
     check_region(region)
     try:
         read = read_params(params)

@@ -23,6 +23,7 @@ from bedrock_guard.domain.call import Call, ModelRef
 from bedrock_guard.domain.cost import PriceBasis, usd_from_nanousd
 from bedrock_guard.domain.ledger import Line
 from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.domain.served import as_served
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
@@ -190,7 +191,7 @@ class Planner:
             return None, "list"
         try:
             if report.service_tier is not None or report.latency is not None or report.model_id is not None:
-                served = _served(plan.call, report)
+                served = as_served(plan.call, report)
                 if served is not plan.call:
                     prices = self._served_prices(served, plan.at)
             money, priced = nanousd(report.usage, prices, dearest=self.prices.dearest())
@@ -215,7 +216,7 @@ class Planner:
         """
         What *usage* costs at list price, at the tier that *report* says served; None where the list has none.
         """
-        return self._list_cost(plan.call if report is None else _served(plan.call, report), usage, plan.at)
+        return self._list_cost(plan.call if report is None else as_served(plan.call, report), usage, plan.at)
 
     def output(self, plan: Plan) -> Output | None:
         """
@@ -372,18 +373,6 @@ def _with_dear_reads(alternatives: Sequence[Usage], prices: UnitPrices) -> Seque
             rest = {meter: most for meter, most in first.items() if meter not in ALL_INPUT_METERS}
             return [*alternatives, {CACHE_READ: total_input(first), **rest}]
     return alternatives
-
-
-def _served(call: Call, report: UsageReport) -> Call:
-    """
-    *call* as it was served: AWS bills the tier, the latency and the model that answered.
-    """
-    tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
-    if tier != call.service_tier or latency != call.latency:
-        call = call._replace(service_tier=tier, latency=latency)
-    if report.model_id is not None and call.is_routed:
-        call = call._replace(model=replace(parse_model_id(report.model_id), kind=call.model.kind))
-    return call
 
 
 def as_estimate(plan: Plan) -> Estimate:

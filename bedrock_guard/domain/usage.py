@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 Usage: TypeAlias = Mapping[str, int]
 """Meter name -> quantity, in whole units of the meter; a meter that was not used is absent."""
+
+NOTHING: Final[Usage] = MappingProxyType({})
 
 INPUT_TOKENS: Final = "input_tokens"
 OUTPUT_TOKENS: Final = "output_tokens"
@@ -52,6 +55,8 @@ class UsageReport(NamedTuple):
         latency: `"standard"` or `"optimized"`, as served, where the reply tells.
         anomalies: What in it contradicts itself; names of `estimators.plausible.ANOMALIES`.
         model_id: Which model of a prompt router's answered, where the reply tells.
+        assumed: What else was used that the reply does not tell, at most: guardrail units without a trace.
+        parts: Of an agent, what each of its models used, with that model's id; *usage* is their sum.
         believable: Where counts are below zero, what else is told; None where all may be true.
     """
 
@@ -61,6 +66,8 @@ class UsageReport(NamedTuple):
     anomalies: tuple[str, ...] = ()
     model_id: str | None = None
     believable: Usage | None = None
+    assumed: Usage = NOTHING
+    parts: tuple[UsageReport, ...] = ()
 
 
 class Learned(NamedTuple):

@@ -2,8 +2,8 @@
 The most a call can use, from sizes and limits alone: free, and never low.
 
 A token is at least a byte of text, and no model reads more than its context
-window or writes more than it is let. Guardrail units, images that a model
-makes, and whatever AWS bills beside tokens are not bounded here.
+window or writes more than it is let. What an operation can use beside tokens is its own to say
+(`Call.beside`); a guardrail beside a model looks at both of their texts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bedrock_guard.domain.usage import (
     Usage,
 )
 from bedrock_guard.families import Family, family_of
+from bedrock_guard.meters.guardrail_bounds import units_beside
 
 # The template around each message, block or tool.
 _MESSAGE_TOKENS: Final = 16
@@ -48,6 +49,12 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
     rest = {OUTPUT_TOKENS: output} if output else {}
     if call.is_routed:
         rest[ROUTED_REQUESTS] = 1
+    if call.beside:
+        if not call.has_tokens:
+            return (call.beside,)
+        rest |= call.beside
+    if size.has_guardrail:
+        rest |= units_beside(size, {INPUT_TOKENS: tokens, OUTPUT_TOKENS: output})
     return tuple([{meter: tokens, **rest} for meter in meters])
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import Final
 
 from bedrock_guard.domain.services import SERVICES
+from bedrock_guard.operations.apply_guardrail import APPLY_GUARDRAIL
 from bedrock_guard.operations.contract import Operation, Reply, StreamReader
 from bedrock_guard.operations.converse import CONVERSE, CONVERSE_STREAM
 from bedrock_guard.operations.free import FREE, Free
+from bedrock_guard.operations.guardrail_checks import GUARDRAIL_CHECKS
 from bedrock_guard.operations.invoke_model import INVOKE_MODEL, INVOKE_MODEL_WITH_RESPONSE_STREAM
 from bedrock_guard.operations.unmeterable import UNMETERABLE, Unmeterable, unknown
 
@@ -31,8 +33,10 @@ __all__ = [
 
 # (service, operation) as botocore names them.
 METERED: Final[dict[tuple[str, str], Operation]] = {
+    ("bedrock-runtime", "ApplyGuardrail"): APPLY_GUARDRAIL,
     ("bedrock-runtime", "Converse"): CONVERSE,
     ("bedrock-runtime", "ConverseStream"): CONVERSE_STREAM,
+    ("bedrock-runtime", "InvokeGuardrailChecks"): GUARDRAIL_CHECKS,
     ("bedrock-runtime", "InvokeModel"): INVOKE_MODEL,
     ("bedrock-runtime", "InvokeModelWithResponseStream"): INVOKE_MODEL_WITH_RESPONSE_STREAM,
 }
@@ -40,7 +44,7 @@ METERED: Final[dict[tuple[str, str], Operation]] = {
 OPERATIONS: Final[dict[tuple[str, str], Operation | Free]] = {
     **{(service, name): Free(name) for service, names in FREE.items() for name in names.split()},
     **{
-        (service, name): Unmeterable(service, name, why)
+        (service, name): Unmeterable(name, service=service, why=why)
         for service, names in UNMETERABLE.items()
         for name, why in names.items()
     },

@@ -18,6 +18,7 @@ from bedrock_guard.domain.usage import (
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
     INPUT_TOKENS,
+    NOTHING,
     OUTPUT_TOKENS,
     Learned,
     UsageReport,
@@ -38,10 +39,11 @@ from bedrock_guard.families.counts import (
 )
 from bedrock_guard.families.limits import at
 from bedrock_guard.families.measure import Measure, Reader
+from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import delta_says_something, says_something
 from bedrock_guard.operations.contract import Reply
-from bedrock_guard.operations.guardrail_trace import read_guardrail_units
+from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
 from bedrock_guard.operations.parameters import choice, string_pairs
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
@@ -242,6 +244,7 @@ def _read_report(
             counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
         )
     is_odd = NEGATIVES in counts
+    is_untold = call.size.has_guardrail and not has_trace(parsed.get("trace"))
     return UsageReport(
         with_negatives(usage, counts) if is_odd else usage,
         choice(parsed["serviceTier"], "type", None) if "serviceTier" in parsed else None,
@@ -249,6 +252,7 @@ def _read_report(
         anomalies,
         _invoked(parsed["trace"]) if "trace" in parsed else None,
         usage if is_odd else None,
+        units_beside(call.size, usage) if is_untold else NOTHING,
     )
 
 

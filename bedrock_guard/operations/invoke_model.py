@@ -18,6 +18,7 @@ from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
     CACHE_READ,
     INPUT_TOKENS,
+    NOTHING,
     OUTPUT_TOKENS,
     Learned,
     Usage,
@@ -35,10 +36,11 @@ from bedrock_guard.families.counts import (
     usage_of,
     with_negatives,
 )
+from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import document_says_something, is_intervened
 from bedrock_guard.operations.contract import Reply
-from bedrock_guard.operations.guardrail_trace import read_guardrail_units
+from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
 from bedrock_guard.operations.parameters import choice, string_pairs
 
 _TIER: Final = "x-amzn-bedrock-service-tier"
@@ -271,6 +273,7 @@ def _report(
         read_anomalies(counts, usage, size, has_text, output=output),
         None,
         usage if is_odd else None,
+        units_beside(size, usage) if size.has_guardrail and not has_trace(document.get(_TRACE)) else NOTHING,
     )
 
 

@@ -13,14 +13,13 @@ from typing import Any, Final
 
 from bedrock_guard.domain.call import Call, ModelRef, RequestSize
 from bedrock_guard.domain.services import AGENT_RUNTIME, AGENTCORE, CONTROL_PLANE, DATA_AUTOMATION, RUNTIME
-from bedrock_guard.domain.usage import Learned, UsageReport
-from bedrock_guard.operations.contract import Reply
+from bedrock_guard.operations.plain import Plain
 
 _NO_SIZE: Final = RequestSize(generates=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Unmeterable:
+class Unmeterable(Plain):
     """
     One of them; with a flat price it is metered after all, at that.
 
@@ -28,11 +27,8 @@ class Unmeterable:
         why: What it bills for; completes "InvokeBrowser of bedrock-agentcore …".
     """
 
-    service: str
-    name: str
-    why: str
-    stream_key: str | None = None
-    body_key: str | None = None
+    service: str = ""
+    why: str = ""
 
     def read_call(
         self,
@@ -68,40 +64,6 @@ class Unmeterable:
         """
         return {}
 
-    def read_usage(self, reply: Reply, call: Call) -> UsageReport | None:  # noqa: ARG002
-        """
-        None: no reply tells.
-        """
-        return None
-
-    def read_body(self, body: bytes, reply: Reply, call: Call) -> UsageReport | None:  # noqa: ARG002
-        """
-        None: no body tells.
-        """
-        return None
-
-    def open_stream_reader(self, call: Call, reply: Reply | None = None) -> SilentReader:  # noqa: ARG002
-        """
-        A reader that learns nothing.
-        """
-        return SilentReader()
-
-
-class SilentReader:
-    """
-    Reads a stream whose events tell no usage.
-    """
-
-    __slots__ = ()
-    report: UsageReport | None = None
-    is_last_word = False
-    learned = Learned(0)
-
-    def feed(self, event: Mapping[str, Any], payload: bytes) -> None:
-        """
-        Nothing to read.
-        """
-
 
 _COMPUTE: Final = "bills for compute by the second"
 _MEMORY: Final = "bills for memory that is written or looked up"
@@ -113,8 +75,6 @@ _REASONED: Final = "starts a workflow whose price AWS does not state"
 
 UNMETERABLE: Final[dict[str, dict[str, str]]] = {
     RUNTIME: {
-        "ApplyGuardrail": "bills by the text unit",
-        "InvokeGuardrailChecks": "bills by the text unit",
         "InvokeModelWithBidirectionalStream": "bills for speech as it is spoken",
         "StartAsyncInvoke": "starts a job that bills for what it makes",
     },
@@ -201,4 +161,4 @@ def unknown(service: str, name: str) -> Unmeterable:
     """
     An operation that is in no table: botocore's release is newer.
     """
-    return Unmeterable(service, name, "is not known to this version of bedrock_guard")
+    return Unmeterable(name, service=service, why="is not known to this version of bedrock_guard")

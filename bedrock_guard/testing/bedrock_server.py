@@ -43,6 +43,7 @@ from bedrock_guard.testing.loopback.answers import (
     delay,
     error,
     error_reply,
+    guardrail_block,
     lost_answer,
     missing_usage,
     missing_usage_headers,
@@ -51,10 +52,11 @@ from bedrock_guard.testing.loopback.answers import (
     stream_error,
     truncated_body,
 )
-from bedrock_guard.testing.loopback.bill import Bill, Rates
+from bedrock_guard.testing.loopback.bill import Bill, Rates, stated
 from bedrock_guard.testing.loopback.connections import Connections
 from bedrock_guard.testing.loopback.content import JSON_HEADERS, dump
 from bedrock_guard.testing.loopback.generation import Generation, Usage, filler
+from bedrock_guard.testing.loopback.guardrails import units_of
 from bedrock_guard.testing.loopback.http_wire import Head, Reply
 from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, parse
 from bedrock_guard.testing.loopback.prompt import Body, Prompt
@@ -72,6 +74,7 @@ __all__ = [
     "cut_stream",
     "delay",
     "error",
+    "guardrail_block",
     "lost_answer",
     "missing_usage",
     "missing_usage_headers",
@@ -305,11 +308,16 @@ class BedrockServer:
 
     def _generate(self, operation: Operation, asked: Asked, prompt: Prompt, answer: Answer) -> Generation:
         limit = self.output_tokens if prompt.output_limit is None else prompt.output_limit
-        wanted = min(self.output_tokens, limit) * prompt.copies if prompt.writes else 0
+        blocked = answer.blocked and prompt.guardrail_text_units > 0
+        wanted = min(self.output_tokens, limit) * prompt.copies if prompt.writes and not blocked else 0
         tier, latency = operation.served_as(asked)
         usage = answer.usage
         if usage is None:
-            usage = self._use(asked.model_id, prompt, wanted) if operation.billed else Usage(prompt.tokens)
+            usage = (
+                self._use(asked.model_id, prompt, wanted, blocked=blocked)
+                if operation.billed
+                else Usage(prompt.tokens)
+            )
         if operation.billed:
             # Here, before a byte is sent: who hangs up pays.
             self.bill.add(asked.model_id, usage.quantities())
@@ -322,9 +330,13 @@ class BedrockServer:
             service_tier=answer.service_tier or tier,
             latency=answer.latency or latency,
             body=asked.body,
+            blocked=blocked,
+            traces=asked.headers.get("x-amzn-bedrock-trace") in ("ENABLED", "ENABLED_FULL"),
         )
 
-    def _use(self, model_id: str, prompt: Prompt, output_tokens: int) -> Usage:
+    def _use(self, model_id: str, prompt: Prompt, output_tokens: int, *, blocked: bool) -> Usage:
+        if blocked:
+            return Usage(guardrail_text_units=prompt.guardrail_text_units)
         cached = self._cache.use(model_id, prompt.parts)
         return Usage(
             input_tokens=cached.uncached,
@@ -333,12 +345,12 @@ class BedrockServer:
             cache_write_5m_input_tokens=cached.written_5m,
             cache_write_1h_input_tokens=cached.written_1h,
             images=prompt.images,
-            guardrail_text_units=prompt.guardrail_text_units,
+            guardrail_text_units=units_of(prompt, output_tokens),
         )
 
     def _control(self, head: Head) -> Reply:
         if (head.method, head.path) == ("GET", "/_server/bill"):
-            return Reply(200, JSON_HEADERS, dump(_stated(self.bill)))
+            return Reply(200, JSON_HEADERS, dump(stated(self.bill)))
         if (head.method, head.path) == ("POST", "/_server/reset"):
             self.reset()
             return Reply(200, JSON_HEADERS, b"{}")
@@ -353,17 +365,6 @@ def _route(head: Head) -> tuple[str, Operation | OtherOperation | None]:
         other = find_other(head.method, head.path)
         return ("", None) if other is None else (unquote(other[0]), other[1])
     return unquote(name.partition("/version/")[0]), operation
-
-
-def _stated(bill: Bill) -> dict[str, object]:
-    lines = [
-        {"model_id": model_id, "meter": meter, "quantity": quantity}
-        for (model_id, meter), quantity in sorted(bill.lines.items())
-    ]
-    stated: dict[str, object] = {"requests": bill.requests, "lines": lines}
-    if bill.has_rates:
-        stated.update(usd=str(bill.usd), nanousd=bill.nanousd)
-    return stated
 
 
 def main() -> None:

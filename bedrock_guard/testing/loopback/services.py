@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from bedrock_guard.testing.loopback.content import Content
-from bedrock_guard.testing.loopback.prompt import Body
+from bedrock_guard.testing.loopback.guardrails import text_units
+from bedrock_guard.testing.loopback.prompt import Body, read_parts
 
 Charges = tuple[tuple[str, Mapping[str, int]], ...]
 """What the bill is charged: whose rates, and quantities by meter."""
@@ -62,6 +63,22 @@ def _run_runtime(_id: str, _body: Body, _output_tokens: int) -> Ran:
     return Ran(Content(document={"result": "done"}), (("InvokeAgentRuntime", {"calls": 1}),))
 
 
+_CHECK_METERS: Final = {
+    "contentFilter": "guardrail_checks_content_filter_units",
+    "promptAttack": "guardrail_checks_prompt_attack_units",
+    "sensitiveInformation": "guardrail_checks_sensitive_information_units",
+}
+
+
+def _run_checks(_id: str, body: Body, _output_tokens: int) -> Ran:
+    units = text_units(sum(part.text_bytes for part in read_parts(body, (("messages",),))))
+    checks = body.get("checks")
+    asked = list(checks) if isinstance(checks, dict) else []
+    usage = {check: {"textUnits": units} for check in asked}
+    charges = {_CHECK_METERS[check]: units for check in asked}
+    return Ran(Content(document={"results": {}, "usage": usage}), (("guardrail-checks", charges),))
+
+
 def _create_session(_id: str, _body: Body, _output_tokens: int) -> Ran:
     document = {"sessionId": "s", "sessionArn": "arn:s", "sessionStatus": "ACTIVE", "createdAt": 0}
     return Ran(Content(document=document))
@@ -75,6 +92,7 @@ OTHER_OPERATIONS: Final = (
     OtherOperation(
         "InvokeAgentRuntime", "POST", re.compile("/runtimes/(?P<id>[^/]+)/invocations"), _run_runtime
     ),
+    OtherOperation("InvokeGuardrailChecks", "POST", re.compile("/guardrail-checks/invoke"), _run_checks),
     OtherOperation("CreateSession", "PUT", re.compile("/sessions/"), _create_session, billed=False),
     OtherOperation(
         "ListFoundationModels", "GET", re.compile("/foundation-models"), _list_models, billed=False
