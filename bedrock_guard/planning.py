@@ -42,6 +42,7 @@ from bedrock_guard.pricing.calculate import nanousd
 from bedrock_guard.pricing.flat_prices import ONE_CALL, read_flat_prices
 from bedrock_guard.pricing.own_prices import OwnPrices
 from bedrock_guard.pricing.price_list import PriceList, UnitPrices
+from bedrock_guard.spending import cost_of_parts, list_cost_of_parts, with_spent
 
 log = logging.getLogger("bedrock_guard")
 
@@ -159,9 +160,10 @@ class Planner:
         matches = self.matcher.match(tags, now)
         has_own = self._has_own
         listed = self._list_cost(call, worst, at) if has_own else money
-        return Plan(
+        plan = Plan(
             call, at, tags, prices, alternatives, worst, worst_prices, money, has_own, listed, priced, matches
         )
+        return plan if call.spent is None else with_spent(self, plan, call.spent)
 
     def counts(self, call: Call) -> bool:
         """
@@ -190,10 +192,12 @@ class Planner:
         if prices is None:
             return None, "list"
         try:
+            if report.parts:
+                return cost_of_parts(self, plan, report)
             if report.service_tier is not None or report.latency is not None or report.model_id is not None:
                 served = as_served(plan.call, report)
                 if served is not plan.call:
-                    prices = self._served_prices(served, plan.at)
+                    prices = self.served_prices(served, plan.at)
             money, priced = nanousd(report.usage, prices, dearest=self.prices.dearest())
         except UnpricedModel:
             money, priced = plan.nanousd, "upper_bound"
@@ -216,6 +220,8 @@ class Planner:
         """
         What *usage* costs at list price, at the tier that *report* says served; None where the list has none.
         """
+        if report is not None and report.parts:
+            return list_cost_of_parts(self, plan, report)
         return self._list_cost(plan.call if report is None else as_served(plan.call, report), usage, plan.at)
 
     def output(self, plan: Plan) -> Output | None:
@@ -311,7 +317,10 @@ class Planner:
             self._looked_until.clear()
         self._looked_until[model.model_id] = at.timestamp() + _LOOK_EVERY_S
 
-    def _served_prices(self, served: Call, at: datetime) -> UnitPrices:
+    def served_prices(self, served: Call, at: datetime) -> UnitPrices:
+        """
+        What *served* costs; where nobody knows, the dearest of the list.
+        """
         try:
             return self.find_prices(
                 served.model,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
+from bedrock_guard.domain.usage import UsageReport
+
 ModelKind: TypeAlias = Literal[
     "foundation-model",
     "inference-profile",
@@ -122,7 +124,9 @@ class Call(NamedTuple):
         flat_key: `"service:Operation"` where a flat price of that name holds; else empty.
         has_bound: Whether the request tells what it can use; without that only a flat price does.
         is_silent: Whether no reply states what it used: the estimate is charged.
-        parts: For an agent under way, the model calls that it has made, as they were used.
+        is_traced: Whether the events of its stream tell what it uses, as it does.
+        times: How many calls of its model it makes at most.
+        spent: What other models use for it beside that, by model; of an agent under way, all so far.
     """
 
     operation: str
@@ -140,7 +144,9 @@ class Call(NamedTuple):
     flat_key: str = ""
     has_bound: bool = True
     is_silent: bool = False
-    parts: tuple[Call, ...] = ()
+    is_traced: bool = False
+    times: int = 1
+    spent: UsageReport | None = None
 
     def by(self, principal: str) -> Call:
         """

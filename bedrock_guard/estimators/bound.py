@@ -18,6 +18,7 @@ from bedrock_guard.domain.usage import (
     OUTPUT_TOKENS,
     ROUTED_REQUESTS,
     Usage,
+    add,
 )
 from bedrock_guard.families import Family, family_of
 from bedrock_guard.meters.guardrail_bounds import units_beside
@@ -55,6 +56,8 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
         rest |= call.beside
     if size.has_guardrail:
         rest |= units_beside(size, {INPUT_TOKENS: tokens, OUTPUT_TOKENS: output})
+    if call.times > 1:
+        return tuple([add([{meter: tokens, **rest}] * call.times) for meter in meters])
     return tuple([{meter: tokens, **rest} for meter in meters])
 
 

@@ -18,8 +18,10 @@ from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
 from bedrock_guard.hooks.ends import StreamEnd
+from bedrock_guard.hooks.growth import Growth
 from bedrock_guard.hooks.streams import guard_body, guard_event_stream
 from bedrock_guard.operations import Operation, Reply
+from bedrock_guard.operations.agent_traces import TraceReader
 
 
 def reads_content(state: CallState) -> bool:
@@ -49,7 +51,7 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
         return
     metadata = parsed.setdefault("ResponseMetadata", {})
     metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
-    if call.is_silent:
+    if call.is_silent and not call.is_traced:
         _tell_cost(metadata, state.end(None))
         return
     stream = None if operation.stream_key is None else parsed.get(operation.stream_key)
@@ -100,16 +102,21 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply
     reader = operation.open_stream_reader(state.call, reply)
 
     def tell(how: StreamEnd) -> None:
-        report = reader.report
-        if report is None:
+        is_whole = how == "end" and isinstance(reader, TraceReader)
+        report = reader.at_end() if is_whole and isinstance(reader, TraceReader) else reader.report
+        if report is None and not is_whole:
             _lose_usage(state, how)
-        state.end(report, learned=None if report is not None else reader.learned)
+        learned = None if report is not None else reader.learned
+        state.end(report, learned=learned, is_answered=is_whole)
 
+    grow = Growth(state, reader) if isinstance(reader, TraceReader) else None
     drain_for = _drain_for(state)
     if hasattr(stream, "__aiter__"):
-        end = aio_streams.guard_event_stream(stream, reader, tell, blocks=state.blocks, drain_for=drain_for)
+        end = aio_streams.guard_event_stream(
+            stream, reader, tell, blocks=state.blocks, drain_for=drain_for, grow=grow
+        )
     else:
-        end = guard_event_stream(stream, reader, tell, drain_for=drain_for)
+        end = guard_event_stream(stream, reader, tell, drain_for=drain_for, grow=grow)
     state.hand_over(partial(end, "closed"))
 
 

@@ -11,12 +11,19 @@ from __future__ import annotations
 from typing import Final
 
 from bedrock_guard.domain.services import SERVICES
+from bedrock_guard.operations.agents import INVOKE_AGENT, INVOKE_FLOW, INVOKE_INLINE_AGENT
 from bedrock_guard.operations.apply_guardrail import APPLY_GUARDRAIL
 from bedrock_guard.operations.contract import Operation, Reply, StreamReader
 from bedrock_guard.operations.converse import CONVERSE, CONVERSE_STREAM
 from bedrock_guard.operations.free import FREE, Free
 from bedrock_guard.operations.guardrail_checks import GUARDRAIL_CHECKS
 from bedrock_guard.operations.invoke_model import INVOKE_MODEL, INVOKE_MODEL_WITH_RESPONSE_STREAM
+from bedrock_guard.operations.retrieval import (
+    RERANK,
+    RETRIEVE,
+    RETRIEVE_AND_GENERATE,
+    RETRIEVE_AND_GENERATE_STREAM,
+)
 from bedrock_guard.operations.unmeterable import UNMETERABLE, Unmeterable, unknown
 
 __all__ = [
@@ -33,6 +40,13 @@ __all__ = [
 
 # (service, operation) as botocore names them.
 METERED: Final[dict[tuple[str, str], Operation]] = {
+    ("bedrock-agent-runtime", "InvokeAgent"): INVOKE_AGENT,
+    ("bedrock-agent-runtime", "InvokeFlow"): INVOKE_FLOW,
+    ("bedrock-agent-runtime", "InvokeInlineAgent"): INVOKE_INLINE_AGENT,
+    ("bedrock-agent-runtime", "Rerank"): RERANK,
+    ("bedrock-agent-runtime", "Retrieve"): RETRIEVE,
+    ("bedrock-agent-runtime", "RetrieveAndGenerate"): RETRIEVE_AND_GENERATE,
+    ("bedrock-agent-runtime", "RetrieveAndGenerateStream"): RETRIEVE_AND_GENERATE_STREAM,
     ("bedrock-runtime", "ApplyGuardrail"): APPLY_GUARDRAIL,
     ("bedrock-runtime", "Converse"): CONVERSE,
     ("bedrock-runtime", "ConverseStream"): CONVERSE_STREAM,

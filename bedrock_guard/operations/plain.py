@@ -11,7 +11,7 @@ from typing import Any
 
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.usage import Learned, UsageReport
-from bedrock_guard.operations.contract import Reply
+from bedrock_guard.operations.contract import Reply, StreamReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Plain:
         """
         return None
 
-    def open_stream_reader(self, call: Call, reply: Reply | None = None) -> SilentReader:  # noqa: ARG002
+    def open_stream_reader(self, call: Call, reply: Reply | None = None) -> StreamReader:  # noqa: ARG002
         """
         A reader that learns nothing.
         """

@@ -79,13 +79,6 @@ UNMETERABLE: Final[dict[str, dict[str, str]]] = {
         "StartAsyncInvoke": "starts a job that bills for what it makes",
     },
     AGENT_RUNTIME: {
-        "InvokeAgent": "x",
-        "InvokeFlow": "x",
-        "InvokeInlineAgent": "x",
-        "Rerank": "x",
-        "Retrieve": "x",
-        "RetrieveAndGenerate": "x",
-        "RetrieveAndGenerateStream": "x",
         "AgenticRetrieveStream": "bills for what models read and write as they search",
         "GenerateQuery": "bills for what a model writes",
         "OptimizePrompt": "bills for what a model writes",

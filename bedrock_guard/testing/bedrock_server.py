@@ -59,9 +59,10 @@ from bedrock_guard.testing.loopback.generation import Generation, Usage, filler
 from bedrock_guard.testing.loopback.guardrails import units_of
 from bedrock_guard.testing.loopback.http_wire import Head, Reply
 from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, parse
+from bedrock_guard.testing.loopback.other_operation import OtherOperation
 from bedrock_guard.testing.loopback.prompt import Body, Prompt
 from bedrock_guard.testing.loopback.prompt_cache import PromptCache
-from bedrock_guard.testing.loopback.services import OtherOperation, find_other
+from bedrock_guard.testing.loopback.services import find_other
 
 __all__ = [
     "Answer",

@@ -102,6 +102,7 @@ def test_a_guardrail_whose_reply_tells_nothing_is_charged_its_estimate(
     assert (guarded.entry.outcome, guarded.entry.cost) == ("lost", guarded.entry.estimated_cost)
 
 
+@needs_newer_model
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_traced_guardrail_beside_converse_is_charged_to_the_unit(guarded: Guarded, stream: bool) -> None:
     """
@@ -136,6 +137,7 @@ def test_a_traced_guardrail_beside_invoke_model_is_charged_to_the_unit(
     assert guarded.entry.usage["guardrail_topic_policy_units"] == 2
 
 
+@needs_newer_model
 @pytest.mark.parametrize("operation", ["converse", "converse_stream", "invoke_model"])
 def test_an_untraced_guardrail_is_charged_what_it_can_have_been(guarded: Guarded, operation: str) -> None:
     """
@@ -153,6 +155,7 @@ def test_an_untraced_guardrail_is_charged_what_it_can_have_been(guarded: Guarded
     assert set(guarded.entry.reported_usage) == {"input_tokens", "output_tokens"}
 
 
+@needs_newer_model
 @pytest.mark.parametrize("trace", ["enabled", "disabled"])
 def test_a_blocked_prompt_is_charged_its_guardrail_only(guarded: Guarded, trace: str) -> None:
     """

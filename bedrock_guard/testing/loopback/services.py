@@ -8,44 +8,13 @@ is found by a pattern; what it charges is up to `run`, for an agent runs several
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from bedrock_guard.testing.loopback.agents import AGENTS
 from bedrock_guard.testing.loopback.content import Content
 from bedrock_guard.testing.loopback.guardrails import text_units
-from bedrock_guard.testing.loopback.prompt import Body, read_parts
-
-Charges = tuple[tuple[str, Mapping[str, int]], ...]
-"""What the bill is charged: whose rates, and quantities by meter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """
-    What one call came to.
-    """
-
-    content: Content
-    charges: Charges = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OtherOperation:
-    """
-    One operation.
-
-    Attributes:
-        path: What its path matches; a group `id` is whom the call is addressed to.
-        run: From the id, the body and how much each model writes.
-        billed: Whether it costs money; others leave bill and script alone.
-    """
-
-    name: str
-    method: str
-    path: re.Pattern[str]
-    run: Callable[[str, Body, int], Ran]
-    billed: bool = True
+from bedrock_guard.testing.loopback.other_operation import OtherOperation, Ran
+from bedrock_guard.testing.loopback.prompt import Body, at, read_parts
 
 
 def find_other(method: str, path: str) -> tuple[str, OtherOperation] | None:
@@ -63,6 +32,7 @@ def _run_runtime(_id: str, _body: Body, _output_tokens: int) -> Ran:
     return Ran(Content(document={"result": "done"}), (("InvokeAgentRuntime", {"calls": 1}),))
 
 
+_RERANKING: Final = ("rerankingConfiguration", "bedrockRerankingConfiguration")
 _CHECK_METERS: Final = {
     "contentFilter": "guardrail_checks_content_filter_units",
     "promptAttack": "guardrail_checks_prompt_attack_units",
@@ -79,6 +49,13 @@ def _run_checks(_id: str, body: Body, _output_tokens: int) -> Ran:
     return Ran(Content(document={"results": {}, "usage": usage}), (("guardrail-checks", charges),))
 
 
+def _run_rerank(_id: str, body: Body, _output_tokens: int) -> Ran:
+    model_id = str(at(body, (*_RERANKING, "modelConfiguration", "modelArn")))
+    sources = body.get("sources")
+    queries = -(-len(sources) // 100) if isinstance(sources, list) else 1
+    return Ran(Content(document={"results": []}), ((model_id, {"queries": queries}),))
+
+
 def _create_session(_id: str, _body: Body, _output_tokens: int) -> Ran:
     document = {"sessionId": "s", "sessionArn": "arn:s", "sessionStatus": "ACTIVE", "createdAt": 0}
     return Ran(Content(document=document))
@@ -93,6 +70,8 @@ OTHER_OPERATIONS: Final = (
         "InvokeAgentRuntime", "POST", re.compile("/runtimes/(?P<id>[^/]+)/invocations"), _run_runtime
     ),
     OtherOperation("InvokeGuardrailChecks", "POST", re.compile("/guardrail-checks/invoke"), _run_checks),
+    OtherOperation("Rerank", "POST", re.compile("/rerank"), _run_rerank),
+    *AGENTS,
     OtherOperation("CreateSession", "PUT", re.compile("/sessions/"), _create_session, billed=False),
     OtherOperation(
         "ListFoundationModels", "GET", re.compile("/foundation-models"), _list_models, billed=False
