@@ -110,7 +110,8 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply
         state.end(report, learned=learned, is_answered=is_whole)
 
     grow = Growth(state, reader) if isinstance(reader, TraceReader) else None
-    drain_for = _drain_for(state)
+    # An agent that is left is never read on: it would go on spending.
+    drain_for = _drain_for(state) if grow is None else ()
     if hasattr(stream, "__aiter__"):
         end = aio_streams.guard_event_stream(
             stream, reader, tell, blocks=state.blocks, drain_for=drain_for, grow=grow
