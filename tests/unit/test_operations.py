@@ -4,6 +4,7 @@ Every operation of the guarded services, by the service models of the botocore t
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -117,3 +118,13 @@ def test_a_flat_price_is_read_to_the_last_digit() -> None:
     """
     assert parse_flat_price("bedrock-agentcore:InvokeBrowser", "0.02 USD") == 2 * 10**14
     assert parse_flat_price("bedrock-agentcore:InvokeBrowser", "free") == 0
+
+
+def test_the_page_on_operations_names_each_that_is_not_free() -> None:
+    """
+    Who is refused looks there.
+    """
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/operations.md").read_text()
+    unmeterable = {name for names in UNMETERABLE.values() for name in names}
+
+    assert {name for name in unmeterable | {name for _, name in METERED} if f"`{name}`" not in page} == set()
