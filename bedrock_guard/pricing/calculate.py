@@ -77,6 +77,6 @@ def _bound(meter: str, bounds: Mapping[str, int], prices: UnitPrices) -> int:
     if rate is None:
         raise UnpricedModel(
             f"No price for {meter} of {prices.model!r} in {prices.region or 'any region'}, "
-            f"tier {prices.service_tier}."
+            f"tier {prices.service_tier}. Name one under [prices]."
         )
     return rate
