@@ -51,17 +51,18 @@ class Growth:
 
 
 def _grow(pipeline: Pipeline, opened: OpenCall, call: Call) -> None:
-    at_s = opened.entry.at_s  # in the windows that it was let through in
-    plan = pipeline.planner.plan(call, at_s)
+    # By the tags and in the windows that it was let through in: who reads a stream may have left its scope.
+    was = opened.plan
+    plan = pipeline.planner.plan(call, opened.entry.at_s)._replace(tags=was.tags, matches=was.matches)
     held = {line.key: line.amount for line in opened.reservation.lines}
     if all(line.amount <= held.get(line.key, 0) for line in plan.lines()):
         return
     try:
-        pipeline.rebound(opened, call, at_s=at_s)
+        pipeline.rebound(opened, call, plan)
     except GuardError:
         # It is used, held or not: the end charges no less.
         spent = call.spent
-        money = None if spent is None else cost_of_parts(pipeline.planner, opened.plan, spent)[0]
-        if spent is not None and money is not None and money > (opened.plan.nanousd or 0):
-            opened.plan = opened.plan._replace(worst=spent.usage, nanousd=money)
+        money = None if spent is None else cost_of_parts(pipeline.planner, was, spent)[0]
+        if spent is not None and money is not None and money > (was.nanousd or 0):
+            opened.plan = was._replace(worst=spent.usage, nanousd=money)
         raise

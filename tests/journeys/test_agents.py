@@ -15,8 +15,8 @@ import pytest
 from botocore.config import Config
 from botocore_versions import needs_newer_model
 
-from bedrock_guard import BudgetExceeded, Guard
-from bedrock_guard.errors import UnmeteredOperation, UnpricedModel
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
+from bedrock_guard.errors import Stopped, UnmeteredOperation, UnpricedModel
 from bedrock_guard.testing.bedrock_server import BedrockServer, cut_stream
 
 # Of 6 and 30 USD a million, and 0.06 and 0.24; 1 USD a thousand queries.
@@ -62,7 +62,8 @@ def make(server: BedrockServer) -> Iterator[Callable[..., tuple[Any, Guard]]]:
     guards: list[Guard] = []
 
     def make_one(budget: str = "500 USD", **settings: Any) -> tuple[Any, Guard]:
-        guard = Guard(budget=budget, **{"ledger": "memory://", **settings})
+        limits = {} if "budgets" in settings else {"budget": budget}
+        guard = Guard(**{"ledger": "memory://", **limits, **settings})
         guards.append(guard)
         config = Config(retries={"total_max_attempts": 1}, read_timeout=5)
         client = guard.client(
@@ -277,6 +278,57 @@ def test_an_agent_that_is_left_is_charged_no_less_than_it_used(
     assert entry.outcome in ("abandoned", "lost")
     assert spent_nanousd(guard) >= 200_000 * 6_000
     assert is_at_rest(guard)
+
+
+def test_an_agent_is_held_for_where_it_was_called(make: Callable[..., tuple[Any, Guard]]) -> None:
+    """
+    Who reads its stream may have left the scope, or the day, in which it was let through.
+    """
+    now = [1_780_000_000.0]
+    budgets = [Budget("user", "500 USD/day", per="user")]
+    settings = {"clock": lambda: now[0], "flat_prices": flat("InvokeAgent", "0.001 USD")}
+    client, guard = make(budgets=budgets, **settings)
+    with scope(user="alice"):
+        events = iter(client.invoke_agent(**ASKED, enableTrace=True)["completion"])
+    now[0] += 86_400
+    with scope(user="bob"):
+        for _ in range(2):
+            next(events)
+    held = {dict(balance.key.per)["user"]: balance.pending for balance in guard.ledger.balances()}
+    assert held == {"alice": (803 * 6_000 + 200 * 30_000)}
+
+    list(events)
+
+    spent = {dict(balance.key.per)["user"]: balance.spent for balance in guard.ledger.balances()}
+    assert spent == {"alice": STEPS_NANOUSD}
+
+
+def test_an_agent_that_is_stopped_is_closed(make: Callable[..., tuple[Any, Guard]]) -> None:
+    """
+    A stop is for what spends, and an agent does while it runs.
+    """
+    client, guard = make(flat_prices=flat("InvokeAgent", "0.001 USD"))
+    stream = client.invoke_agent(**ASKED, enableTrace=True)["completion"]
+    guard.stop(match={"operation": "InvokeAgent"}, reason="enough")
+
+    with pytest.raises(Stopped):
+        list(stream)
+
+    assert spent_nanousd(guard) == 803 * 6_000 + 200 * 30_000
+    assert is_at_rest(guard)
+
+
+def test_an_agent_is_not_drained(make: Callable[..., tuple[Any, Guard]]) -> None:
+    """
+    To read it on would let it go on spending, and nobody holds for what it uses then.
+    """
+    client, guard = make(flat_prices=flat("InvokeAgent", "0.50 USD"), on_abandoned_stream="drain")
+    stream = client.invoke_agent(**ASKED, enableTrace=True)["completion"]
+
+    stream.close()
+
+    assert next(guard.entries()).outcome == "abandoned"
+    assert spent_nanousd(guard) == 500_000_000
 
 
 def test_a_shadow_cuts_no_agent_short(make: Callable[..., tuple[Any, Guard]]) -> None:

@@ -250,3 +250,21 @@ def test_a_hold_round_another_client_takes_a_guardrail(guarded: Guarded) -> None
         entry = hold.settle({"usage": {"contentPolicyUnits": 3, "topicPolicyUnits": 0}})
 
     assert entry.usage == {"guardrail_content_policy_units": 3}
+
+
+@needs_newer_model
+def test_a_text_that_another_tool_lengthens_is_bounded_again(guarded: Guarded) -> None:
+    """
+    What leaves is what is held for, and it still counts as this guardrail's.
+    """
+
+    def lengthen(request: Any, **_: Any) -> None:
+        request.data = json.dumps({"source": "INPUT", "content": [{"text": {"text": "x" * 5000}}]}).encode()
+
+    guarded.client.meta.events.register("request-created.bedrock-runtime.ApplyGuardrail", lengthen)
+
+    guarded.client.apply_guardrail(**APPLY)
+
+    assert int(guarded.entry.estimated_cost * 10**9) == 5 * 840_000
+    assert guarded.entry.tags["model"] == "guardrail/gr1"
+    assert guarded.spent_nanousd == guarded.server.bill.nanousd == 5 * 400_000
