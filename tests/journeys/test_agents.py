@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from botocore.config import Config
-from botocore_versions import needs_newer_model
+from botocore_versions import IS_NEWEST, needs_newer_model
 
 from bedrock_guard import Budget, BudgetExceeded, Guard, scope
 from bedrock_guard.errors import Stopped, UnmeteredOperation, UnpricedModel
@@ -98,6 +98,7 @@ def test_a_traced_agent_is_settled_at_what_its_models_used(
     (entry,) = guard.entries()
     assert spent_nanousd(guard) == server.bill.nanousd == STEPS_NANOUSD
     assert (entry.outcome, entry.basis, entry.priced) == ("answered", "reported", "list")
+    assert entry.anomalies == ()  # nothing bounds how often a model is called
     assert entry.usage == {"input_tokens": 3_009, "output_tokens": 600}
     assert is_at_rest(guard)
 
@@ -375,6 +376,12 @@ def generate(**base: Any) -> dict[str, Any]:
     }
 
 
+RERANKED = {
+    "rerankingConfiguration": {
+        "type": "BEDROCK_RERANKING_MODEL",
+        "bedrockRerankingConfiguration": {"modelConfiguration": {"modelArn": RERANKER}},
+    }
+}
 LIMITED = {"inferenceConfig": {"textInferenceConfig": {"maxTokens": 1000}}}
 
 
@@ -402,15 +409,13 @@ def test_retrieve_and_generate_heeds_limits_rerankers_and_streams(
     """
     Both of its prompts have a limit, and what it found is put in order by another model.
     """
-    reranking = {"bedrockRerankingConfiguration": {"modelConfiguration": {"modelArn": RERANKER}}}
-    vector = {"rerankingConfiguration": {"type": "BEDROCK_RERANKING_MODEL", **reranking}}
     client, guard = make()
 
     reply = client.retrieve_and_generate_stream(
         **generate(
             generationConfiguration=LIMITED,
             orchestrationConfiguration=LIMITED,
-            retrievalConfiguration={"vectorSearchConfiguration": vector},
+            retrievalConfiguration={"vectorSearchConfiguration": RERANKED},
         )
     )
 
@@ -425,8 +430,10 @@ def test_a_flat_price_replaces_what_the_request_tells(make: Callable[..., tuple[
     client, guard = make(flat_prices=flat("RetrieveAndGenerate", "0.03 USD"))
 
     client.retrieve_and_generate(**generate())
+    reranked = {"retrievalConfiguration": {"vectorSearchConfiguration": RERANKED}}
+    client.retrieve_and_generate(**generate(**(reranked if IS_NEWEST else {})))
 
-    assert spent_nanousd(guard) == 30_000_000
+    assert spent_nanousd(guard) == 2 * 30_000_000  # and it has room for a reranker
 
 
 def test_a_search_is_charged_the_embedding_of_its_question(

@@ -185,6 +185,8 @@ def test_of_two_guards_the_one_without_a_price_refuses(
     refused = strict.attach(client_of(priced, server, "bedrock-agentcore"))
     with pytest.raises(UnmeteredOperation):
         refused.invoke_agent_runtime(**RUN)
+    with pytest.raises(UnmeteredOperation):
+        lax.attach(client_of(strict, server, "bedrock-agentcore")).invoke_agent_runtime(**RUN)
     lax.attach(client_of(priced, server, "bedrock-agentcore")).invoke_agent_runtime(**RUN)
 
     assert [len(list(guard.entries())) for guard in (priced, strict, lax)] == [1, 0, 0]
