@@ -242,6 +242,19 @@ def test_own_prices_of_guardrails_hold_by_themselves(make_guarded: Callable[...,
         assert guarded.spent_nanousd == 3 * 3 * 10_000
 
 
+def test_policies_that_a_guardrail_lacks_need_not_be_held_for(make_guarded: Callable[..., Guarded]) -> None:
+    """
+    Who knows them says so, and the estimate without a trace is the bill.
+    """
+    lacking = ("guardrail_automated_reasoning_policy_units", "guardrail_contextual_grounding_policy_units")
+    guarded = make_guarded(prices={"*": dict.fromkeys(lacking, "free")})
+
+    estimate = guarded.guard.estimate("ApplyGuardrail", **APPLY)
+
+    assert estimate.cost is not None
+    assert int(estimate.cost * 10**9) == 3 * 400_000
+
+
 def test_a_hold_round_another_client_takes_a_guardrail(guarded: Guarded) -> None:
     """
     Who sends it with another client names no model.

@@ -232,3 +232,43 @@ def test_an_agent_s_model_is_the_one_that_is_named() -> None:
     assert inline.model.model == named.model.model == SONNET
     assert inline.has_bound
     assert named.has_bound
+
+
+def test_sources_that_the_request_holds_are_read_once() -> None:
+    """
+    Only a knowledge base has its question put anew; its limits are those of both prompts.
+    """
+    operation = METERED["bedrock-agent-runtime", "RetrieveAndGenerate"]
+    limit = {"inferenceConfig": {"textInferenceConfig": {"maxTokens": 10}}}
+
+    def read(name: str, **stages: Any) -> Call:
+        asked = {name: {"modelArn": SONNET, **stages}}
+        return operation.read_call({"retrieveAndGenerateConfiguration": asked}, region="us-east-1")
+
+    own = read("externalSourcesConfiguration", generationConfiguration=limit)
+    half = read("knowledgeBaseConfiguration", generationConfiguration=limit)
+    both = read("knowledgeBaseConfiguration", generationConfiguration=limit, orchestrationConfiguration=limit)
+
+    assert (own.times, own.size.output_limit) == (1, 10)
+    assert (half.times, half.size.output_limit) == (2, None)
+    assert (both.times, both.size.output_limit) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [{"implicitFilterConfiguration": {"modelArn": SONNET}}, {"rerankingModelType": "MANAGED"}],
+)
+@pytest.mark.parametrize("name", ["Retrieve", "RetrieveAndGenerate"])
+def test_models_that_nobody_can_bound_take_a_flat_price(name: str, search: dict[str, Any]) -> None:
+    """
+    A filter that a model writes, and a reranker that AWS chooses, are told nowhere.
+    """
+    retrieval = {"managedSearchConfiguration": search}
+    base = {"knowledgeBaseConfiguration": {"modelArn": SONNET, "retrievalConfiguration": retrieval}}
+    call = METERED["bedrock-agent-runtime", name].read_call(
+        {"retrievalConfiguration": retrieval, "retrieveAndGenerateConfiguration": base},
+        region="us-east-1",
+        model=parse_model_id(SONNET),
+    )
+
+    assert not call.has_bound
