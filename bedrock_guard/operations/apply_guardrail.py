@@ -7,7 +7,6 @@ Its reply states the units of each policy; the request bounds them by its length
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from bedrock_guard.domain.call import Call, ModelRef, RequestSize
@@ -23,11 +22,12 @@ from bedrock_guard.operations.plain import Plain, parse_object
 _MOST_UNITS: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
 class ApplyGuardrail(Plain):
     """
     The operation.
     """
+
+    __slots__ = ()
 
     def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """

@@ -15,8 +15,7 @@ A flat price replaces either of the first two. The vector store is billed by its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from bedrock_guard.domain.call import Call, ModelRef, RequestSize
 from bedrock_guard.domain.model_id import parse_model_id
@@ -41,13 +40,13 @@ _RERANKED_BY: Final = (
 _LIMIT: Final = ("inferenceConfig", "textInferenceConfig", "maxTokens")
 
 
-@dataclass(frozen=True, slots=True)
 class RetrieveAndGenerate(Plain):
     """
     Both operations; their parameters are the same.
     """
 
-    takes_flat_price: bool = True
+    __slots__ = ()
+    takes_flat_price: ClassVar = True
 
     def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """
@@ -90,17 +89,17 @@ class RetrieveAndGenerate(Plain):
         return parse_object(body)
 
 
-@dataclass(frozen=True, slots=True)
 class Retrieve(Plain):
     """
     The operation.
     """
 
-    why: str = (
+    __slots__ = ()
+    why: ClassVar = (
         "bills for the embedding of its question (which is known if the embedding model of its knowledge "
         "base is named under [models])"
     )
-    takes_flat_price: bool = True
+    takes_flat_price: ClassVar = True
 
     def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """
@@ -131,11 +130,12 @@ class Retrieve(Plain):
         return {**parse_object(body), "knowledgeBaseId": model_id}
 
 
-@dataclass(frozen=True, slots=True)
 class Rerank(Plain):
     """
     The operation.
     """
+
+    __slots__ = ()
 
     def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """
