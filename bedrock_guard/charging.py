@@ -17,6 +17,7 @@ from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
     ROUTED_REQUESTS,
     Learned,
+    Untold,
     Usage,
     UsageReport,
     add,
@@ -53,19 +54,17 @@ def closed_entry(
     answer: _Charged | None = None
     if report is not None:
         stated = report.usage
-        basis: Basis = "reported"
-        if report.assumed:
-            report = report._replace(usage={**stated, **report.assumed})
-            basis = "estimated"
         if ROUTED_REQUESTS in plan.worst:  # for a fee that no reply states
             report = report._replace(usage={**report.usage, ROUTED_REQUESTS: 1})
         verdict = judge(report, plan.worst)
         if verdict is None:  # as good as always
             money, priced = planner.cost(plan, report)
-            answer = report.usage, money, basis
+            answer = report.usage, money, "reported"
             told = {"priced": priced, "reported_usage": stated}
         else:
             answer, told = _doubted(planner, opened, report, verdict, stated)
+        if report.untold is not None and answer is not None:
+            answer = _untold(answer, told, report.untold)
         if report.service_tier is not None:
             told["service_tier"] = report.service_tier
         if report.latency is not None:
@@ -91,6 +90,17 @@ def closed_entry(
         duration_ms=max(0, round((now - entry.at_s) * 1000)),
         **told,
     )
+
+
+def _untold(answer: _Charged, told: dict[str, Any], untold: Untold) -> _Charged:
+    """
+    What an answer is charged that leaves part of its usage to be known by its request.
+    """
+    told["reported_usage"] = {
+        meter: most for meter, most in told["reported_usage"].items() if meter not in untold.usage
+    }
+    usage, money, basis = answer
+    return usage, money, "estimated" if untold.is_estimate else basis
 
 
 def _doubted(

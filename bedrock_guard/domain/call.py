@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
-from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.domain.usage import NOTHING, Usage, UsageReport
 
 ModelKind: TypeAlias = Literal[
     "foundation-model",
@@ -89,6 +89,8 @@ class RequestSize(NamedTuple):
             Anthropic's), or None.
         has_guardrail: Whether a guardrail looks on: its units are billed too, and only
             bodies tell them.
+        beside_tokens: What else it is billed for, at most, by meter: images, seconds, queries.
+        reads_tokens: False where nothing of its input is billed by the token.
     """
 
     text_bytes: int = 0
@@ -103,6 +105,8 @@ class RequestSize(NamedTuple):
     generates: bool = True
     max_input_tokens: int | None = None
     has_guardrail: bool = False
+    beside_tokens: Usage = NOTHING
+    reads_tokens: bool = True
 
 
 class Call(NamedTuple):
@@ -119,8 +123,6 @@ class Call(NamedTuple):
         request_tags: The call's own `requestMetadata`.
         routes: For a prompt router, the call as each of its models would take it; else empty.
         principal: The ARN that its client's credentials are of; empty where nobody asked, or could tell.
-        beside: What it can use at most that is no token of its model: guardrail units, queries.
-        has_tokens: Whether a model reads or writes tokens for it, beside *beside*.
         flat_key: `"service:Operation"` where a flat price of that name holds; else empty.
         has_bound: Whether the request tells what it can use; without that only a flat price does.
         is_silent: Whether no reply states what it used: the estimate is charged.
@@ -139,8 +141,6 @@ class Call(NamedTuple):
     request_tags: Mapping[str, str] = MappingProxyType({})
     routes: tuple[Call, ...] = ()
     principal: str = ""
-    beside: Mapping[str, int] = MappingProxyType({})
-    has_tokens: bool = True
     flat_key: str = ""
     has_bound: bool = True
     is_silent: bool = False

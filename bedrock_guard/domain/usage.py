@@ -45,6 +45,19 @@ class Meter:
     per_model: bool = True
 
 
+class Untold(NamedTuple):
+    """
+    What a reply does not say of the usage that its call is charged.
+
+    Attributes:
+        usage: The part of the usage that is known from the request, by meter.
+        is_estimate: Whether it is only the most that it can be, or all there is.
+    """
+
+    usage: Usage
+    is_estimate: bool = False
+
+
 class UsageReport(NamedTuple):
     """
     What a reply said of a call.
@@ -55,9 +68,9 @@ class UsageReport(NamedTuple):
         latency: `"standard"` or `"optimized"`, as served, where the reply tells.
         anomalies: What in it contradicts itself; names of `estimators.plausible.ANOMALIES`.
         model_id: Which model of a prompt router's answered, where the reply tells.
-        assumed: What else was used that the reply does not tell, at most: guardrail units without a trace.
-        parts: Of an agent, what each of its models used, with that model's id; *usage* is their sum.
         believable: Where counts are below zero, what else is told; None where all may be true.
+        untold: What of *usage* the reply did not state; None where it stated all.
+        parts: Of an agent, what each of its models used, with that model's id; *usage* is their sum.
     """
 
     usage: Usage
@@ -66,7 +79,7 @@ class UsageReport(NamedTuple):
     anomalies: tuple[str, ...] = ()
     model_id: str | None = None
     believable: Usage | None = None
-    assumed: Usage = NOTHING
+    untold: Untold | None = None
     parts: tuple[UsageReport, ...] = ()
 
 

@@ -2,8 +2,8 @@
 The most a call can use, from sizes and limits alone: free, and never low.
 
 A token is at least a byte of text, and no model reads more than its context
-window or writes more than it is let. What an operation can use beside tokens is its own to say
-(`Call.beside`); a guardrail beside a model looks at both of their texts.
+window or writes more than it is let. What is billed beside tokens is read from the
+request (`RequestSize.beside_tokens`); a guardrail beside a model looks at both of their texts.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
     rest = {OUTPUT_TOKENS: output} if output else {}
     if call.is_routed:
         rest[ROUTED_REQUESTS] = 1
-    if call.beside:
-        if not call.has_tokens:
-            return (call.beside,)
-        rest |= call.beside
+    if size.beside_tokens:
+        rest.update(size.beside_tokens)
+    if not size.reads_tokens:
+        return (rest,)
     if size.has_guardrail:
         rest |= units_beside(size, {INPUT_TOKENS: tokens, OUTPUT_TOKENS: output})
     if call.times > 1:

@@ -35,9 +35,9 @@ class ApplyGuardrail(Plain):
         """
         texts, images = _measure(params.get("content"))
         guardrail = ModelRef(f"guardrail/{params.get('guardrailIdentifier')}", "guardrail")
-        size = RequestSize(images=images, generates=False)
         units = units_of(texts, images)
-        return Call(self.name, model or guardrail, "guardrail", region, size, beside=units, has_tokens=False)
+        size = RequestSize(images=images, generates=False, beside_tokens=units, reads_tokens=False)
+        return Call(self.name, model or guardrail, "guardrail", region, size)
 
     def read_wire(self, *, model_id: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:  # noqa: ARG002
         """

@@ -21,6 +21,7 @@ from bedrock_guard.domain.usage import (
     NOTHING,
     OUTPUT_TOKENS,
     Learned,
+    Untold,
     UsageReport,
 )
 from bedrock_guard.families import Family, family_of, limits, nova
@@ -245,6 +246,9 @@ def _read_report(
         )
     is_odd = NEGATIVES in counts
     is_untold = call.size.has_guardrail and not has_trace(parsed.get("trace"))
+    units = units_beside(call.size, usage) if is_untold else NOTHING
+    if units:
+        usage = {**usage, **units}
     return UsageReport(
         with_negatives(usage, counts) if is_odd else usage,
         choice(parsed["serviceTier"], "type", None) if "serviceTier" in parsed else None,
@@ -252,7 +256,7 @@ def _read_report(
         anomalies,
         _invoked(parsed["trace"]) if "trace" in parsed else None,
         usage if is_odd else None,
-        units_beside(call.size, usage) if is_untold else NOTHING,
+        Untold(units, is_estimate=True) if units else None,
     )
 
 

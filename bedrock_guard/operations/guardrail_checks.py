@@ -39,9 +39,11 @@ class GuardrailChecks(Plain):
             model or ModelRef("guardrail-checks", "guardrail"),
             "guardrail",
             region,
-            RequestSize(generates=False),
-            beside={BY_CHECK[check].name: units for check in asked},
-            has_tokens=False,
+            RequestSize(
+                generates=False,
+                beside_tokens={BY_CHECK[check].name: units for check in asked},
+                reads_tokens=False,
+            ),
         )
 
     def read_wire(self, *, model_id: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:  # noqa: ARG002

@@ -18,9 +18,9 @@ from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
     CACHE_READ,
     INPUT_TOKENS,
-    NOTHING,
     OUTPUT_TOKENS,
     Learned,
+    Untold,
     Usage,
     UsageReport,
 )
@@ -265,7 +265,10 @@ def _report(
     usage = usage_of(counts, generates=size.generates, marks_1h=size.writes_cache == "1h")
     if usage is None:
         return None
-    is_odd = NEGATIVES in counts
+    is_odd, untold = NEGATIVES in counts, None
+    if size.has_guardrail and not has_trace(document.get(_TRACE)):
+        untold = Untold(units_beside(size, usage), is_estimate=True)
+        usage = {**usage, **untold.usage}
     return UsageReport(
         with_negatives(usage, counts) if is_odd else usage,
         choice(reply.parsed, "serviceTier", choice(reply.headers, _TIER, None)),
@@ -273,7 +276,7 @@ def _report(
         read_anomalies(counts, usage, size, has_text, output=output),
         None,
         usage if is_odd else None,
-        units_beside(size, usage) if size.has_guardrail and not has_trace(document.get(_TRACE)) else NOTHING,
+        untold,
     )
 
 

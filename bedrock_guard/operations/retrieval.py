@@ -152,9 +152,7 @@ class Rerank(Plain):
             model,
             family_of(model).name,
             model.region or region,
-            RequestSize(generates=False),
-            beside={QUERIES.name: billed * asked},
-            has_tokens=False,
+            RequestSize(generates=False, beside_tokens={QUERIES.name: billed * asked}, reads_tokens=False),
             is_silent=True,
         )
 

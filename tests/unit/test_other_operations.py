@@ -90,9 +90,9 @@ def test_a_guardrail_is_bounded_by_what_it_is_shown(content: object, units: int,
     """
     call = METERED["bedrock-runtime", "ApplyGuardrail"].read_call({"content": content}, region="us-east-1")
 
-    assert call.beside.get("guardrail_topic_policy_units", 0) == units
-    assert call.beside.get("guardrail_automated_reasoning_policy_units", 0) == 2 * units
-    assert call.beside.get("guardrail_content_policy_image_units", 0) == images
+    assert call.size.beside_tokens.get("guardrail_topic_policy_units", 0) == units
+    assert call.size.beside_tokens.get("guardrail_automated_reasoning_policy_units", 0) == 2 * units
+    assert call.size.beside_tokens.get("guardrail_content_policy_image_units", 0) == images
 
 
 @given(st.text(max_size=3000))
@@ -112,8 +112,8 @@ def test_checks_that_cannot_be_told_are_all_of_them() -> None:
     one = operation.read_call({"messages": messages, "checks": {"contentFilter": {}}}, region="us-east-1")
     odd = operation.read_call({"messages": messages, "checks": {"tone": {}}}, region="us-east-1")
 
-    assert one.beside == {"guardrail_checks_content_filter_units": 1}
-    assert len(odd.beside) == 3
+    assert one.size.beside_tokens == {"guardrail_checks_content_filter_units": 1}
+    assert len(odd.size.beside_tokens) == 3
 
 
 def traced(*traces: dict[str, Any], is_whole: bool = True, agent: str = "A") -> TraceReader:
