@@ -45,11 +45,11 @@ class Found(NamedTuple):
 
     Attributes:
         ends_s: When its window ends, seconds since 1970; None for never.
-        write: The alert, as it is noticed at `at_s`.
+        write: The alert.
     """
 
     ends_s: int | None
-    write: Callable[..., Alert]
+    write: Callable[[], Alert]
 
 
 class Claims:
@@ -107,9 +107,8 @@ class Claims:
         Raises:
             LedgerUnavailable: The rest stays to be claimed.
         """
-        # First that the ledger is gone, as the others will wait for it.
         names = list(self._found)  # at once: calls go on finding
-        for name in sorted(names, key=lambda name: name.kind != "ledger"):
+        for name in sorted(names, key=_turn):
             if name not in self._told:
                 self._claim(name, self._found[name])
                 if len(self._told) >= _MOST_KNOWN:
@@ -124,22 +123,23 @@ class Claims:
         if self.takes_over_in_s > 0:
             return
         self._takes_over_at = time.monotonic() + self._retry_after_s
-        # What this process could not deliver it leaves to others.
-        claims = [claim for claim in self._ledger.unconfirmed_alerts() if claim.id not in self._tried]
+        claims = self._ledger.unconfirmed_alerts()
         self.has_others = False
         for claim in claims:
+            alert = _read(claim)
+            is_news = alert is not None and self._clock() - alert.at.timestamp() < _NEWS_S
+            if is_news and claim.id in self._tried:
+                continue  # what this process could not deliver it leaves to others
             if not self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
                 self.has_others = True
-                continue
-            alert = _read(claim)
-            if alert is not None and self._clock() - alert.at.timestamp() < _NEWS_S:
+            elif alert is not None and is_news:
                 self._deliver(alert, claim)
             else:
                 self._ledger.confirm_alert(claim)
                 log.warning("An alert that nobody could deliver for a day is dropped: %s", claim.alert)
 
     def _claim(self, name: Name, found: Found) -> None:
-        alert = found.write(at_s=self._clock())
+        alert = found.write()
         forget_at_s = None if found.ends_s is None else float(found.ends_s + _REMEMBER_S)
         claim = AlertClaim(alert.id, alert.to_json(), forget_at_s)
         try:
@@ -157,6 +157,13 @@ class Claims:
             self._tried.clear()
         self._tried.add(alert.id)
         self._deliveries.add(alert, claim)
+
+
+def _turn(name: Name) -> tuple[bool, bool, float]:
+    """
+    First that the ledger is gone, as the others will wait for it; then shares as they were reached.
+    """
+    return name.kind != "ledger", name.kind == "refused", name.threshold or 0.0
 
 
 def _read(claim: AlertClaim) -> Alert | None:

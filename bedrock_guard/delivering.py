@@ -79,7 +79,8 @@ class Deliveries:
         """
         for parcel in list(self._parcels):
             if time.monotonic() >= parcel.due_at and self._send(parcel):
-                self._parcels.remove(parcel)
+                # They may have been forgotten meanwhile: a guard is closed by another thread.
+                self._parcels = [each for each in self._parcels if each is not parcel]
         first = min((parcel.due_at for parcel in self._parcels), default=float("inf"))
         return max(0.0, first - time.monotonic())
 
@@ -136,27 +137,36 @@ class Deliveries:
         hanging = self._hanging.get(id(sink))
         if hanging is not None and hanging.is_alive():
             raise TimeoutError("it has not returned from the last one yet")
-        raised: list[Exception] = []
+        raised: list[BaseException] = []
         thread = threading.Thread(
             target=_attempt, args=(work, raised), name="bedrock_guard alert", daemon=True
         )
         try:
             thread.start()
         except RuntimeError:  # the interpreter is on its way out, and starts no threads any more
-            work()
-            return
-        thread.join(SEND_S)
-        if thread.is_alive():
-            self._hanging[id(sink)] = thread
-            raise TimeoutError(f"it took longer than {SEND_S:g} s")
+            _attempt(work, raised)
+        else:
+            thread.join(SEND_S)
+            if thread.is_alive():
+                self._hanging[id(sink)] = thread
+                raise TimeoutError(f"it took longer than {SEND_S:g} s")
         if raised:
-            raise raised[0]
+            raise _Failed(repr(raised[0]))
 
 
-def _attempt(work: Callable[[], None], raised: list[Exception]) -> None:
+class _Failed(Exception):
+    """
+    What a sink raised, whatever it was: its `sys.exit` is not ours, and its frames are not kept.
+    """
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _attempt(work: Callable[[], None], raised: list[BaseException]) -> None:
     try:
         work()
-    except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+    except BaseException as error:  # noqa: BLE001 - a cancelled task's, too: it is told where it is waited for
         raised.append(error)
 
 

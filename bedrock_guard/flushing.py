@@ -51,7 +51,8 @@ def flush(
     is_written = _flush_ends(pipeline, ends_at, leave)
     if pipeline.alerts is None:
         return is_written
-    return pipeline.alerts.flush(min(tell_s, max(0.0, ends_at - time.monotonic()))) and is_written
+    left_s = min(tell_s, max(0.0, ends_at - time.monotonic()))
+    return pipeline.alerts.flush(left_s, asks_again=tell_s == float("inf")) and is_written
 
 
 def _flush_ends(pipeline: Pipeline, ends_at: float, leave: Sequence[OpenCall]) -> bool:

@@ -25,13 +25,7 @@ from bedrock_guard.context import current_scope
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Attempt, Entry
-from bedrock_guard.domain.ledger import (
-    Clock,
-    Ledger,
-    Line,
-    Refusal,
-    Reservation,
-)
+from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservation
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
@@ -42,6 +36,7 @@ from bedrock_guard.planning import Plan, Planner
 from bedrock_guard.shadow import ShadowStandIn
 from bedrock_guard.steering import Helm
 from bedrock_guard.sweeping import Sweeper
+from bedrock_guard.tripping import Breakers
 from bedrock_guard.upkeep import Upkeep
 
 
@@ -59,6 +54,7 @@ class Pipeline:
         new_id: Callable[[], str],
         wanted: Settings | None = None,
         alerts: Alerts | None = None,
+        breakers: Breakers | None = None,
         tells_first: bool = False,
     ) -> None:
         self.planner = planner
@@ -67,13 +63,14 @@ class Pipeline:
         self.clock = clock
         self.alerts = alerts
         self._tells_first = tells_first and alerts is not None
-        self.upkeep = Upkeep(ledger, clock, alerts=alerts)
+        self.upkeep = Upkeep(ledger, clock, alerts=alerts, breakers=breakers)
         self.sweeper = Sweeper(
             ledger, clock, keep_entries_days=planner.settings.keep_entries_days, alerts=alerts
         )
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.topped_up = self.helm.topped_up
+        self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
         self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
@@ -170,16 +167,18 @@ class Pipeline:
 
     def retry(self, opened: OpenCall) -> None:
         """
-        Hold one more attempt: the one before may have been billed, and this one will be.
+        Hold one more attempt: the one before may have been billed, and this one will be. Where a lost reply
+        is not charged nothing more is held, and a stop still vetoes it.
 
         Raises:
             BudgetExceeded: The budgets cannot pay for both.
             Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
-        if self.settings.on_lost_reply == "release":
-            return
         plan = opened.plan
+        if self.settings.on_lost_reply == "release":
+            self._more(plan, opened.entry, ())
+            return
         held = {line.key: line.amount for line in opened.reservation.lines}
         later = self.planner.matcher.roll(plan.matches, self.clock())
         lines = lines_of_retry(plan.matches, later, plan.lines(), held)
@@ -225,7 +224,7 @@ class Pipeline:
             raise
         for tally in opened.tallies:
             tally.count(entry)
-        if self._tells_first:
+        if self._tells_first:  # asked here, too: every call comes by
             self._tell()
         return entry
 
@@ -278,11 +277,12 @@ class Pipeline:
         return answer
 
     def _see_trouble(self, opened: OpenCall, error: LedgerUnavailable) -> None:
-        if self.alerts is not None and not self.outage.is_on:
+        at_s, is_first = opened.entry.at_s, not self.outage.is_on
+        is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
+        if self.alerts is not None and is_first:
             self.alerts.see_trouble(error)
+            self._tell()
         if not error.is_lasting:
-            at_s = opened.entry.at_s
-            is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
             self.outage.begin(error, is_slow=is_slow)
 
     def _note(self, opened: OpenCall, answer: Reservation) -> None:
@@ -318,8 +318,7 @@ class Pipeline:
     def _see_stopped(self, entry: Entry) -> None:
         if self.alerts is not None:
             self.alerts.see_stopped(entry)
-            if self._tells_first:
-                self._tell()
+            self._tell()
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """
@@ -372,9 +371,12 @@ class Pipeline:
     def _tell(self) -> None:
         """
         Wait for alerts, where this process may freeze with the reply; a decorated handler does so itself.
+
+        Not for a ledger that is gone: the next call may wait for it.
         """
-        if self.alerts is not None and not self.upkeep.invocations.are_any:
-            self.alerts.flush(PROMPT_S)
+        is_awaited = self._tells_first and not self.upkeep.invocations.are_any and not self.outage.is_on
+        if self.alerts is not None and is_awaited:
+            self.alerts.flush(PROMPT_S, asks_again=False)
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False
@@ -382,8 +384,7 @@ class Pipeline:
         record_refusal(self.ledger, entry, refusal.lines[0].line.key)
         if self.alerts is not None:
             self.alerts.see_refused(plan.matches, refusal, entry)
-            if self._tells_first:
-                self._tell()
+            self._tell()
         return refuse(
             refusal,
             matches=plan.matches,

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from bedrock_guard.budgets.loops import fingerprint
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.usage import Learned, UsageReport
@@ -142,6 +143,13 @@ class Wire:
         if self._headers is None:
             self._headers = bedrock_headers(self._given)
         return self._headers
+
+    @property
+    def fingerprint(self) -> bytes:
+        """
+        Tells whether this process has made the same request before.
+        """
+        return fingerprint(self.url.encode(), bytes(self.body or b""))
 
     def is_same(self, url: str, headers: Mapping[str, str], body: Any) -> bool:
         """

@@ -150,6 +150,8 @@ class ClientHooks:
         for pipeline in pipelines:
             opened = pipeline.open(state.call)
             state.opened.append((pipeline, opened))
+            if pipeline.loops is not None and state.wire is not None:
+                pipeline.loops.see_request(opened, state.wire.fingerprint)
             pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s)
         if state.is_over:  # its task was dropped while a thread reserved for it
             state.end(None)

@@ -27,7 +27,7 @@ from dynamodb_faults import (
 from bedrock_guard.domain.control import Controls
 from bedrock_guard.domain.ledger import Reservation
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, items
 from bedrock_guard.testing.ledger_calls import SetClock, ids, open_entry
 from bedrock_guard.testing.ledger_controls_contract import STOP, TOP_UP, reserve_by
 
@@ -128,7 +128,7 @@ def test_a_table_that_throttles_is_no_table_to_ask_for_stops(url: str, clock: Se
     """
     ledger = DynamoDBLedger.open(url.replace("deadline_ms=10000", "deadline_ms=100"), clock=clock)
     watched = Watched(ledger, itertools.repeat(throttle))
-    watched.operations = frozenset(["get_item"])
+    watched.operations = frozenset(["batch_get_item"])
 
     with pytest.raises(LedgerUnavailable) as caught:
         reserve_by(ledger, "one", 0)
@@ -137,6 +137,25 @@ def test_a_table_that_throttles_is_no_table_to_ask_for_stops(url: str, clock: Se
     watched.faults = None
     assert isinstance(reserve_by(ledger, "one", 0), Reservation)
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"v": {"N": "9"}}, {"rec": {"S": "{}"}}, {"v": {"N": "9"}, "rec": {"S": "no json"}}]
+)
+def test_an_item_that_cannot_be_read_lets_nobody_through(
+    ledger: DynamoDBLedger, url: str, damaged: items.Item
+) -> None:
+    """
+    As one that says that all are stopped.
+    """
+    item = {**items.place_item(items.CONTROLS_PLACE), **damaged}
+    table = url.removeprefix("dynamodb://").partition("?")[0]
+    dynamodb_engine.client(dynamodb_engine.endpoint()).put_item(TableName=table, Item=item)
+
+    with pytest.raises(LedgerUnavailable, match="record of stops and top-ups cannot be read"):
+        reserve_by(ledger, "one", 0)
+    with pytest.raises(LedgerUnavailable, match="record of stops and top-ups cannot be read"):
+        ledger.write_control(STOP, open_entry("told", outcome="stop"))
 
 
 def test_the_shortest_wish_holds_and_both_clocks_are_asked(
@@ -153,7 +172,7 @@ def test_the_shortest_wish_holds_and_both_clocks_are_asked(
 
     def reads() -> int:
         ledger.controls()
-        return watched.sent.count("get_item")
+        return watched.partitions.count("C#controls")
 
     assert [reads(), reads()] == [1, 1]
     clock.now += 0.9
