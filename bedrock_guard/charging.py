@@ -63,7 +63,7 @@ def closed_entry(
             told = {"priced": priced, "reported_usage": stated}
         else:
             answer, told = _doubted(planner, opened, report, verdict, stated)
-        if report.untold is not None and answer is not None:
+        if report.untold is not None:
             answer = _untold(answer, told, report.untold)
         if report.service_tier is not None:
             told["service_tier"] = report.service_tier
@@ -92,13 +92,16 @@ def closed_entry(
     )
 
 
-def _untold(answer: _Charged, told: dict[str, Any], untold: Untold) -> _Charged:
+def _untold(answer: _Charged | None, told: dict[str, Any], untold: Untold) -> _Charged | None:
     """
-    What an answer is charged that leaves part of its usage to be known by its request.
+    What an answer is charged that leaves part of its usage, or all, to be known by its request.
     """
-    told["reported_usage"] = {
-        meter: most for meter, most in told["reported_usage"].items() if meter not in untold.usage
-    }
+    stated = {meter: most for meter, most in told["reported_usage"].items() if meter not in untold.usage}
+    told["reported_usage"] = stated or None
+    if untold.job is not None:
+        told["job"] = untold.job
+    if answer is None or not answer[0]:  # the request tells no more than the most that it can be
+        return None
     usage, money, basis = answer
     return usage, money, "estimated" if untold.is_estimate else basis
 

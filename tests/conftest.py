@@ -5,6 +5,11 @@ Every test runs as on a machine that has no AWS account and no settings of its o
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How quick a machine is proves nothing.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ named tuple, several times as quick to make as a frozen dataclass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
@@ -90,7 +90,10 @@ class RequestSize(NamedTuple):
         has_guardrail: Whether a guardrail looks on: its units are billed too, and only
             bodies tell them.
         beside_tokens: What else it is billed for, at most, by meter: images, seconds, queries.
+        beside_is_exact: Whether AWS bills no less of that.
         reads_tokens: False where nothing of its input is billed by the token.
+        sized_images: How many of its images say their size.
+        sized_image_tokens: The most tokens that those can be together.
     """
 
     text_bytes: int = 0
@@ -106,7 +109,17 @@ class RequestSize(NamedTuple):
     max_input_tokens: int | None = None
     has_guardrail: bool = False
     beside_tokens: Usage = NOTHING
+    beside_is_exact: bool = True
     reads_tokens: bool = True
+    sized_images: int = 0
+    sized_image_tokens: int = 0
+
+    def with_sizes(self, tokens: Sequence[int]) -> RequestSize:
+        """
+        This, of which some images say by their size how many *tokens* they are at most.
+        """
+        most = sum(min(each, self.image_tokens) for each in tokens)
+        return self._replace(sized_images=len(tokens), sized_image_tokens=most)
 
 
 class Call(NamedTuple):

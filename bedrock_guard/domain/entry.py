@@ -89,6 +89,7 @@ class Entry:
         narrowed_usage: The most that the attempt left so can have used, by what its stream had said:
             the input as AWS counted it, beside the output of the estimate. The charge stays the estimate.
         narrowed_by: Which event told that, `"message_start"`.
+        job: The ARN of the job that the call began, which may go on long after; else None.
         allowed_by: `"on_ledger_error"` when that setting let the call, or a retry of it, through while the
             ledger was gone; None when its budgets had room for all of it.
         exceeded: Names of the budgets that had no room for the call and let it go on: soft limits, shadows.
@@ -126,6 +127,7 @@ class Entry:
     received_bytes: int | None = None
     narrowed_usage: Mapping[str, int] | None = None
     narrowed_by: str | None = None
+    job: str | None = None
     allowed_by: str | None = None
     exceeded: tuple[str, ...] = ()
     budget: str | None = None

@@ -52,10 +52,12 @@ class Untold(NamedTuple):
     Attributes:
         usage: The part of the usage that is known from the request, by meter.
         is_estimate: Whether it is only the most that it can be, or all there is.
+        job: The ARN of a job that the reply says has begun; None for none.
     """
 
     usage: Usage
     is_estimate: bool = False
+    job: str | None = None
 
 
 class UsageReport(NamedTuple):
@@ -63,7 +65,8 @@ class UsageReport(NamedTuple):
     What a reply said of a call.
 
     Attributes:
-        usage: Quantities by meter; empty when the reply says that nothing was used.
+        usage: Quantities by meter; empty when the reply says that nothing was used. Empty, with *untold*,
+            is charged at the estimate.
         service_tier: The tier that served, where the reply tells.
         latency: `"standard"` or `"optimized"`, as served, where the reply tells.
         anomalies: What in it contradicts itself; names of `estimators.plausible.ANOMALIES`.

@@ -52,10 +52,10 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
         rest[ROUTED_REQUESTS] = 1
     if size.beside_tokens:
         rest.update(size.beside_tokens)
-    if not size.reads_tokens:
-        return (rest,)
     if size.has_guardrail:
         rest |= units_beside(size, {INPUT_TOKENS: tokens, OUTPUT_TOKENS: output})
+    if not size.reads_tokens:
+        return (rest,)
     if call.times > 1:
         return tuple([add([{meter: tokens, **rest}] * call.times) for meter in meters])
     return tuple([{meter: tokens, **rest} for meter in meters])
@@ -72,11 +72,13 @@ def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
     """
     The most tokens that a request can be: its bytes, or the model's whole window.
     """
-    window = max(limits.max_input_tokens or _UNKNOWN_WINDOW, size.max_input_tokens or 0)
+    window = max(limits.max_input_tokens or family.text_window or _UNKNOWN_WINDOW, size.max_input_tokens or 0)
     text = size.text_bytes + _MESSAGE_TOKENS * size.messages + family.template_tokens
     if size.has_tools:
         text += _TOOLS_TOKENS
     images = size.images * (size.image_tokens + _IMAGE_MARKS)
+    if size.sized_images:
+        images -= size.sized_images * size.image_tokens - size.sized_image_tokens
     if not size.generates:
         # The window of an embedding model is that of each text, of which there may be many.
         return min(window if size.has_unseen else text, window * size.messages) + images

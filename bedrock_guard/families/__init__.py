@@ -14,14 +14,21 @@ from typing import Final
 from bedrock_guard.domain.call import ModelRef
 from bedrock_guard.families import (
     ai21,
+    amazon_images,
     anthropic,
     cohere,
     deepseek,
     llama,
+    luma,
     mistral,
     nova,
+    nova_embeddings,
+    nova_reel,
     openai_chat,
+    rerank,
+    stability,
     titan,
+    twelvelabs,
     writer,
 )
 from bedrock_guard.families.contract import Family
@@ -29,15 +36,16 @@ from bedrock_guard.families.unknown import UNKNOWN
 
 __all__ = ["FAMILIES", "UNKNOWN", "Family", "family_of"]
 
-# Image and video makers have no line yet: their calls are bounded as UNKNOWN.
 FAMILIES: Final[dict[tuple[str, str], Family]] = {
     ("ai21", ""): ai21.AI21,
     ("amazon", "nova"): nova.NOVA,
-    ("amazon", "nova-2-multimodal-embeddings"): nova.NOVA_EMBEDDINGS,
-    ("amazon", "nova-canvas"): UNKNOWN,
-    ("amazon", "nova-reel"): UNKNOWN,
-    ("amazon", "rerank"): cohere.RERANK,
+    ("amazon", "nova-2-multimodal-embeddings"): nova_embeddings.NOVA_EMBEDDINGS,
+    ("amazon", "nova-canvas"): amazon_images.NOVA_CANVAS,
+    ("amazon", "nova-reel"): nova_reel.NOVA_REEL,
+    ("amazon", "rerank"): rerank.AMAZON_RERANK,
     ("amazon", "titan-embed"): titan.TITAN_EMBEDDINGS,
+    ("amazon", "titan-embed-image"): titan.TITAN_IMAGE_EMBEDDINGS,
+    ("amazon", "titan-image"): amazon_images.TITAN_IMAGE,
     ("amazon", "titan-text"): titan.TITAN_TEXT,
     ("anthropic", ""): anthropic.ANTHROPIC,
     ("anthropic", "claude-3"): anthropic.CLAUDE_3,
@@ -55,9 +63,10 @@ FAMILIES: Final[dict[tuple[str, str], Family]] = {
     ("anthropic", "claude-v"): anthropic.CLAUDE_2,
     ("cohere", ""): cohere.COMMAND,
     ("cohere", "embed"): cohere.EMBED,
-    ("cohere", "rerank"): cohere.RERANK,
+    ("cohere", "rerank"): rerank.COHERE_RERANK,
     ("deepseek", ""): deepseek.DEEPSEEK,
     ("google", ""): openai_chat.OPENAI_CHAT,
+    ("luma", ""): luma.LUMA,
     ("meta", ""): llama.LLAMA,
     ("minimax", ""): openai_chat.OPENAI_CHAT,
     ("mistral", ""): mistral.MISTRAL,
@@ -76,6 +85,11 @@ FAMILIES: Final[dict[tuple[str, str], Family]] = {
     ("openai", "gpt-5.5"): openai_chat.READING,
     ("openai", "gpt-oss"): openai_chat.GPT_OSS,
     ("qwen", ""): openai_chat.OPENAI_CHAT,
+    ("stability", ""): stability.STABILITY,
+    ("twelvelabs", "marengo"): twelvelabs.MARENGO,
+    ("twelvelabs", "marengo-embed-2"): twelvelabs.MARENGO_2,
+    ("twelvelabs", "pegasus"): twelvelabs.PEGASUS,
+    ("twelvelabs", "pegasus-1-2"): twelvelabs.PEGASUS_1_2,
     ("writer", ""): writer.WRITER,
     ("xai", ""): openai_chat.GROK,
     ("zai", ""): openai_chat.CACHING,

@@ -20,6 +20,7 @@ from bedrock_guard.domain.usage import (
 from bedrock_guard.families import typed_blocks
 from bedrock_guard.families.counts import CACHE_WRITE, CountTable
 from bedrock_guard.families.dialect import Dialect, says
+from bedrock_guard.families.image_sizes import claude_tokens
 from bedrock_guard.families.measure import Measure
 
 _FIELDS: Final = {
@@ -54,6 +55,7 @@ ANTHROPIC: Final = Dialect(
     final=says("delta", "stop_reason"),
     opening="message_start",
     image_tokens=4_800,
+    image_rule=claude_tokens,
 )
 UP_TO_4_6: Final = replace(ANTHROPIC, image_tokens=1_600)
 CLAUDE_3: Final = replace(UP_TO_4_6, fallback_output=4_096)

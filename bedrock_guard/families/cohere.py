@@ -1,5 +1,5 @@
 """
-Cohere: Command, Command R, embeddings and rerank.
+Cohere: Command, Command R and embeddings.
 
 Bodies state no usage, but for the last chunk of Command R; headers do.
 """
@@ -66,4 +66,3 @@ EMBED: Final = Dialect(
     usage=USAGE,
     generates=False,
 )
-RERANK: Final = Dialect(name="cohere", parts={"documents": _read_items}, usage=USAGE, generates=False)

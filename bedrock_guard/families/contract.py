@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from bedrock_guard.domain.call import RequestSize
+from bedrock_guard.domain.usage import Usage
 from bedrock_guard.families.counts import Counts
+from bedrock_guard.families.image_sizes import ImageRule
 
 
 class Family(Protocol):
@@ -30,6 +32,13 @@ class Family(Protocol):
     def image_tokens(self) -> int:
         """
         The most tokens one image can be.
+        """
+        ...
+
+    @property
+    def image_rule(self) -> ImageRule | None:
+        """
+        The most tokens that an image of a known size can be; None where that does not tell.
         """
         ...
 
@@ -83,9 +92,29 @@ class Family(Protocol):
         """
         ...
 
+    @property
+    def text_window(self) -> int | None:
+        """
+        The most tokens that one text of an embedding can be; None where only lists say.
+        """
+        ...
+
     def read_request(self, body: Mapping[str, Any]) -> RequestSize:
         """
         How large a request is; never raises, the odd makes it larger.
+        """
+        ...
+
+    def ceiling(self) -> RequestSize:
+        """
+        The size of a request that cannot be read: all that its model takes.
+        """
+        ...
+
+    def read_made(self, document: Mapping[str, Any], asked: Usage) -> Usage | None:
+        """
+        What a reply shows was made of what was *asked* for, by meter; empty where it shows nothing,
+        None where the family bills nothing by the piece.
         """
         ...
 

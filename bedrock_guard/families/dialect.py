@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from bedrock_guard.domain.call import RequestSize
-from bedrock_guard.domain.usage import OUTPUT_TOKENS
+from bedrock_guard.domain.usage import OUTPUT_TOKENS, Usage
 from bedrock_guard.families import limits
+from bedrock_guard.families.beside_tokens import Beside, BesideReader, MadeReader
 from bedrock_guard.families.counts import METRICS_TABLE, Counts, CountTable, merge, read_counts
+from bedrock_guard.families.image_sizes import ImageRule
 from bedrock_guard.families.measure import Measure, Reader
 
 ChunkTest: TypeAlias = Callable[[Mapping[str, Any]], bool]
@@ -40,6 +42,9 @@ class Dialect:
         opening: The `type` of a stream's first chunk, where that counts the whole input.
         vectors: Keys of a reply that is an embedding, and so has no output tokens.
         default_output: The documented limit of an InvokeModel request that states none.
+        beside: Reads from a request what is billed beside tokens, or instead of them.
+        most_beside: The most that can be, of a request that cannot be read.
+        made: Reads from a reply what was made, where that is billed by the piece.
 
     The others are those of `Family`.
     """
@@ -52,7 +57,12 @@ class Dialect:
     opening: str | None = None
     vectors: tuple[str, ...] = ()
     default_output: int | None = None
+    beside: BesideReader | None = None
+    most_beside: Beside | None = None
+    made: MadeReader | None = None
+    text_window: int | None = None
     image_tokens: int = 5_000
+    image_rule: ImageRule | None = None
     template_tokens: int = 64
     caches_by_itself: bool = False
     headers_suffice: bool = True
@@ -76,7 +86,7 @@ class Dialect:
                     seen.json({key: value})
         except RecursionError:
             seen.has_unseen = True
-        return RequestSize(
+        size = RequestSize(
             text_bytes=seen.text_bytes,
             messages=max(seen.messages, 1),
             images=seen.images,
@@ -89,6 +99,22 @@ class Dialect:
             generates=self.generates,
             max_input_tokens=limits.widened_input(body),
         )
+        if seen.pixels and self.image_rule is not None:
+            size = size.with_sizes([self.image_rule(*pixels) for pixels in seen.pixels])
+        return size if self.beside is None else self._with_beside(size, self.beside(body))
+
+    def ceiling(self) -> RequestSize:
+        """
+        The size of a request that cannot be read: AWS refuses it, or reads more than can be seen here.
+        """
+        size = RequestSize(image_tokens=self.image_tokens, has_unseen=True, generates=self.generates)
+        return size if self.most_beside is None else self._with_beside(size, self.most_beside)
+
+    def read_made(self, document: Mapping[str, Any], asked: Usage) -> Usage | None:
+        """
+        What a reply shows was made of what was *asked* for; None where that is not billed by the piece.
+        """
+        return None if self.made is None else self.made(document, asked)
 
     def read_counts(self, document: Mapping[str, Any]) -> Counts:
         """
@@ -98,6 +124,13 @@ class Dialect:
         if OUTPUT_TOKENS not in counts and any(key in document for key in self.vectors):
             return {**counts, OUTPUT_TOKENS: 0}
         return counts
+
+    def _with_beside(self, size: RequestSize, beside: Beside) -> RequestSize:
+        return size._replace(
+            beside_tokens=beside.usage,
+            beside_is_exact=beside.is_exact,
+            reads_tokens=beside.reads_tokens,
+        )
 
     def is_final(self, chunk: Mapping[str, Any]) -> bool:
         """

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeAlias
 
+from bedrock_guard.families.image_sizes import PixelSize, read_pixels
 from bedrock_guard.families.text import json_bytes, json_text, text_bytes
 
 Reader: TypeAlias = Callable[["Measure", Any], None]
@@ -27,15 +28,16 @@ _CACHE_MARKS: Final = ('"cache_control"', '"cachePoint"')
 
 class Measure:
     """
-    A running sum; the attributes are those of `RequestSize`.
+    A running sum; the attributes are those of `RequestSize`, and `pixels` of images that say their size.
     """
 
-    __slots__ = ("has_tools", "has_unseen", "images", "messages", "text_bytes", "writes_cache")
+    __slots__ = ("has_tools", "has_unseen", "images", "messages", "pixels", "text_bytes", "writes_cache")
 
     def __init__(self) -> None:
         self.text_bytes = 0
         self.messages = 0
         self.images = 0
+        self.pixels: tuple[PixelSize, ...] = ()
         self.has_tools = False
         self.has_unseen = False
         self.writes_cache: Literal["5m", "1h"] | None = None
@@ -75,11 +77,14 @@ class Measure:
         """
         self.has_unseen = True
 
-    def image(self, _value: object) -> None:
+    def image(self, value: object) -> None:
         """
-        Add an image, whatever its size: families know the most tokens of one.
+        Add an image; families know the most tokens of one, and of one that says its size.
         """
         self.images += 1
+        pixels = read_pixels(value)
+        if pixels is not None:
+            self.pixels = (*self.pixels, pixels)
 
     def mark_cache(self, ttl: object) -> None:
         """

@@ -1,18 +1,18 @@
 """
-Amazon Nova: blocks as in Converse, and embeddings of text and media.
+Amazon Nova: blocks as in Converse.
 
 Prompts are cached by themselves too, but only what a request marks is billed so.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from bedrock_guard.domain.usage import CACHE_READ, INPUT_TOKENS, OUTPUT_TOKENS
 from bedrock_guard.families import converse_blocks
 from bedrock_guard.families.counts import CACHE_WRITE, CountTable
 from bedrock_guard.families.dialect import Dialect, says
-from bedrock_guard.families.measure import Measure
+from bedrock_guard.families.image_sizes import nova_tokens
 
 # Cache counts have two spellings, sometimes both in one report: never their sum.
 FIELDS: Final = {
@@ -37,23 +37,7 @@ NOVA: Final = Dialect(
     final=says("metadata", "usage"),
     # About a token for 650 pixels, of an image that keeps its size up to 8,000 x 8,000.
     image_tokens=100_000,
+    image_rule=nova_tokens,
     # Nova 2: 49 for a prompt of one word, 80 with reasoning, 875 with a tool.
     template_tokens=256,
-)
-
-
-def _read_embedded(seen: Measure, params: Any) -> None:
-    for kind, value in params.items() if isinstance(params, dict) else [("", params)]:
-        if kind == "text" and isinstance(value, dict) and "source" in value:
-            seen.unseen(value)
-        elif kind == "text":
-            seen.json(value)
-        else:
-            converse_blocks.BLOCKS.get(kind, Measure.json)(seen, value)
-
-
-NOVA_EMBEDDINGS: Final = Dialect(
-    name="nova",
-    parts={"singleEmbeddingParams": _read_embedded, "segmentedEmbeddingParams": Measure.unseen},
-    generates=False,
 )

@@ -76,7 +76,7 @@ def media(key: str) -> Reader:
     """
 
     def read(seen: Measure, block: Any) -> None:
-        seen.images += 1
+        seen.image(block)
         seen.json({name: value for name, value in block.items() if name != key})
 
     return read

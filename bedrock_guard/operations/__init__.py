@@ -13,6 +13,7 @@ from typing import Final
 from bedrock_guard.domain.services import SERVICES
 from bedrock_guard.operations.agents import INVOKE_AGENT, INVOKE_FLOW, INVOKE_INLINE_AGENT
 from bedrock_guard.operations.apply_guardrail import APPLY_GUARDRAIL
+from bedrock_guard.operations.async_invoke import START_ASYNC_INVOKE
 from bedrock_guard.operations.contract import Operation, Reply, StreamReader
 from bedrock_guard.operations.converse import CONVERSE, CONVERSE_STREAM
 from bedrock_guard.operations.free import FREE, Free
@@ -53,6 +54,7 @@ METERED: Final[dict[tuple[str, str], Operation]] = {
     ("bedrock-runtime", "InvokeGuardrailChecks"): GUARDRAIL_CHECKS,
     ("bedrock-runtime", "InvokeModel"): INVOKE_MODEL,
     ("bedrock-runtime", "InvokeModelWithResponseStream"): INVOKE_MODEL_WITH_RESPONSE_STREAM,
+    ("bedrock-runtime", "StartAsyncInvoke"): START_ASYNC_INVOKE,
 }
 
 OPERATIONS: Final[dict[tuple[str, str], Operation | Free]] = {

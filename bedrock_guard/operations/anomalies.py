@@ -43,7 +43,7 @@ def read_anomalies(
             meter.startswith("output") for meter in usage if meter != OUTPUT_TOKENS
         )
         has_prompt = size.text_bytes > _ROLE_BYTES * size.messages or size.images > 0 or size.has_unseen
-        lacks_input = has_prompt and not any("input" in meter for meter in usage)
+        lacks_input = size.reads_tokens and has_prompt and not any("input" in meter for meter in usage)
         if (lacks_output or lacks_input) and has_text():
             found += ["no_output"] * lacks_output + ["no_input"] * lacks_input
     return tuple(found)

@@ -18,7 +18,7 @@ _INTERVENED: Final = re.compile(_ACTION + rb'\s*:\s*"INTERVENED"')
 _UNKNOWN: Final = "SDK_UNKNOWN_MEMBER"
 # Whatever a maker calls what its model wrote, with at least a character in it.
 _WRITTEN: Final = re.compile(
-    rb'"(?:text|outputText|generation|completion|content|thinking|reasoning|partial_json|arguments)"'
+    rb'"(?:text|outputText|generation|completion|content|message|thinking|reasoning|partial_json|arguments)"'
     rb'\s*:\s*"[^"]'
 )
 

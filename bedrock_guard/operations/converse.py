@@ -188,7 +188,7 @@ def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> Re
     stated = inference.get("maxTokens") if isinstance(inference, dict) else inference
     more = params.get("additionalModelRequestFields")
     fields = more if isinstance(more, dict) else {}
-    return RequestSize(
+    size = RequestSize(
         seen.text_bytes,
         seen.messages or 1,
         seen.images,
@@ -203,6 +203,9 @@ def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> Re
         limits.widened_input(fields) if fields else None,
         "guardrailConfig" in params,
     )
+    if seen.pixels and family.image_rule is not None:
+        return size.with_sizes([family.image_rule(*pixels) for pixels in seen.pixels])
+    return size
 
 
 def _read_output_config(seen: Measure, config: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bedrock_guard.domain.call import Call, ModelRef, RequestSize
+from bedrock_guard.domain.call import Call, ModelRef
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
@@ -39,6 +39,7 @@ from bedrock_guard.families.counts import (
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import document_says_something, is_intervened
+from bedrock_guard.operations.beside_tokens import headers_tell, with_beside, without_input
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
 from bedrock_guard.operations.parameters import choice, string_pairs
@@ -88,7 +89,7 @@ class InvokeModel:
         model = model or parse_model_id(str(params.get("modelId")))
         family = family_of(model)
         body = _parse(params.get("body"))
-        size = family.read_request(body) if body is not None else _unreadable(family)
+        size = family.read_request(body) if body is not None else family.ceiling()
         has_guardrail, is_prompt = "guardrailIdentifier" in params, model.kind == "prompt"
         if has_guardrail or is_prompt:
             size = size._replace(has_guardrail=has_guardrail, has_unseen=size.has_unseen or is_prompt)
@@ -230,13 +231,11 @@ INVOKE_MODEL: Final = InvokeModel("InvokeModel", body_key="body")
 INVOKE_MODEL_WITH_RESPONSE_STREAM: Final = InvokeModel("InvokeModelWithResponseStream", stream_key="body")
 
 
-def _unreadable(family: Family) -> RequestSize:
-    return RequestSize(image_tokens=family.image_tokens, has_unseen=True, generates=family.generates)
-
-
 def _suffices(counts: Counts, call: Call) -> bool:
     if call.size.has_guardrail:
         return False
+    if call.size.beside_tokens:
+        return headers_tell(counts, call.size, family_of(call.model))
     if call.size.generates and not (
         counts.get(OUTPUT_TOKENS)
         and (counts.get(INPUT_TOKENS) or counts.get(CACHE_READ) or counts.get(CACHE_WRITE))
@@ -262,13 +261,21 @@ def _report(
     size = call.size
     if _TRACE in document:
         counts = {**counts, **read_guardrail_units(document[_TRACE])}
+    if not size.reads_tokens:
+        counts = without_input(counts)
     usage = usage_of(counts, generates=size.generates, marks_1h=size.writes_cache == "1h")
     if usage is None:
         return None
-    is_odd, untold = NEGATIVES in counts, None
+    untold = None
+    if size.beside_tokens:
+        made = family_of(call.model).read_made(document, size.beside_tokens)
+        if made is not None and not made:
+            return None  # an answer that shows nothing: it may be billed as asked for
+        usage, untold = with_beside(usage, made, size)
     if size.has_guardrail and not has_trace(document.get(_TRACE)):
-        untold = Untold(units_beside(size, usage), is_estimate=True)
-        usage = {**usage, **untold.usage}
+        units, rest = units_beside(size, usage), {} if untold is None else untold.usage
+        usage, untold = {**usage, **units}, Untold({**rest, **units}, is_estimate=True)
+    is_odd = NEGATIVES in counts
     return UsageReport(
         with_negatives(usage, counts) if is_odd else usage,
         choice(reply.parsed, "serviceTier", choice(reply.headers, _TIER, None)),

@@ -76,7 +76,6 @@ _REASONED: Final = "starts a workflow whose price AWS does not state"
 UNMETERABLE: Final[dict[str, dict[str, str]]] = {
     RUNTIME: {
         "InvokeModelWithBidirectionalStream": "bills for speech as it is spoken",
-        "StartAsyncInvoke": "starts a job that bills for what it makes",
     },
     AGENT_RUNTIME: {
         "AgenticRetrieveStream": "bills for what models read and write as they search",

@@ -77,6 +77,6 @@ def _bound(meter: str, bounds: Mapping[str, int], prices: UnitPrices) -> int:
     if rate is None:
         raise UnpricedModel(
             f"No price for {meter} of {prices.model!r} in {prices.region or 'any region'}, "
-            f"tier {prices.service_tier}. Name one under [prices]."
+            f"tier {prices.service_tier}. Name one under [prices], or set on_unpriced."
         )
     return rate

@@ -58,7 +58,7 @@ from bedrock_guard.testing.loopback.content import JSON_HEADERS, dump
 from bedrock_guard.testing.loopback.generation import Generation, Usage, filler
 from bedrock_guard.testing.loopback.guardrails import units_of
 from bedrock_guard.testing.loopback.http_wire import Head, Reply
-from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, parse
+from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, named_model, parse
 from bedrock_guard.testing.loopback.other_operation import OtherOperation
 from bedrock_guard.testing.loopback.prompt import Body, Prompt
 from bedrock_guard.testing.loopback.prompt_cache import PromptCache
@@ -257,7 +257,7 @@ class BedrockServer:
     def _handle(self, head: Head, body: bytes) -> Reply | None:
         if head.path.startswith("/_server/"):
             return self._control(head)
-        model_id, operation = _route(head)
+        model_id, operation = _route(head, body)
         with self._lock:
             name = operation.name if operation else ""
             self._requests.append(Received(name, model_id, head.path, head.headers, body, self._clock()))
@@ -345,7 +345,8 @@ class BedrockServer:
             cache_read_input_tokens=cached.read,
             cache_write_5m_input_tokens=cached.written_5m,
             cache_write_1h_input_tokens=cached.written_1h,
-            images=prompt.images,
+            media=prompt.media,
+            has_free_input=prompt.has_free_input,
             guardrail_text_units=units_of(prompt, output_tokens),
         )
 
@@ -358,8 +359,10 @@ class BedrockServer:
         return _UNKNOWN_OPERATION
 
 
-def _route(head: Head) -> tuple[str, Operation | OtherOperation | None]:
+def _route(head: Head, body: bytes) -> tuple[str, Operation | OtherOperation | None]:
     subject, _, end = head.path.rpartition("/")
+    if (head.method, subject, end) == ("POST", "", "async-invoke"):
+        return named_model(body), OPERATIONS[end]
     kind, _, name = subject.removeprefix("/").partition("/")
     operation = OPERATIONS.get(end)
     if head.method != "POST" or operation is None or kind != operation.resource or not name:

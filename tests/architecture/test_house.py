@@ -16,6 +16,8 @@ from botocore_versions import needs_newer_model
 
 import bedrock_guard
 from bedrock_guard.domain.settings import Settings
+from bedrock_guard.families import FAMILIES
+from bedrock_guard.meters import METERS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "bedrock_guard").rglob("*.py"))
@@ -71,6 +73,18 @@ def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs/reference/settings.md").read_text()
 
     assert [name for name in Settings.__dataclass_fields__ if f"`{name}`" not in page] == []
+
+
+def test_every_meter_and_family_is_documented() -> None:
+    """
+    Entries and `[prices]` speak of them by name.
+    """
+    meters = (ROOT / "docs/reference/meters.md").read_text()
+    families = (ROOT / "docs/reference/families.md").read_text()
+
+    assert [name for name in METERS if f"`{name}`" not in meters] == []
+    names = {family.name for family in FAMILIES.values()}
+    assert [name for name in names if f"`{name}`" not in families] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

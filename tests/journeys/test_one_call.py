@@ -232,17 +232,21 @@ def test_an_unpriced_model_can_be_priced_at_the_dearest(make_guarded: Callable[.
     assert guarded.entry.cost > Decimal("0.0016599")
 
 
+def speak(client: Any) -> None:
+    """
+    The operation that boto3 has no method for, and all that a method would call.
+    """
+    params = {"modelId": "amazon.nova-sonic-v1:0", "body": {"chunk": {"bytes": b"x"}}}
+    client._make_api_call("InvokeModelWithBidirectionalStream", params)
+
+
 @needs_newer_model
 def test_an_operation_that_bills_and_has_no_reader_is_refused(guarded: Guarded) -> None:
     """
     A second road to the same bill must not be open.
     """
-    with pytest.raises(UnmeteredOperation, match="StartAsyncInvoke"):
-        guarded.client.start_async_invoke(
-            modelId="amazon.nova-reel-v1:0",
-            modelInput={},
-            outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://bucket/key"}},
-        )
+    with pytest.raises(UnmeteredOperation, match="InvokeModelWithBidirectionalStream"):
+        speak(guarded.client)
 
     assert guarded.server.requests == ()
 
@@ -255,11 +259,7 @@ def test_an_allowed_unmetered_operation_passes_uncounted(make_guarded: Callable[
     guarded = make_guarded(on_unmetered="allow")
 
     with pytest.raises(ClientError):  # the loopback server has no such route
-        guarded.client.start_async_invoke(
-            modelId="amazon.nova-reel-v1:0",
-            modelInput={},
-            outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://bucket/key"}},
-        )
+        speak(guarded.client)
 
     assert list(guarded.guard.entries()) == []
 

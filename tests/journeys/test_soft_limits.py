@@ -22,6 +22,7 @@ from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import SetClock
 
 from .conftest import HELLO, Guarded
+from .test_one_call import speak
 
 # 3 x 3.30 + 100 x 16.50 USD a million, and what is held before: a bound of the input, and the output in full.
 COST = Decimal("0.0016599")
@@ -325,12 +326,10 @@ def test_a_shadow_lets_unmetered_operations_through(make_guarded: Callable[..., 
     guarded = make_guarded(mode="shadow")
 
     with pytest.raises(ClientError):  # the loopback server does not know it; it was sent
-        guarded.client.start_async_invoke(
-            modelId="m", modelInput={}, outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://bucket"}}
-        )
+        speak(guarded.client)
 
     (would,) = guarded.guard.entries(outcome="would_refuse")
-    assert (would.operation, would.reason) == ("StartAsyncInvoke", "unmetered")
+    assert (would.operation, would.reason) == ("InvokeModelWithBidirectionalStream", "unmetered")
 
 
 class GoneLedger(MemoryLedger):

@@ -170,3 +170,65 @@ def test_no_spelling_of_a_limit_lowers_another(model_id: str, limits: dict[str, 
 
     if call.size.generates:
         assert all(usage["output_tokens"] >= max([50, *readable]) for usage in bound(call, UNLISTED))
+
+
+@given(MODELS, TEXT, st.integers(0, 10**9))
+def test_no_bound_is_above_the_window(model_id: str, text: str, window: int) -> None:
+    """
+    What is longer AWS refuses, so money held for it would be kept from other calls for nothing.
+    """
+    params = {"modelId": model_id, "messages": [{"role": "user", "content": [{"text": text}]}]}
+    call = CONVERSE.read_call(params, region="us-east-1")
+
+    for usage in bound(call, ModelLimits(max_input_tokens=window)):
+        least = min(tokens_at_most(text), window or 10**12)
+        assert least <= total_input(usage) <= (window or 2_000_000)
+
+
+UNSEEN: list[dict[str, Any]] = [
+    {"promptVariables": {"name": {"text": "x"}}},
+    {"modelId": "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ:1"},
+    {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
+    *(
+        {
+            "messages": [
+                {"role": "user", "content": [{kind: {"format": "any", "name": "n", "source": source}}]}
+            ]
+        }
+        for kind in ("document", "video", "audio")
+        for source in ({"s3Location": {"uri": "s3://b/k"}}, {"bytes": b"\x00\x01"}, {"new": "place"}, {})
+        if source or kind != "document"
+    ),
+]
+
+
+@given(MODELS, st.sampled_from(UNSEEN), st.integers(1, 10**7))
+def test_what_cannot_be_seen_is_the_whole_window(model_id: str, unseen: dict[str, Any], window: int) -> None:
+    """
+    A prompt resource, an object in S3, a video: of any size that the model takes.
+    """
+    call = CONVERSE.read_call({"modelId": model_id, **unseen}, region="us-east-1")
+
+    if call.size.generates:
+        for usage in bound(call, ModelLimits(max_input_tokens=window)):
+            assert total_input(usage) == window
+
+
+@given(MODELS, st.dictionaries(KEYS | TEXT, JSON, max_size=3))
+def test_additional_fields_are_text_and_limits_too(model_id: str, fields: dict[str, Any]) -> None:
+    """
+    A model may be shown what botocore does not know, and go by a limit in it.
+    """
+    stated = {**fields, "thinking": {"type": "enabled", "budget_tokens": 9_000}, "n": 3}
+    params = {
+        "modelId": model_id,
+        "inferenceConfig": {"maxTokens": 5},
+        "additionalModelRequestFields": stated,
+    }
+    call = CONVERSE.read_call(params, region="us-east-1")
+    written = sum(tokens_at_most(key) for key in fields)
+
+    for usage in bound(call, UNLISTED):
+        assert total_input(usage) >= written
+        if call.size.generates:
+            assert usage["output_tokens"] >= 3 * 9_000

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,11 +22,16 @@ from botocore.response import StreamingBody
 from botocore_versions import IS_NEWEST
 
 from bedrock_guard import Guard
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.errors import UnpricedModel
+from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.testing.bedrock_server import BedrockServer, raw
 
 from .recordings import GUARDED, Recording, is_missing, oracle, read_recordings
 
 RECORDINGS = read_recordings(GUARDED)
+LIST = PriceList.packaged()
 METHODS = {
     "Converse": "converse",
     "ConverseStream": "converse_stream",
@@ -103,6 +109,7 @@ def test_a_recorded_exchange_settles_at_what_aws_reported(replayer: Replayer, re
     else:
         assert dict(entry.usage) == dict(entry.reported_usage or {}) == stated
         assert (entry.outcome, entry.basis) == ("answered", "reported")
+        assert entry.cost == by_hand(entry)
     replayer.counts[recording.operation, recording.family] += 1
 
 
@@ -117,6 +124,26 @@ def test_enough_was_replayed(replayer: Replayer, capsys: pytest.CaptureFixture[s
         print(f"{'in all':<46}{replayer.counts.total():>4} replayed")
     if IS_NEWEST:
         assert replayer.counts.total() >= 400
+
+
+def by_hand(entry: Entry) -> Decimal | None:
+    """
+    The usage of an entry at the prices of the list, summed and rounded up here; None without a price.
+    """
+    try:
+        prices = LIST.find(
+            parse_model_id(entry.model_id),
+            region=entry.region,
+            service_tier=entry.service_tier,
+            latency=entry.latency,
+            at=entry.at,
+        )
+    except UnpricedModel:
+        return None
+    sent = sum(quantity for meter, quantity in entry.usage.items() if meter.endswith("input_tokens"))
+    band = [each for each in prices.bands if each.above_input_tokens < sent or each is prices.bands[0]][-1]
+    exact = sum(Decimal(quantity) * band.prices[meter] for meter, quantity in entry.usage.items())
+    return (exact / 10**16).quantize(Decimal("1e-9"), ROUND_CEILING)
 
 
 def call(client: Any, recording: Recording) -> Any:

@@ -192,7 +192,11 @@ def test_every_family_states_its_usage_in_its_own_words(
             {"singleEmbeddingParams": {"text": {"value": "12345678"}}},
             ("input_tokens", 2),
         ),
-        ("amazon.nova-canvas-v1:0", {"imageGenerationConfig": {"numberOfImages": 3}}, ("images", 3)),
+        (
+            "amazon.nova-canvas-v1:0",
+            {"imageGenerationConfig": {"numberOfImages": 3}},
+            ("images_standard_1024", 3),
+        ),
         ("stability.stable-image-core-v1:1", {"prompt": "a cat"}, ("images", 1)),
     ],
 )

@@ -39,8 +39,15 @@ def family(model_id: str) -> Family:
         ("deepseek.v3.2", "deepseek"),
         ("qwen.qwen3-32b-v1:0", "openai_chat"),
         ("writer.palmyra-x5-v1:0", "writer"),
-        ("stability.sd3-5-large-v1:0", "unknown"),
-        ("amazon.nova-canvas-v1:0", "unknown"),
+        ("stability.sd3-5-large-v1:0", "stability"),
+        ("amazon.nova-canvas-v1:0", "nova"),
+        ("amazon.nova-reel-v1:1", "nova"),
+        ("amazon.titan-image-generator-v2:0", "titan"),
+        ("amazon.rerank-v1:0", "rerank"),
+        ("cohere.rerank-v3-5:0", "cohere"),
+        ("luma.ray-v2:0", "luma"),
+        ("us.twelvelabs.pegasus-1-2-v1:0", "twelvelabs"),
+        ("eu.twelvelabs.marengo-embed-2-7-v1:0", "twelvelabs"),
         (OPAQUE, "unknown"),
         ("claude", "unknown"),
     ],
@@ -107,9 +114,7 @@ def test_text_is_as_long_as_the_longest_it_can_become(text: str, size: int) -> N
         (NOVA, {"messages": [{"role": "user", "content": [nova_image := {"image": {"source": {"bytes": IMAGE}}}]}]}),
         (GPT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": IMAGE}}]}]}),
         (LLAMA, {"prompt": "", "images": [IMAGE]}),
-        ("amazon.titan-embed-image-v1", {"inputImage": IMAGE}),
         ("cohere.embed-v4:0", {"images": [IMAGE]}),
-        ("amazon.nova-2-multimodal-embeddings-v1:0", {"singleEmbeddingParams": nova_image}),
         (OPAQUE, {"messages": [{"role": "user", "content": [anthropic_image]}]}),
         (OPAQUE, {"messages": [{"role": "user", "content": [nova_image]}]}),
     ],
@@ -225,7 +230,7 @@ def test_a_document_of_content_may_hold_images() -> None:
     [
         ({"text": {"value": "x" * 90}}, False),
         ({"text": {"source": {"s3Location": {"uri": "s3://b/k"}}}}, True),
-        ({"video": {}}, True),
+        ({"video": {"source": {"bytes": IMAGE}}}, False),
         ("odd" * 30, False),
     ],
 )
@@ -238,7 +243,7 @@ def test_what_nova_embeds_is_text_or_unseen(params: object, has_unseen: bool) ->
     size = nova.read_request({"singleEmbeddingParams": params})
 
     assert size.has_unseen == has_unseen
-    assert has_unseen or size.text_bytes >= 90
+    assert has_unseen or size.text_bytes >= 90 or not size.reads_tokens
 
 
 def test_citations_make_a_document_longer() -> None:

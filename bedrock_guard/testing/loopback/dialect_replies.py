@@ -14,9 +14,7 @@ from bedrock_guard.testing.loopback.generation import Generation, Usage
 
 Document: TypeAlias = Mapping[str, object]
 
-_VECTOR: Final = (0.125, -0.25, 0.5, -0.0625)
-# Eight bytes that any base64 reader takes; nobody looks at them.
-_PICTURE: Final = "iVBORw0KGgo="
+VECTOR: Final = (0.125, -0.25, 0.5, -0.0625)
 
 
 def stop(generation: Generation, by_limit: str, by_itself: str) -> str:
@@ -338,14 +336,14 @@ def titan_embedding(generation: Generation) -> Document:
     """
     One vector of Titan.
     """
-    return {"embedding": _VECTOR, "inputTextTokenCount": generation.usage.total_input_tokens}
+    return {"embedding": VECTOR, "inputTextTokenCount": generation.usage.total_input_tokens}
 
 
 def nova_embedding(_generation: Generation) -> Document:
     """
     One vector of Nova: no usage in the body.
     """
-    return {"embeddings": [{"embeddingType": "TEXT", "embedding": _VECTOR}]}
+    return {"embeddings": [{"embeddingType": "TEXT", "embedding": VECTOR}]}
 
 
 def cohere_embedding(generation: Generation) -> Document:
@@ -354,14 +352,7 @@ def cohere_embedding(generation: Generation) -> Document:
     """
     texts = generation.body.get("texts")
     count = len(texts) if isinstance(texts, list) else 1
-    return {"embeddings": [_VECTOR] * count, "id": "loopback", "response_type": "embeddings_floats"}
-
-
-def images(generation: Generation) -> Document:
-    """
-    As many pictures as were asked for.
-    """
-    return {"images": [_PICTURE] * generation.usage.images, "error": None}
+    return {"embeddings": [VECTOR] * count, "id": "loopback", "response_type": "embeddings_floats"}
 
 
 def unknown(generation: Generation) -> Document:

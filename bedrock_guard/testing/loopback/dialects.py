@@ -11,11 +11,12 @@ checked: this server believes the request.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from bedrock_guard.testing.loopback import dialect_replies as replies
+from bedrock_guard.testing.loopback import media
 from bedrock_guard.testing.loopback.dialect_replies import Document
 from bedrock_guard.testing.loopback.generation import Generation
 from bedrock_guard.testing.loopback.prompt import Body, Prompt, first_integer, read_parts
@@ -38,7 +39,8 @@ class Dialect:
         copies: Where the number of answers or images is asked for.
         default_limit: The documented limit of a request that states none.
         writes: Whether it writes text.
-        draws: Whether it makes images.
+        media: What is billed beside tokens, by meter.
+        has_free_input: Whether its input is counted, and not billed.
         caches: Whether its headers state cache counts even when they are 0.
     """
 
@@ -49,7 +51,8 @@ class Dialect:
     copies: Paths = ()
     default_limit: int | None = None
     writes: bool = True
-    draws: bool = False
+    media: Callable[[Body], Mapping[str, int]] | None = None
+    has_free_input: bool = False
     caches: bool = False
 
     def read(self, body: Body) -> Prompt:
@@ -63,7 +66,8 @@ class Dialect:
             output_limit=self.default_limit if limit is None else limit,
             copies=copies,
             writes=self.writes,
-            images=copies if self.draws else 0,
+            media={} if self.media is None else self.media(body),
+            has_free_input=self.has_free_input,
         )
 
 
@@ -71,13 +75,10 @@ def _whole(reply: Reply) -> Chunks:
     return lambda generation: [reply(generation)]
 
 
-def _silent(texts: Paths, reply: Reply) -> Dialect:
-    return Dialect(texts, (), reply, _whole(reply), writes=False)
-
-
-def _image(copies: Paths) -> Dialect:
-    reply = replies.images
-    return Dialect((), (), reply, _whole(reply), copies=copies, writes=False, draws=True)
+def _silent(
+    texts: Paths, reply: Reply, read_media: Callable[[Body], Mapping[str, int]] | None = None
+) -> Dialect:
+    return Dialect(texts, (), reply, _whole(reply), writes=False, media=read_media)
 
 
 ANTHROPIC: Final = Dialect(
@@ -153,20 +154,41 @@ UNKNOWN: Final = Dialect(
     chunks=replies.unknown_chunks,
 )
 TITAN_EMBED: Final = _silent((("inputText",),), replies.titan_embedding)
-NOVA_EMBED: Final = _silent((("singleEmbeddingParams", "text", "value"),), replies.nova_embedding)
+TITAN_MULTIMODAL: Final = _silent((("inputText",),), replies.titan_embedding, media.read_titan_embedding)
+NOVA_EMBED: Final = _silent(
+    (("singleEmbeddingParams", "text", "value"), ("segmentedEmbeddingParams", "text", "value")),
+    replies.nova_embedding,
+    media.read_nova_embedding,
+)
 COHERE_EMBED: Final = _silent((("texts",),), replies.cohere_embedding)
-IMAGES: Final = _image((("imageGenerationConfig", "numberOfImages"),))
-ONE_IMAGE: Final = _image(())
+CANVAS: Final = _silent((), media.pictures, media.read_canvas)
+TITAN_IMAGE: Final = _silent((), media.pictures, media.read_titan)
+STABILITY: Final = _silent((), media.pictures, lambda _body: {"images": 1})
+RERANK: Final = _silent((), media.ranks, media.read_rerank)
+MARENGO: Final = _silent((), media.marengo, media.read_marengo)
+REEL: Final = _silent((), replies.unknown, media.read_reel)
+LUMA: Final = _silent((), replies.unknown, media.read_luma)
+PEGASUS: Final = Dialect(
+    texts=(("inputPrompt",),),
+    limits=(("maxOutputTokens",),),
+    reply=media.pegasus,
+    chunks=_whole(media.pegasus),
+    media=media.read_pegasus,
+    has_free_input=True,
+)
 
 # Model id begins with, body has, dialect: the first line that fits. Lines without a
 # maker are for ARNs, which do not say whose model they stand for.
 DIALECTS: Final[tuple[tuple[str, str, Dialect], ...]] = (
     ("anthropic.", "messages", ANTHROPIC),
     ("anthropic.", "", ANTHROPIC_TEXT),
-    ("amazon.nova-canvas", "", IMAGES),
-    ("amazon.nova", "singleEmbeddingParams", NOVA_EMBED),
+    ("amazon.nova-canvas", "", CANVAS),
+    ("amazon.nova-reel", "", REEL),
+    ("amazon.nova-2-multimodal", "", NOVA_EMBED),
     ("amazon.nova", "", NOVA),
-    ("amazon.titan-image", "", IMAGES),
+    ("amazon.rerank", "", RERANK),
+    ("amazon.titan-image", "", TITAN_IMAGE),
+    ("amazon.titan-embed-image", "", TITAN_MULTIMODAL),
     ("amazon.titan-embed", "", TITAN_EMBED),
     ("amazon.titan", "", TITAN_TEXT),
     ("meta.", "", LLAMA),
@@ -175,10 +197,14 @@ DIALECTS: Final[tuple[tuple[str, str, Dialect], ...]] = (
     ("mistral.mixtral", "", replace(MISTRAL_TEXT, default_limit=512)),
     ("mistral.", "", MISTRAL_TEXT),
     ("cohere.embed", "", COHERE_EMBED),
+    ("cohere.rerank", "", RERANK),
     ("cohere.", "message", COHERE_COMMAND_R),
     ("cohere.", "", COHERE_COMMAND),
     ("deepseek.", "prompt", replace(COMPLETION, reply=replies.deepseek)),
-    ("stability.", "", ONE_IMAGE),
+    ("luma.", "", LUMA),
+    ("stability.", "", STABILITY),
+    ("twelvelabs.marengo", "", MARENGO),
+    ("twelvelabs.pegasus", "", PEGASUS),
     ("", "anthropic_version", ANTHROPIC),
     ("", "inferenceConfig", NOVA),
     ("", "inputText", TITAN_TEXT),

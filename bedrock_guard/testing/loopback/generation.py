@@ -21,7 +21,6 @@ TOKEN_METERS: Final = (
     "cache_read_input_tokens",
     "cache_write_5m_input_tokens",
     "cache_write_1h_input_tokens",
-    "images",
 )
 
 # The policies of the one guardrail this server has.
@@ -40,6 +39,8 @@ class Usage:
     Attributes:
         input_tokens: Input neither read from nor written to a cache.
         guardrail_text_units: Thousands of characters, charged once a policy.
+        media: What is billed beside tokens, by meter.
+        has_free_input: Whether the input is counted, and not billed.
     """
 
     input_tokens: int = 0
@@ -47,8 +48,9 @@ class Usage:
     cache_read_input_tokens: int = 0
     cache_write_5m_input_tokens: int = 0
     cache_write_1h_input_tokens: int = 0
-    images: int = 0
     guardrail_text_units: int = 0
+    media: Mapping[str, int] = field(default_factory=dict)
+    has_free_input: bool = False
 
     @property
     def cache_write_input_tokens(self) -> int:
@@ -84,6 +86,9 @@ class Usage:
         """
         metered: dict[str, int] = {meter: getattr(self, meter) for meter in TOKEN_METERS}
         metered.update(dict.fromkeys(GUARDRAIL_METERS, self.guardrail_text_units))
+        if self.has_free_input:
+            metered = {"output_tokens": self.output_tokens}
+        metered.update(self.media)
         return metered
 
 

@@ -21,6 +21,8 @@ from bedrock_guard.testing.loopback.guardrails import input_units, invoke_trace,
 from bedrock_guard.testing.loopback.prompt import Body, Prompt, at
 
 _GUARDRAIL_HEADER: Final = "x-amzn-bedrock-guardrailidentifier"
+# The one job that there is.
+JOB: Final = "arn:aws:bedrock:us-east-1:123456789012:async-invoke/loopback0001"
 _COUNT_HEADER: Final = "x-amzn-bedrock-{}-token-count"
 
 
@@ -70,6 +72,16 @@ def parse(raw: bytes) -> Body:
         message = "Malformed input request, please reformat your input and try again."
         raise ValueError(message)  # noqa: TRY004 - like any other malformed body
     return body
+
+
+def named_model(raw: bytes) -> str:
+    """
+    The model that a body names; empty where it is malformed, which is told elsewhere.
+    """
+    try:
+        return str(parse(raw).get("modelId", ""))
+    except ValueError:
+        return ""
 
 
 def _read_converse(asked: Asked) -> Prompt:
@@ -154,6 +166,18 @@ def _metrics(generation: Generation, dialect: Dialect) -> dict[str, int]:
     return metrics
 
 
+def _read_job(asked: Asked) -> Prompt:
+    body = asked.body.get("modelInput")
+    if not isinstance(body, Mapping):
+        message = "Malformed input request: #: required key [modelInput] not found."
+        raise ValueError(message)  # noqa: TRY004 - like any other malformed body
+    return dialect_of(asked.model_id, body).read(body)
+
+
+def _answer_job(_generation: Generation) -> Content:
+    return Content(document={"invocationArn": JOB})
+
+
 def _read_count(asked: Asked) -> Prompt:
     conversation = at(asked.body, ("input", "converse"))
     if isinstance(conversation, Mapping):
@@ -182,7 +206,7 @@ def _as_nobody(_asked: Asked) -> tuple[str | None, str | None]:
     return None, None
 
 
-# By the end of the path: /model/ID/converse, /guardrail/ID/version/V/apply.
+# By the end of the path: /model/ID/converse, /guardrail/ID/version/V/apply; /async-invoke is all of one.
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "converse": Operation("Converse", _read_converse, _answer_converse, _converse_served_as),
     "converse-stream": Operation(
@@ -192,6 +216,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "invoke-with-response-stream": Operation(
         "InvokeModelWithResponseStream", _read_invoke, _answer_invoke_stream, _invoke_served_as
     ),
+    "async-invoke": Operation("StartAsyncInvoke", _read_job, _answer_job, _as_nobody, resource=""),
     "count-tokens": Operation("CountTokens", _read_count, _answer_count, _as_nobody, billed=False),
     "apply": Operation(
         "ApplyGuardrail", _read_guardrail, _answer_guardrail, _as_nobody, resource="guardrail"

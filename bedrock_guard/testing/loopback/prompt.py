@@ -10,7 +10,7 @@ every real one is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 Body: TypeAlias = Mapping[str, object]
@@ -51,7 +51,8 @@ class Prompt:
         output_limit: Most tokens of one answer, if the request or model says.
         copies: Answers asked for, each as long as the limit.
         writes: Whether the model writes text; embeddings and images do not.
-        images: Images asked for.
+        media: What is billed beside tokens, by meter.
+        has_free_input: Whether the input is counted, and not billed.
         guardrail_text_units: Thousands of characters to be assessed.
     """
 
@@ -59,7 +60,8 @@ class Prompt:
     output_limit: int | None = None
     copies: int = 1
     writes: bool = True
-    images: int = 0
+    media: Mapping[str, int] = field(default_factory=dict)
+    has_free_input: bool = False
     guardrail_text_units: int = 0
 
     def __post_init__(self) -> None:
