@@ -17,11 +17,11 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Final, ParamSpec, TypeVar
 
 from bedrock_guard.background import BACKGROUND
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks.threads import wait_for_threads
-from bedrock_guard.noticing import PROMPT_S
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.pipeline import Pipeline
+from bedrock_guard.telling.noticing import PROMPT_S
 
 log = logging.getLogger("bedrock_guard")
 

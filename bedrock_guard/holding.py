@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from bedrock_guard.budgets.loops import fingerprint
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.checks import check_model_id, check_region
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Entry
@@ -27,7 +28,6 @@ from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import METERED, Operation, Reply, StreamReader
 from bedrock_guard.operations.other_clients import read_events, read_headers, read_params, read_reply
 from bedrock_guard.operations.plain import Plain
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.resolving import read_call
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.calls.steering import write_control
 from bedrock_guard.checks import check_moment, check_tag_mapping
 from bedrock_guard.domain.budget import Budget, Limit, Window, parse_limit, show_amount
 from bedrock_guard.domain.control import BREAKER, Control, Controls, Stop, TopUp, is_in_force
@@ -25,7 +26,6 @@ from bedrock_guard.domain.entry import Outcome
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.ledger import Clock, Ledger
 from bedrock_guard.errors import ConfigurationError
-from bedrock_guard.steering import write_control
 
 # A record is read by every program, and is one item of a table.
 _LONGEST: Final = 500

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from bedrock_guard.alerts import Given, open_sinks
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.status import BudgetStatus, count_would_refuse, read_status
+from bedrock_guard.calls.pipeline import Pipeline
+from bedrock_guard.calls.shadow import lenient
+from bedrock_guard.calls.tripping import Breakers
 from bedrock_guard.checks import (
     check_model_id,
     check_moment,
@@ -39,16 +42,13 @@ from bedrock_guard.holding import Hold, fingerprint_of, read_given
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
-from bedrock_guard.noticing import Alerts
 from bedrock_guard.operated import Operated
 from bedrock_guard.operating import Operator
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
-from bedrock_guard.shadow import lenient
-from bedrock_guard.tripping import Breakers
+from bedrock_guard.telling.noticing import Alerts
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.settings import Settings
@@ -106,8 +106,6 @@ class Guard(Operated):
             overrides=overrides,
         )
         check_tags(self._resolved.tags)
-        if not is_url and not hasattr(ledger, "reserve"):
-            raise ConfigurationError(f"ledger is {ledger!r}; it is a URL such as 'memory://', or a Ledger.")
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
@@ -116,12 +114,7 @@ class Guard(Operated):
         working = lenient(self._resolved.settings)
         matcher = Matcher(self._resolved.budgets, working)
         self._owns_ledger = is_url
-        with at(resolved.ledger_place):
-            self._ledger: Ledger = (
-                open_ledger(resolved.ledger or "", clock=self._clock)
-                if ledger is None or isinstance(ledger, str)
-                else ledger
-            )
+        self._ledger = self._open_ledger(ledger)
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
@@ -143,6 +136,14 @@ class Guard(Operated):
         if is_lambda():
             self._pipeline.upkeep.begin()
             self._pipeline.sweeper.sweep_early()
+
+    def _open_ledger(self, given: str | Ledger | None) -> Ledger:
+        if given is None or isinstance(given, str):
+            with at(self._resolved.ledger_place):
+                return open_ledger(self._resolved.ledger or "", clock=self._clock)
+        if not hasattr(given, "reserve"):
+            raise ConfigurationError(f"ledger is {given!r}; it is a URL such as 'memory://', or a Ledger.")
+        return given
 
     @classmethod
     def of(cls, client: Any) -> Self | None:

@@ -10,13 +10,13 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from bedrock_guard.budgets.loops import fingerprint
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.hooks.attempts import AttemptLog
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import Operation
-from bedrock_guard.pipeline import Pipeline
 
 CONTEXT_KEY: Final = "bedrock_guard"
 """Where botocore's own request context carries our state from event to event."""

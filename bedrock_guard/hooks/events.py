@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from botocore.client import BaseClient
 
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
@@ -31,7 +32,6 @@ from bedrock_guard.hooks.metering import find_counting
 from bedrock_guard.hooks.principal import PrincipalLookup
 from bedrock_guard.hooks.settling import reads_content, settle_reply
 from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation, Unmeterable, unknown
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Planner
 from bedrock_guard.resolving import read_call
 

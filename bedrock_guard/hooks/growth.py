@@ -7,12 +7,12 @@ used up. Where that does not fit any more, the stream is closed, and its reader 
 
 from __future__ import annotations
 
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import GuardError
 from bedrock_guard.hooks.calls import CallState
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.agent_traces import TraceReader
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.spending import cost_of_parts
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import UnmeteredOperation
 from bedrock_guard.operations import Operation
-from bedrock_guard.pipeline import Pipeline
 
 
 def find_counting(

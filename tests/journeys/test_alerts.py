@@ -14,19 +14,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bedrock_guard
-from bedrock_guard import Budget, BudgetExceeded, Guard, delivering, noticing, scope
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
 from bedrock_guard.background import COURIER, Background
 from bedrock_guard.domain.alert import Alert
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.telling import delivering, noticing
 from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply
 from bedrock_guard.testing.ledger_calls import open_entry
 
@@ -179,6 +182,22 @@ def test_the_first_refusal_is_told_and_that_the_whole_is_reached(
     assert told.names == [("refused", 0.0), ("threshold", 1.0)]
     refused = next(alert for alert in told if alert.kind == "refused")
     assert "a call was refused, it may come to $" in refused.text
+
+
+def test_shares_are_told_as_they_were_reached(
+    make: Callable[..., Guarded], told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Also where one look finds them all, and a refusal has said before that the whole is reached.
+    """
+    monkeypatch.setattr(noticing, "_LOOK_EVERY_S", 3600.0)
+    guarded = make("2 requests/day")
+    call(guarded, 2)
+    with pytest.raises(BudgetExceeded):
+        call(guarded)
+    flush(guarded)
+
+    assert [alert.threshold for alert in told] == [0.5, 0.8, 1.0, None]
 
 
 def test_a_budget_without_thresholds_tells_its_refusals(make: Callable[..., Guarded], told: Told) -> None:
@@ -587,6 +606,74 @@ def test_a_sink_that_always_fails_is_named_and_the_alert_is_left_to_another_proc
     flush(other)
 
 
+def test_what_only_a_later_version_can_read_is_left_to_it(
+    make: Callable[..., Guarded], told: Told, now: list[float]
+) -> None:
+    """
+    Two versions share a ledger while one is deployed.
+    """
+    guarded = make()
+    later = AlertClaim("later", '{"version":2,"what":"half"}')
+    guarded.guard.ledger.claim_alert(later)
+    now[0] += 60
+    call(guarded)
+    flush(guarded)
+
+    assert told == []
+    assert guarded.guard.ledger.unconfirmed_alerts() == [later]
+
+
+def test_after_an_hour_without_its_ledger_nothing_is_kept_for_it(
+    make: Callable[..., Guarded],
+    told: Told,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """
+    One that was closed behind the guard's back never answers again; and what comes later is told anew.
+    """
+    monkeypatch.setattr(noticing, "_GIVE_UP_S", -1.0)
+    ledger = Watched()
+    guarded = make(ledger=ledger, alerts=(0.5,))
+    call(guarded)
+    flush(guarded)
+    ledger.is_gone = True
+    alerts = guarded.guard._pipeline.alerts
+    assert alerts is not None
+    alerts.see_old_prices(NOVA, date(2020, 1, 1))
+    assert alerts.flush(30)
+    assert "Alerts are not told any more, as the ledger has been gone for an hour." in caplog.text
+    ledger.is_gone = False
+    call(guarded, 4)
+    flush(guarded)
+
+    assert told.names == [("threshold", 0.5)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_program_alone_tries_again_later_and_tells_nobody_twice(
+    make: Callable[..., Guarded], told: Told, now: list[float]
+) -> None:
+    """
+    A receiver that is away for a minute is no rare thing, and most ledgers have one process.
+    """
+    told.failures, other = 3 * 2, Told()
+    guarded = make("9 requests/day", alerts=(0.1,), sinks=[told, other])
+    alerts = guarded.guard._pipeline.alerts
+    assert alerts is not None
+    asked = []
+    for rest_s in (0, 600, 600, 600):
+        now[0] += rest_s
+        alerts._claims._takes_over_at = 0.0  # by its own clock, too
+        call(guarded)
+        flush(guarded)
+        asked.append(told.asked)
+
+    assert asked == [3, 6, 6, 7], "after ten minutes, and after twenty"
+    assert (told.names, other.names) == ([("threshold", 0.1)], [("threshold", 0.1)])
+    assert guarded.guard.ledger.unconfirmed_alerts() == []
+
+
 @pytest.mark.usefixtures("quick")
 def test_what_nobody_could_deliver_for_a_day_is_dropped_by_who_failed(
     make: Callable[..., Guarded], told: Told, caplog: pytest.LogCaptureFixture, now: list[float]
@@ -661,6 +748,26 @@ def test_what_hears_of_every_call_hears_of_refusals_too(make: Callable[..., Guar
     assert observer.entries[-1].budget == "all"
 
 
+def test_an_observer_that_raises_hurts_nobody(
+    make: Callable[..., Guarded], caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    It misses calls, and is told of alerts all the same.
+    """
+
+    class Broken(Told):
+        def observe(self, entry: Entry) -> None:
+            raise ValueError("No more room.")
+
+    broken = Broken()
+    guarded = make("2 requests/day", alerts=(0.5,), sinks=[broken])
+    call(guarded, 2)
+    flush(guarded)
+
+    assert broken.names == [("threshold", 0.5)]
+    assert "Broken could not look at" in caplog.text
+
+
 def test_what_hears_of_every_call_hears_of_those_that_are_booked_later(make: Callable[..., Guarded]) -> None:
     """
     They have cost money, too, once each.
@@ -702,6 +809,27 @@ def test_where_no_thread_can_be_started_alerts_are_told_all_the_same(
 
     assert guarded.guard.flush(30)
     assert told.names == [("threshold", 0.5)]
+
+
+def test_who_leaves_asks_a_ledger_that_is_gone_once(
+    make: Callable[..., Guarded], caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    It may be an hour until it is back; so long a process that ends would not wait, and its tests neither.
+    """
+    ledger = Watched()
+    guarded = make("9 requests/day", alerts=(), ledger=ledger)
+    alerts = guarded.guard._pipeline.alerts
+    assert alerts is not None
+    call(guarded)
+    flush(guarded)
+    ledger.is_gone = True
+    alerts.see_old_prices(NOVA, date(2020, 1, 1))
+    alerts.leave(3600)
+
+    assert "Alerts are left to be told by the next process." in caplog.text
+    ledger.is_gone = False
+    flush(guarded)
 
 
 def test_who_waits_in_the_thread_itself_does_not(

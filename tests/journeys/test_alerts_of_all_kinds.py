@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import Budget, BudgetExceeded, noticing, scope
+from bedrock_guard import Budget, BudgetExceeded, scope
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
+from bedrock_guard.telling import noticing
 from bedrock_guard.testing.bedrock_server import converse_reply
 from bedrock_guard.testing.ledger_calls import SetClock, open_entry
 

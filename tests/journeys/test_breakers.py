@@ -302,11 +302,20 @@ def test_what_is_counted_is_no_overrun(make: Callable[..., Guard], ledger: Ledge
     It was never held, and a call that kept to its bound must not be told of as one that did not.
     """
     guard = make(ledger, f"cache: {CACHE}", budgets=["all: 1M tokens/day"])
+    alerts = guard._pipeline.alerts
+    assert alerts is not None
+    overran: list[bool] = []
+    see = alerts.see
+    alerts.see = lambda opened, entry, settled: (
+        overran.append(settled.overrun),
+        see(opened, entry, settled),
+    )[1]  # type: ignore[func-returns-value, method-assign]
 
     use(guard, uncached=100, read=400)
 
     assert guard.flush(30)
     assert told == []
+    assert overran == [False]
     assert {row.budget: row.spent for row in guard.status()} == {"all": 501}
     use(guard, uncached=50_000)
     assert guard.flush(30)
@@ -337,6 +346,35 @@ def test_two_who_judge_the_same_stop_once(
     assert counted == 1200
     assert 1000 <= judged <= 1200
     assert outcomes(guards[0]) == [("stop", None), ("judged", "tripped")]
+
+
+def test_two_who_have_read_the_same_write_it_once(
+    make: Callable[..., Guard], in_memory: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Both have looked before either has written.
+    """
+    guards = [make(in_memory, f"cache: {CACHE}") for _ in range(2)]
+    have_read, balances = threading.Barrier(2), in_memory.balances
+
+    def read(keys: Any = None) -> Any:
+        found = balances(keys)
+        have_read.wait(30)
+        return found
+
+    for guard in guards:
+        nobody_looks(guard)
+    held = [guard.hold("Converse", PARAMS, region="us-east-1").__enter__() for guard in guards]
+    threads = [threading.Thread(target=hold.settle, args=(reply(1000),)) for hold in held]
+    monkeypatch.setattr(in_memory, "balances", read)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.undo()
+
+    assert outcomes(guards[0]) == [("stop", None), ("judged", "tripped")]
+    assert len(guards[0].controls().stops) == 1
 
 
 # What a trip does

@@ -5,6 +5,8 @@ What a breaker says, and what it makes of figures.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -258,6 +260,19 @@ def test_requests_are_told_apart_and_nothing_of_them_is_kept() -> None:
     assert one != other
     assert len(one) == 16
     assert b"secret" not in repr(vars(loops)).encode()
+
+
+def test_no_other_process_knows_a_request_by_its_fingerprint() -> None:
+    """
+    Who guesses what was asked must not be able to tell.
+    """
+    code = "from bedrock_guard.budgets.loops import fingerprint; print(fingerprint(b'a secret').hex())"
+
+    seen = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in "12"
+    }
+
+    assert len(seen) == 2
 
 
 def test_a_request_is_counted_in_its_scope_and_minute() -> None:

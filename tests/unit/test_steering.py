@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bedrock_guard.budgets.steering import Steering, show_stop
+from bedrock_guard.calls.steering import Helm
 from bedrock_guard.domain.budget import MAX_LIMIT
 from bedrock_guard.domain.control import CHANGED, MOST_BYTES, MOST_CONTROLS, Controls, Stop, TopUp
 from bedrock_guard.domain.ledger import LedgerKey, Line
@@ -18,7 +19,6 @@ from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import sqlite_schema
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
-from bedrock_guard.steering import Helm
 from bedrock_guard.testing.ledger_calls import NOW, SetClock, open_entry
 from bedrock_guard.testing.ledger_controls_contract import STOP, TOP_UP, reserve_by
 

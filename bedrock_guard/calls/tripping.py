@@ -26,6 +26,7 @@ from bedrock_guard.budgets.breakers import Figures, Keys
 from bedrock_guard.budgets.loops import Loops
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.refusing import record_would_refuse
+from bedrock_guard.calls.steering import Helm, blank_entry, write_control
 from bedrock_guard.domain.alert import Looking
 from bedrock_guard.domain.breaker import INPUT, MEASURES, Breaker
 from bedrock_guard.domain.budget import UNITS, Window
@@ -36,7 +37,6 @@ from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.ledgers.books import SETTLED
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.steering import Helm, blank_entry, write_control
 
 log = logging.getLogger("bedrock_guard")
 
@@ -48,7 +48,7 @@ _HOLD_S: Final = 60.0
 
 class Telling(Protocol):
     """
-    Who tells of trips, and looks beside the calls.
+    Who tells of trips, and looks beside the calls that it has seen end.
     """
 
     breakers: Looking | None
@@ -56,12 +56,6 @@ class Telling(Protocol):
     def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:
         """
         Tell *text* once for *key*, whose rule names the trip.
-        """
-        ...
-
-    def wake(self) -> None:
-        """
-        There is something to look at. May be called by a finalizer.
         """
         ...
 
@@ -73,7 +67,8 @@ class Scope:
     Attributes:
         meters: What is added up for each of the keys that are counted; input tokens first.
         known: What the ledger had counted, and nobody judged, when it was last looked at; input tokens.
-        own: What this process has added since.
+        own: What this process has added, ever.
+        seen: How much of that was there when it was last looked at.
         entry: Of the last call.
         has_failed: Whether the ledger could not be asked, so that a call does not try again.
     """
@@ -87,6 +82,7 @@ class Scope:
         "known",
         "meters",
         "own",
+        "seen",
         "verdict",
         "window",
     )
@@ -102,7 +98,22 @@ class Scope:
         self.entry = entry
         self.known = 0
         self.own = 0
+        self.seen = 0
         self.has_failed = False
+
+    @property
+    def has_news(self) -> bool:
+        """
+        Whether something was added that nobody has looked at.
+        """
+        return self.own != self.seen
+
+    @property
+    def most(self) -> int:
+        """
+        What there is to judge, as far as this process knows.
+        """
+        return self.known + self.own - self.seen
 
 
 class Breakers:
@@ -147,7 +158,7 @@ class Breakers:
         """
         Whether something was counted that nobody has looked at.
         """
-        return any(scope.own for scope in list(self._scopes.values()))
+        return any(scope.has_news for scope in list(self._scopes.values()))
 
     def forget(self) -> None:
         """
@@ -177,11 +188,9 @@ class Breakers:
             scope.own += tokens
             scope.entry = entry
             after = scope.breaker.condition.after
-            if after is not None and scope.known + scope.own >= after.amount and not scope.has_failed:
+            if after is not None and scope.most >= after.amount and not scope.has_failed:
                 with suppress(Exception):  # it is tried again beside the calls; the reply has been paid for
                     self._judge(scope)
-        if self._alerts is not None:
-            self._alerts.wake()
         # What is counted was never held.
         return SETTLED[settled.how, settled.overrun and _is_overrun(opened.reservation, amounts)]
 
@@ -194,7 +203,7 @@ class Breakers:
         """
         is_done = True
         for scope in list(self._scopes.values()):
-            if scope.own:
+            if scope.has_news:
                 # One that cannot be stopped must not keep the others from it.
                 is_done = self._judge(scope) and is_done
         if not is_done:
@@ -255,8 +264,8 @@ class Breakers:
                         return False
                 self._book(scope, figures, id_, reason)
                 figures = {INPUT: 0}
-            scope.known = figures[INPUT]
-            scope.own -= own
+            if own >= scope.seen:  # another thread may have looked since
+                scope.known, scope.seen = figures[INPUT], own
             is_done = True
         finally:
             scope.has_failed = not is_done

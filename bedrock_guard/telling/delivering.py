@@ -24,7 +24,8 @@ log = logging.getLogger("bedrock_guard")
 SEND_S: Final = 10.0
 """How long a sink may take, in seconds."""
 
-# Between two tries of one alert; after the last it is left to another process.
+_MOST_LACKING: Final = 10_000
+# Between two tries of one alert; after the last it is left to another process, or to this one, much later.
 _WAITS_S: Final = (1.0, 4.0)
 
 
@@ -56,6 +57,8 @@ class Deliveries:
         self._confirm = confirm
         self._parcels: list[_Parcel] = []
         self._hanging: dict[int, threading.Thread] = {}
+        # By the id of an alert that was given up: the sinks that do not have it.
+        self._lacking: dict[str, Sequence[AlertSink]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._parcels)
@@ -69,9 +72,9 @@ class Deliveries:
 
     def add(self, alert: Alert, claim: AlertClaim | None) -> None:
         """
-        Deliver *alert*, at the next look.
+        Deliver *alert*, at the next look; one that was given up, to those who lack it.
         """
-        self._parcels.append(_Parcel(alert, claim, self._sinks))
+        self._parcels.append(_Parcel(alert, claim, self._lacking.pop(alert.id, self._sinks)))
 
     def send_due(self) -> float:
         """
@@ -100,6 +103,7 @@ class Deliveries:
         """
         self._parcels = []
         self._hanging = {}
+        self._lacking = {}
 
     def _send(self, parcel: _Parcel) -> bool:
         """
@@ -125,6 +129,9 @@ class Deliveries:
             log.info("An alert could not be delivered by %s; it is tried again.", names)
             return False
         log.error("An alert could not be delivered by %s: %s", names, parcel.alert.text)
+        if len(self._lacking) >= _MOST_LACKING:
+            self._lacking.clear()
+        self._lacking[parcel.alert.id] = parcel.left
         return True
 
     def _run(self, sink: object, work: Callable[[], None]) -> None:

@@ -17,10 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bedrock_guard import shadow
 from bedrock_guard.budgets.refusing import as_whole_call, record_refusal, refuse
 from bedrock_guard.budgets.soft import SoftLimits, lines_of_retry
-from bedrock_guard.charging import closed_entry
+from bedrock_guard.calls import shadow
+from bedrock_guard.calls.charging import closed_entry
+from bedrock_guard.calls.outage import SLOW_S, Outage, StandIn, expired
+from bedrock_guard.calls.shadow import ShadowStandIn
+from bedrock_guard.calls.steering import Helm
+from bedrock_guard.calls.sweeping import Sweeper
+from bedrock_guard.calls.tripping import Breakers
+from bedrock_guard.calls.upkeep import Upkeep
 from bedrock_guard.context import current_scope
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.control import ControlsChanged
@@ -29,15 +35,9 @@ from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservatio
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
-from bedrock_guard.noticing import PROMPT_S, Alerts
 from bedrock_guard.open_call import OpenCall, open_entry
-from bedrock_guard.outage import SLOW_S, Outage, StandIn, expired
 from bedrock_guard.planning import Plan, Planner
-from bedrock_guard.shadow import ShadowStandIn
-from bedrock_guard.steering import Helm
-from bedrock_guard.sweeping import Sweeper
-from bedrock_guard.tripping import Breakers
-from bedrock_guard.upkeep import Upkeep
+from bedrock_guard.telling.noticing import PROMPT_S, Alerts
 
 
 class Pipeline:

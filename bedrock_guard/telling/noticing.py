@@ -37,8 +37,6 @@ from bedrock_guard.budgets.alerting import (
     spent_of,
 )
 from bedrock_guard.budgets.matching import Match, Matcher
-from bedrock_guard.claiming import Claims, Found, Name
-from bedrock_guard.delivering import Deliveries
 from bedrock_guard.domain.alert import AlertSink, Looking
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
 from bedrock_guard.domain.budget import Window
@@ -46,6 +44,8 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.telling.claiming import Claims, Found, Name
+from bedrock_guard.telling.delivering import Deliveries
 
 log = logging.getLogger("bedrock_guard")
 
@@ -138,7 +138,7 @@ class Alerts:
             self._find_of_day("anomaly", (("model", entry.model_id),), anomaly_text(entry))
         if matches:
             self._changed[id(matches)] = matches
-        self.wake()
+        self._wake()
 
     def see_refused(self, matches: Sequence[Match], refusal: Refusal, entry: Entry) -> None:
         """
@@ -154,7 +154,7 @@ class Alerts:
             if WHOLE in match.budget.alerts:
                 what = "100 % counts as reached, as a call was refused"
                 self._find("threshold", match, WHOLE, spent=refused.spent, what=what)
-        self.wake()
+        self._wake()
 
     def see_stopped(self, entry: Entry) -> None:
         """
@@ -162,7 +162,7 @@ class Alerts:
         """
         if self._sees_all:
             self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0))
-            self.wake()
+            self._wake()
 
     def see_booked(self, opened: OpenCall, entry: Entry) -> None:
         """
@@ -177,7 +177,7 @@ class Alerts:
         The balances of *keys* were charged by something else than the end of a call, such as a sweep.
         """
         self._charged.extend(keys)
-        self.wake()
+        self._wake()
 
     def see_old_prices(self, model: str, as_of: date) -> None:
         """
@@ -185,14 +185,14 @@ class Alerts:
         """
         text = f"The prices of {model} are of {as_of} and may have changed. Run `bedrock-guard prices sync`."
         self._find_of_day("price_age", (("model", model),), text)
-        self.wake()
+        self._wake()
 
     def see_trouble(self, error: LedgerUnavailable) -> None:
         """
         The ledger could not take a call.
         """
         self._find_of_day("ledger", (), f"The ledger could not take a call: {error}")
-        self.wake()
+        self._wake()
 
     def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:
         """
@@ -203,7 +203,7 @@ class Alerts:
         ends_s = int(now) if window.end is None else window.end
         write = partial(breaker_alert, key, window, text=text, at_s=now)
         self._claims.find(Name("breaker", None, key), Found(ends_s, write))
-        self.wake()
+        self._wake()
 
     def _find(self, kind: str, match: Match, threshold: float | None, *, spent: int, what: str) -> None:
         zone, now = self._matcher.zone, self._clock()
@@ -217,10 +217,7 @@ class Alerts:
         write = partial(day_alert, kind, key, text=text, at_s=now)
         self._claims.find(Name(kind, None, key), Found(key.window_start, write))
 
-    def wake(self) -> None:
-        """
-        There is something to look at. May be called by a finalizer.
-        """
+    def _wake(self) -> None:
         if not self._is_woken and not self._is_closed:
             self._is_woken = True
             _UNTOLD.add(self)

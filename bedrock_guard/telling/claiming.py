@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from bedrock_guard.delivering import Deliveries
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey
 from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.telling.delivering import Deliveries
 
 log = logging.getLogger("bedrock_guard")
 
@@ -27,6 +27,8 @@ _MOST_KNOWN: Final = 20_000
 _REMEMBER_S: Final = 30 * 86_400
 # What nobody could deliver in a day is old news.
 _NEWS_S: Final = 86_400.0
+# What this process could not deliver others try after a minute; it may be the only one.
+_FIRST_REST_S: Final = 600.0
 
 
 class Name(NamedTuple):
@@ -52,12 +54,21 @@ class Found(NamedTuple):
     write: Callable[[], Alert]
 
 
+class _Tried(NamedTuple):
+    """
+    An alert that this process has delivered, or could not: when it may be tried again, if nobody confirms it.
+    """
+
+    again_at_s: float
+    rest_s: float
+
+
 class Claims:
     """
     Those of one guard.
 
     Attributes:
-        has_others: Whether another process may have claimed what it has not confirmed yet.
+        has_others: Whether there may be something to take over: of another process, or what rests here.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, deliveries: Deliveries, *, retry_after_s: float) -> None:
@@ -73,7 +84,7 @@ class Claims:
         """
         self._found: dict[Name, Found] = {}
         self._told: set[Name] = set()
-        self._tried: set[str] = set()
+        self._tried: dict[str, _Tried] = {}
         self._takes_over_at = 0.0
         self.has_others = False
 
@@ -126,13 +137,14 @@ class Claims:
         claims = self._ledger.unconfirmed_alerts()
         self.has_others = False
         for claim in claims:
-            alert = _read(claim)
-            is_news = alert is not None and self._clock() - alert.at.timestamp() < _NEWS_S
-            if is_news and claim.id in self._tried:
-                continue  # what this process could not deliver it leaves to others
-            if not self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
+            alert, now = _read(claim), self._clock()
+            if alert is None:
+                continue  # a later version's, and for such to tell
+            is_news = now - alert.at.timestamp() < _NEWS_S
+            rests = claim.id in self._tried and now < self._tried[claim.id].again_at_s
+            if (is_news and rests) or not self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
                 self.has_others = True
-            elif alert is not None and is_news:
+            elif is_news:
                 self._deliver(alert, claim)
             else:
                 self._ledger.confirm_alert(claim)
@@ -155,7 +167,8 @@ class Claims:
     def _deliver(self, alert: Alert, claim: AlertClaim | None) -> None:
         if len(self._tried) >= _MOST_KNOWN:
             self._tried.clear()
-        self._tried.add(alert.id)
+        rest_s = 2 * self._tried[alert.id].rest_s if alert.id in self._tried else _FIRST_REST_S
+        self._tried[alert.id] = _Tried(self._clock() + rest_s, rest_s)
         self._deliveries.add(alert, claim)
 
 
@@ -169,5 +182,5 @@ def _turn(name: Name) -> tuple[bool, bool, float]:
 def _read(claim: AlertClaim) -> Alert | None:
     try:
         return Alert.from_json(claim.alert)
-    except (KeyError, TypeError, ValueError):  # a later version's, which has its own way
+    except (KeyError, TypeError, ValueError):
         return None

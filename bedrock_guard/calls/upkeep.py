@@ -18,15 +18,15 @@ from collections import deque
 from typing import Final
 
 from bedrock_guard.background import BACKGROUND
+from bedrock_guard.calls.outage import book
+from bedrock_guard.calls.tripping import Breakers
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, Reservation
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.invocations import Invocations
-from bedrock_guard.noticing import Alerts
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.outage import book
-from bedrock_guard.tripping import Breakers
+from bedrock_guard.telling.noticing import Alerts
 
 log = logging.getLogger("bedrock_guard")
 
