@@ -229,7 +229,8 @@ class Planner:
         The part of a plan that a smaller `maxTokens` would shrink; None when there is none.
         """
         prices, tokens = plan.worst_prices, plan.worst.get(OUTPUT_TOKENS, 0)
-        if prices is None or plan.nanousd is None or not tokens:
+        # Models behind an agent or a knowledge base have no limit of the caller's.
+        if prices is None or plan.nanousd is None or not tokens or plan.call.flat_key:
             return None
         total, candidates, dearest = plan.nanousd, plan.call.size.candidates, self.prices.dearest()
 

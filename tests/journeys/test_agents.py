@@ -423,6 +423,21 @@ def test_retrieve_and_generate_heeds_limits_rerankers_and_streams(
     assert spent_nanousd(guard) == 2 * (200_000 * 6_000 + 1_000 * 30_000) + 1_000_000
 
 
+def test_a_refusal_says_nothing_of_a_limit_that_nobody_set(make: Callable[..., tuple[Any, Guard]]) -> None:
+    """
+    `maxTokens` is no parameter of agents, nor of what is behind a knowledge base.
+    """
+    client, _ = make("1 USD", models=MODELS)
+
+    for call in (
+        lambda: client.retrieve_and_generate(**generate()),
+        lambda: client.invoke_agent(**ASKED, enableTrace=True),
+    ):
+        with pytest.raises(BudgetExceeded) as caught:
+            call()
+        assert "maxTokens" not in str(caught.value)
+
+
 def test_a_flat_price_replaces_what_the_request_tells(make: Callable[..., tuple[Any, Guard]]) -> None:
     """
     Who has seen the bill knows better than two full windows.
