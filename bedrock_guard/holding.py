@@ -21,11 +21,13 @@ from bedrock_guard.checks import check_model_id, check_region
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Entry
 from bedrock_guard.domain.http_status import outcome_of_status
+from bedrock_guard.domain.services import RUNTIME
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.errors import ConfigurationError, ReservationClosed
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.operations import OPERATIONS, Free, Operation, Reply, StreamReader
+from bedrock_guard.operations import METERED, Operation, Reply, StreamReader
 from bedrock_guard.operations.other_clients import read_events, read_headers, read_params, read_reply
+from bedrock_guard.operations.plain import Plain
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.resolving import read_call
 
@@ -220,14 +222,15 @@ def read_given(
     Raises:
         ConfigurationError: It is no metered operation, names no model, or cannot be sent.
     """
-    known = {name: each for (_, name), each in OPERATIONS.items() if not isinstance(each, Free)}
+    known = {name: each for (service, name), each in METERED.items() if service == RUNTIME}
     if not isinstance(operation, str) or operation not in known:
         raise ConfigurationError(
             f"{operation!r} is no operation that is metered; these are: {', '.join(known)}."
         )
     if not isinstance(params, Mapping):
         raise ConfigurationError(f"The parameters are a {type(params).__name__}; they map names to values.")
-    check_model_id(params.get("modelId"))
+    if not isinstance(known[operation], Plain):  # of these, no model runs
+        check_model_id(params.get("modelId"))
     check_region(region)
     try:
         read = read_params(params)

@@ -23,6 +23,7 @@ from bedrock_guard.domain.call import Call, ModelRef
 from bedrock_guard.domain.cost import PriceBasis, usd_from_nanousd
 from bedrock_guard.domain.ledger import Line
 from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.domain.served import as_served
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
@@ -35,10 +36,13 @@ from bedrock_guard.domain.usage import (
 )
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.estimators.bound import bound
+from bedrock_guard.operations.flat import check_flat_keys
 from bedrock_guard.pricing import freshness
 from bedrock_guard.pricing.calculate import nanousd
+from bedrock_guard.pricing.flat_prices import ONE_CALL, read_flat_prices
 from bedrock_guard.pricing.own_prices import OwnPrices
 from bedrock_guard.pricing.price_list import PriceList, UnitPrices
+from bedrock_guard.spending import cost_of_parts, list_cost_of_parts, with_spent
 
 log = logging.getLogger("bedrock_guard")
 
@@ -125,6 +129,8 @@ class Planner:
         self.matcher = matcher
         self.prices = prices
         self.own = OwnPrices(settings.prices)
+        check_flat_keys(settings.flat_prices)
+        self._flat = read_flat_prices(settings.flat_prices)
         self._aliases = {alias: parse_model_id(model) for alias, model in settings.models.items()}
         self._tags = dict(tags)
         self._told: set[str] = set()
@@ -146,16 +152,24 @@ class Planner:
         at = datetime.fromtimestamp(now, UTC)
         if now >= self._looked_until.get(call.model.model_id, 0.0):
             self._check_age(call.model, at)
-        alternatives = bound(call, self.prices.limits(call.model))
-        prices = self._find_prices(call, call.service_tier, call.latency, at)
+        flat = self._flat.get(call.flat_key) if call.flat_key else None
+        alternatives = bound(call, self.prices.limits(call.model)) if flat is None else (ONE_CALL,)
+        prices = flat or self._find_prices(call, call.service_tier, call.latency, at)
         worst, worst_prices, money, priced = self._worst(call, alternatives, prices, at)
         tags = self._all_tags(call)
         matches = self.matcher.match(tags, now)
         has_own = self._has_own
         listed = self._list_cost(call, worst, at) if has_own else money
-        return Plan(
+        plan = Plan(
             call, at, tags, prices, alternatives, worst, worst_prices, money, has_own, listed, priced, matches
         )
+        return plan if call.spent is None else with_spent(self, plan, call.spent)
+
+    def counts(self, call: Call) -> bool:
+        """
+        Whether the request tells what *call* can use, or a flat price is set for it.
+        """
+        return call.has_bound or call.flat_key in self._flat
 
     def resolve(self, model: ModelRef) -> ModelRef | None:
         """
@@ -178,10 +192,12 @@ class Planner:
         if prices is None:
             return None, "list"
         try:
+            if report.parts:
+                return cost_of_parts(self, plan, report)
             if report.service_tier is not None or report.latency is not None or report.model_id is not None:
-                served = _served(plan.call, report)
+                served = as_served(plan.call, report)
                 if served is not plan.call:
-                    prices = self._served_prices(served, plan.at)
+                    prices = self.served_prices(served, plan.at)
             money, priced = nanousd(report.usage, prices, dearest=self.prices.dearest())
         except UnpricedModel:
             money, priced = plan.nanousd, "upper_bound"
@@ -204,14 +220,17 @@ class Planner:
         """
         What *usage* costs at list price, at the tier that *report* says served; None where the list has none.
         """
-        return self._list_cost(plan.call if report is None else _served(plan.call, report), usage, plan.at)
+        if report is not None and report.parts:
+            return list_cost_of_parts(self, plan, report)
+        return self._list_cost(plan.call if report is None else as_served(plan.call, report), usage, plan.at)
 
     def output(self, plan: Plan) -> Output | None:
         """
         The part of a plan that a smaller `maxTokens` would shrink; None when there is none.
         """
         prices, tokens = plan.worst_prices, plan.worst.get(OUTPUT_TOKENS, 0)
-        if prices is None or plan.nanousd is None or not tokens:
+        # Models behind an agent or a knowledge base have no limit of the caller's.
+        if prices is None or plan.nanousd is None or not tokens or plan.call.flat_key:
             return None
         total, candidates, dearest = plan.nanousd, plan.call.size.candidates, self.prices.dearest()
 
@@ -299,7 +318,10 @@ class Planner:
             self._looked_until.clear()
         self._looked_until[model.model_id] = at.timestamp() + _LOOK_EVERY_S
 
-    def _served_prices(self, served: Call, at: datetime) -> UnitPrices:
+    def served_prices(self, served: Call, at: datetime) -> UnitPrices:
+        """
+        What *served* costs; where nobody knows, the dearest of the list.
+        """
         try:
             return self.find_prices(
                 served.model,
@@ -361,18 +383,6 @@ def _with_dear_reads(alternatives: Sequence[Usage], prices: UnitPrices) -> Seque
             rest = {meter: most for meter, most in first.items() if meter not in ALL_INPUT_METERS}
             return [*alternatives, {CACHE_READ: total_input(first), **rest}]
     return alternatives
-
-
-def _served(call: Call, report: UsageReport) -> Call:
-    """
-    *call* as it was served: AWS bills the tier, the latency and the model that answered.
-    """
-    tier, latency = report.service_tier or call.service_tier, report.latency or call.latency
-    if tier != call.service_tier or latency != call.latency:
-        call = call._replace(service_tier=tier, latency=latency)
-    if report.model_id is not None and call.is_routed:
-        call = call._replace(model=replace(parse_model_id(report.model_id), kind=call.model.kind))
-    return call
 
 
 def as_estimate(plan: Plan) -> Estimate:

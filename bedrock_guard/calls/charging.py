@@ -55,7 +55,7 @@ def closed_entry(
     if report is not None:
         stated = report.usage
         if ROUTED_REQUESTS in plan.worst:  # for a fee that no reply states
-            report = report._replace(usage={**stated, ROUTED_REQUESTS: 1})
+            report = report._replace(usage={**report.usage, ROUTED_REQUESTS: 1})
         verdict = judge(report, plan.worst)
         if verdict is None:  # as good as always
             money, priced = planner.cost(plan, report)

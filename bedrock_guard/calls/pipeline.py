@@ -141,16 +141,17 @@ class Pipeline:
         if opened.is_ended:  # its task was dropped while a thread reserved for it
             self._write(opened, opened.not_sent())
 
-    def rebound(self, opened: OpenCall, call: Call) -> None:
+    def rebound(self, opened: OpenCall, call: Call, plan: Plan | None = None) -> None:
         """
-        Hold what *call*, as it is about to be sent, can cost beyond what was held for it.
+        Hold what *call*, as it is about to be sent, can cost beyond what was held for it; *plan*
+        is what it may come to, where that is known.
 
         Raises:
             BudgetExceeded: The difference does not fit.
             Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
-        plan = self.planner.plan(call, self.clock())
+        plan = self.planner.plan(call, self.clock()) if plan is None else plan
         entry = open_entry(opened.entry.id, opened.entry.at_s, plan)
         held = {line.key: line.amount for line in opened.reservation.lines}
         lines = self._more(plan, entry, plan.lines())

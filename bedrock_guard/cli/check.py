@@ -33,6 +33,7 @@ from bedrock_guard.domain.ledger import Balance
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.sqlite import read_path
+from bedrock_guard.operations.flat import check_flat_keys
 
 _NO: Final = 1
 _BAD_INPUT: Final = 2
@@ -100,6 +101,7 @@ def look(file: Path | None) -> Report:
     """
     resolved = resolve(settings=file)
     Matcher(resolved.budgets, resolved.settings)  # names are unique
+    check_flat_keys(resolved.settings.flat_prices)
     open_sinks(resolved.sinks, places=resolved.sink_places)  # each has what it needs
     path = file or find_settings_file()
     url = resolved.ledger or ""

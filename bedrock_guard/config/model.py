@@ -17,6 +17,7 @@ from bedrock_guard.config.places import find_line
 from bedrock_guard.context import check_tags
 from bedrock_guard.domain.breaker import Breaker, parse_condition
 from bedrock_guard.domain.budget import Budget, parse_budget, parse_limit
+from bedrock_guard.domain.flat_price import parse_flat_price
 from bedrock_guard.domain.globs import read_match
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.price_rule import EVERY_METER, PriceRule, parse_price_rule
@@ -121,6 +122,7 @@ class SettingsFile(_Strict):
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
     on_unmetered: Literal["refuse", "allow"] = "refuse"
+    flat_prices: dict[str, str] = Field(default_factory=dict)
     on_lost_reply: Literal["charge", "release"] = "charge"
     on_abandoned_stream: Literal["charge", "drain"] = "charge"
     on_expiry: Literal["charge", "release"] = "charge"
@@ -158,6 +160,7 @@ class SettingsFile(_Strict):
         return Settings(
             **plain,
             prices=self.to_price_rules(),
+            flat_prices=self.to_flat_prices(),
             tags_to_aws=named if isinstance(named, bool) else tuple(named),
         )
 
@@ -173,6 +176,18 @@ class SettingsFile(_Strict):
             for models, table in self.prices.items()
             for meter, text in table.items()
         )
+
+    def to_flat_prices(self) -> dict[str, int]:
+        """
+        The lines of `[flat_prices]`, in steps of 1e-16 USD.
+
+        Raises:
+            ConfigurationError: One names no operation, or no price.
+        """
+        return {
+            key: _at(("flat_prices", key), parse_flat_price, key, text)
+            for key, text in self.flat_prices.items()
+        }
 
     def check_models(self) -> None:
         """
@@ -213,6 +228,7 @@ class SettingsFile(_Strict):
             raise _MisplacedError(("budget",), message)
         self.to_breakers()
         self.to_price_rules()
+        self.to_flat_prices()
         self.check_models()
         for tag, value in self.tags.items():
             _at(("tags", tag), check_tags, {tag: value})
@@ -225,7 +241,7 @@ class SettingsFile(_Strict):
 _TABLES: Final[dict[str, type[_Strict]]] = {"budgets": BudgetTable, "breakers": BreakerTable}
 
 # Settings that are not what the file says, word for word.
-_MADE: Final = ("prices", "tags_to_aws")
+_MADE: Final = ("prices", "flat_prices", "tags_to_aws")
 
 
 class _MisplacedError(ConfigurationError):

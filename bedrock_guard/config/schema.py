@@ -22,6 +22,7 @@ _OTHERS = {
     "ledger": "URL of the ledger: memory://, sqlite:///path.db, dynamodb://TABLE.",
     "tags": "Tags on every call.",
     "sinks": "Who is told of alerts: a table for each; without any, the log.",
+    "flat_prices": "What one call of service:Operation costs: 0.02 USD, or free.",
     "prices": "What this account pays: a table for each glob of models, meter = price.",
 }
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from bedrock_guard.domain.usage import Usage
+from bedrock_guard.domain.usage import NOTHING, Usage, UsageReport
 
 ModelKind: TypeAlias = Literal[
     "foundation-model",
@@ -25,6 +25,11 @@ ModelKind: TypeAlias = Literal[
     "prompt",
     "prompt-router",
     "endpoint",
+    "guardrail",
+    "agent",
+    "flow",
+    "knowledge-base",
+    "operation",
     "unknown",
 ]
 
@@ -36,7 +41,7 @@ class ModelRef:
 
     Attributes:
         model_id: As it was given.
-        kind: What it names; the last part of AWS's ARN types.
+        kind: What it names; the last part of AWS's ARN types. An `"operation"` is billed by its name.
         model: The base model id that prices and limits go by, such as
             `"anthropic.claude-opus-4-6-v1"`; None where the id does not tell (opaque ARNs).
         maker: The part before the dot, `"anthropic"`; None where the id does not tell.
@@ -60,9 +65,6 @@ class ModelLimits:
 
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
-
-
-_NOTHING: Final[Usage] = MappingProxyType({})
 
 
 class RequestSize(NamedTuple):
@@ -106,7 +108,7 @@ class RequestSize(NamedTuple):
     generates: bool = True
     max_input_tokens: int | None = None
     has_guardrail: bool = False
-    beside_tokens: Usage = _NOTHING
+    beside_tokens: Usage = NOTHING
     beside_is_exact: bool = True
     reads_tokens: bool = True
     sized_images: int = 0
@@ -134,6 +136,12 @@ class Call(NamedTuple):
         request_tags: The call's own `requestMetadata`.
         routes: For a prompt router, the call as each of its models would take it; else empty.
         principal: The ARN that its client's credentials are of; empty where nobody asked, or could tell.
+        flat_key: `"service:Operation"` where a flat price of that name holds; else empty.
+        has_bound: Whether the request tells what it can use; without that only a flat price does.
+        is_silent: Whether no reply states what it used: the estimate is charged.
+        is_traced: Whether the events of its stream tell what it uses, as it does.
+        times: How many calls of its model it makes at most.
+        spent: What other models use for it beside that, by model; of an agent under way, all so far.
     """
 
     operation: str
@@ -146,6 +154,12 @@ class Call(NamedTuple):
     request_tags: Mapping[str, str] = MappingProxyType({})
     routes: tuple[Call, ...] = ()
     principal: str = ""
+    flat_key: str = ""
+    has_bound: bool = True
+    is_silent: bool = False
+    is_traced: bool = False
+    times: int = 1
+    spent: UsageReport | None = None
 
     def by(self, principal: str) -> Call:
         """

@@ -28,6 +28,8 @@ class Settings:
             count in requests and tokens, and cost None); `"upper_bound"` (they cost the
             dearest price of the list).
         on_unmetered: Whether to `"refuse"` or `"allow"` operations that bill and cannot be counted.
+        flat_prices: What one call costs of an operation whose usage nothing tells, by `"service:Operation"`,
+            in steps of 1e-16 USD (in a file: `"0.02 USD"`, `"free"`); it is metered by that.
         on_lost_reply: Whether to `"charge"` an attempt whose answer was lost, at its estimate, or
             to `"release"` it.
         on_abandoned_stream: What becomes of an event stream that its reader leaves early:
@@ -58,6 +60,7 @@ class Settings:
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
     on_unmetered: Literal["refuse", "allow"] = "refuse"
+    flat_prices: Mapping[str, int] = field(default_factory=dict)
     on_lost_reply: Literal["charge", "release"] = "charge"
     on_abandoned_stream: Literal["charge", "drain"] = "charge"
     on_expiry: OnExpiry = "charge"

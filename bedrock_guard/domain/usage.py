@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 Usage: TypeAlias = Mapping[str, int]
 """Meter name -> quantity, in whole units of the meter; a meter that was not used is absent."""
+
+NOTHING: Final[Usage] = MappingProxyType({})
 
 INPUT_TOKENS: Final = "input_tokens"
 OUTPUT_TOKENS: Final = "output_tokens"
@@ -70,6 +73,7 @@ class UsageReport(NamedTuple):
         model_id: Which model of a prompt router's answered, where the reply tells.
         believable: Where counts are below zero, what else is told; None where all may be true.
         untold: What of *usage* the reply did not state; None where it stated all.
+        parts: Of an agent, what each of its models used, with that model's id; *usage* is their sum.
     """
 
     usage: Usage
@@ -79,6 +83,7 @@ class UsageReport(NamedTuple):
     model_id: str | None = None
     believable: Usage | None = None
     untold: Untold | None = None
+    parts: tuple[UsageReport, ...] = ()
 
 
 class Learned(NamedTuple):

@@ -2,8 +2,8 @@
 The most a call can use, from sizes and limits alone: free, and never low.
 
 A token is at least a byte of text, and no model reads more than its context
-window or writes more than it is let. What is billed beside tokens families have
-read from the request. Guardrail units are not bounded here.
+window or writes more than it is let. What is billed beside tokens is read from the
+request (`RequestSize.beside_tokens`); a guardrail beside a model looks at both of their texts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from bedrock_guard.domain.usage import (
     OUTPUT_TOKENS,
     ROUTED_REQUESTS,
     Usage,
+    add,
 )
 from bedrock_guard.families import Family, family_of
+from bedrock_guard.meters.guardrail_bounds import units_beside
 
 # The template around each message, block or tool.
 _MESSAGE_TOKENS: Final = 16
@@ -50,8 +52,12 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
         rest[ROUTED_REQUESTS] = 1
     if size.beside_tokens:
         rest.update(size.beside_tokens)
+    if size.has_guardrail:
+        rest |= units_beside(size, {INPUT_TOKENS: tokens, OUTPUT_TOKENS: output})
     if not size.reads_tokens:
         return (rest,)
+    if call.times > 1:
+        return tuple([add([{meter: tokens, **rest}] * call.times) for meter in meters])
     return tuple([{meter: tokens, **rest} for meter in meters])
 
 

@@ -70,7 +70,10 @@ def judge(report: UsageReport, worst: Usage) -> Judgement | None:
         and not report.anomalies
     ):
         return None
-    is_above = output > _FACTOR * most_output or total_input(usage) > _FACTOR * total_input(worst)
+    # Nothing bounds how often an agent calls its models.
+    is_above = not report.parts and (
+        output > _FACTOR * most_output or total_input(usage) > _FACTOR * total_input(worst)
+    )
     is_odd = bool(usage) and (min(quantities) < 0 or max(quantities) > _MOST_BELIEVED)
     if not (is_above or is_odd or report.anomalies):
         return None

@@ -16,7 +16,8 @@ from bedrock_guard.hooks.aio_drains import RawEvents, TaskReading, closed_error
 from bedrock_guard.hooks.aio_ends import Ends
 from bedrock_guard.hooks.drains import Drain
 from bedrock_guard.hooks.ends import StreamEnd
-from bedrock_guard.hooks.streams import BodyWatch, StreamWatch, named_like
+from bedrock_guard.hooks.streams import BodyWatch, Grows, StreamWatch, named_like
+from bedrock_guard.hooks.threads import off_loop
 from bedrock_guard.operations import StreamReader
 
 
@@ -27,6 +28,7 @@ def guard_event_stream(
     *,
     blocks: bool,
     drain_for: tuple[object, ...] = (),
+    grow: Grows | None = None,
 ) -> Callable[[StreamEnd], None]:
     """
     Make *stream* feed *reader* and tell its end, once; it stays the same object.
@@ -36,7 +38,7 @@ def guard_event_stream(
 
     Returns what tells its end at once, in the thread that asks.
     """
-    watch = StreamWatch(reader, tell)
+    watch = StreamWatch(reader, tell, grow)
     ends = Ends(watch.end, blocks=blocks)
     raw = stream._raw_stream
     drain: Drain | None = None
@@ -54,7 +56,7 @@ def guard_event_stream(
             stream._event_generator = _read_events(raw)
         stream._event_generator = _follow(stream._event_generator, ends)
     stream._bedrock_guard_watch, stream._bedrock_guard_ends = watch, ends
-    stream._bedrock_guard_drain = drain
+    stream._bedrock_guard_drain, stream._bedrock_guard_blocks = drain, blocks
     stream.__class__ = _guarded_stream(stream.__class__)
     weakref.finalize(stream, _drop, ends, drain)
     return watch.end
@@ -140,6 +142,13 @@ async def _follow_until_taken(events: RawEvents, ends: Ends, drain: Drain) -> As
     raise closed_error()
 
 
+async def _hold_more(grow: Grows, *, blocks: bool) -> None:
+    if blocks:
+        await off_loop(grow)
+    else:
+        grow()
+
+
 @functools.cache
 def _guarded_stream(base: Any) -> Any:
     class Guarded(base):  # type: ignore[misc]
@@ -154,7 +163,19 @@ def _guarded_stream(base: Any) -> Any:
                 reader.feed(parsed, event.payload)
                 if reader.is_last_word:
                     await self._bedrock_guard_ends.now("last_word")
+                grow = self._bedrock_guard_watch.grow
+                if grow is not None and grow.is_due:
+                    await self._grow(grow)
             return parsed
+
+        async def _grow(self, grow: Grows) -> None:
+            try:
+                await _hold_more(grow, blocks=self._bedrock_guard_blocks)
+            except BaseException:
+                self._bedrock_guard_ends.is_left = True
+                super().close()  # not read on: it is to stop
+                await self._bedrock_guard_ends.now("closed")
+                raise
 
         def close(self) -> Any:
             drain: Drain | None = self._bedrock_guard_drain

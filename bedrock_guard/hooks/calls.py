@@ -24,6 +24,8 @@ CONTEXT_KEY: Final = "bedrock_guard"
 CURRENT: Final[ContextVar[CallState | None]] = ContextVar("bedrock_guard.call", default=None)
 """The call that this thread or task is inside of: `before-send` gets no context."""
 
+# What comes before an id in paths that have no model.
+_SUBJECTS: Final = ("guardrail", "agents", "flows", "knowledgebases")
 _BEDROCK_HEADERS: Final = "x-amzn-bedrock-"
 
 
@@ -99,14 +101,17 @@ class CallState:
         error: BaseException | None = None,
         *,
         learned: Learned | None = None,
+        is_answered: bool = False,
     ) -> list[Entry]:
         """
         End the call with every guard that holds it; those that have ended it before do nothing.
 
-        *learned* is what a stream had said that ended without a report.
+        *learned* is what a stream had said that ended without a report; *is_answered* tells that it was
+        whole all the same.
         """
         attempts = self.attempts.close(error)
-        if report is None:
+        is_answered = is_answered or (self.call is not None and self.call.is_silent)
+        if report is None and not is_answered:
             attempts = _without_usage(attempts)
         entries: list[Entry] = []
         for pipeline, opened in self.opened:
@@ -182,9 +187,12 @@ def _text(value: object) -> str:
 
 def model_id_in(url: str) -> str:
     """
-    The model id in a request's URL: `…/model/{id}/converse`, percent-encoded.
+    The id in a request's URL, a model's (`…/model/{id}/converse`) or an agent's, percent-encoded.
     """
     parts = urlsplit(url).path.split("/")
+    for subject in _SUBJECTS:
+        if subject in parts[1:-2]:
+            return unquote(parts[parts.index(subject) + 1])
     return unquote(parts[-2]) if len(parts) > 2 else ""
 
 

@@ -25,12 +25,13 @@ from botocore.client import BaseClient
 
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
-from bedrock_guard.errors import ConfigurationError, GuardError, UnmeteredOperation
+from bedrock_guard.errors import ConfigurationError, GuardError
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.lookup import ProfileLookup
+from bedrock_guard.hooks.metering import find_counting
 from bedrock_guard.hooks.principal import PrincipalLookup
 from bedrock_guard.hooks.settling import reads_content, settle_reply
-from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation
+from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation, Unmeterable, unknown
 from bedrock_guard.planning import Planner
 from bedrock_guard.resolving import read_call
 
@@ -140,10 +141,13 @@ class ClientHooks:
         if state.opened:
             return
         state.operation = operation
-        asked = _read_params(state, operation, params)
+        asked = {} if isinstance(operation, Unmeterable) else _read_params(state, operation, params)
         state.call = self._read_call(operation, asked)
         state.params = None
-        for pipeline in self.pipelines:
+        pipelines = self.pipelines
+        if state.call.flat_key:
+            pipelines = find_counting(pipelines, operation, state.call, service=self._service)
+        for pipeline in pipelines:
             opened = pipeline.open(state.call)
             state.opened.append((pipeline, opened))
             if pipeline.loops is not None and state.wire is not None:
@@ -218,22 +222,13 @@ class ClientHooks:
 
     def _find_operation(self, name: str) -> Operation | None:
         operation = OPERATIONS.get((self._service, name))
-        if operation is None and not self._allow_unmetered(name):
-            raise UnmeteredOperation(
-                f"{name} of {self._service} may bill, and its usage cannot be counted here, so no budget "
-                'could hold. Set on_unmetered = "allow" to let such calls through uncounted.'
-            )
-        return None if operation is None or isinstance(operation, Free) else operation
+        if operation is None:
+            return unknown(self._service, name)
+        return None if isinstance(operation, Free) else operation
 
     def _read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
         call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
         return call.by(self._principal.find()) if self._tells_principal else call
-
-    def _allow_unmetered(self, name: str) -> bool:
-        region = self._region or ""
-        # Each is asked: a shadow keeps what it was asked for.
-        allowed = [pipeline.allows_unmetered(self._service, name, region) for pipeline in self.pipelines]
-        return all(allowed)
 
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
         """

@@ -4,7 +4,7 @@ From an answer to the end of a call: at once, or when its stream or body has bee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,20 +13,25 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
 from bedrock_guard.domain.cost import usd_text
+from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
 from bedrock_guard.hooks.ends import StreamEnd
+from bedrock_guard.hooks.growth import Growth
 from bedrock_guard.hooks.streams import guard_body, guard_event_stream
 from bedrock_guard.operations import Operation, Reply
+from bedrock_guard.operations.agent_traces import TraceReader
 
 
 def reads_content(state: CallState) -> bool:
     """
     Whether the raw body of the answer is read for usage: not where the caller gets a stream of it.
     """
-    operation = state.operation
-    return operation is not None and operation.stream_key is None and operation.body_key is None
+    operation, call = state.operation, state.call
+    if operation is None or call is None or call.is_silent:
+        return False
+    return operation.stream_key is None and operation.body_key is None
 
 
 def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content: object) -> None:
@@ -46,6 +51,9 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
         return
     metadata = parsed.setdefault("ResponseMetadata", {})
     metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
+    if call.is_silent and not call.is_traced:
+        _tell_cost(metadata, state.end(None))
+        return
     stream = None if operation.stream_key is None else parsed.get(operation.stream_key)
     if isinstance(stream, EventStream):
         _settle_by_stream(stream, state, operation, _reply_without(stream, parsed))
@@ -57,7 +65,11 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
     if report is None and has_body:
         _settle_by_body(body, state, operation, _reply_without(body, parsed))
         return
-    for entry in state.end(report)[:1]:
+    _tell_cost(metadata, state.end(report))
+
+
+def _tell_cost(metadata: dict[str, Any], entries: Sequence[Entry]) -> None:
+    for entry in entries[:1]:
         metadata["BedrockGuard"]["Basis"] = entry.basis
         if entry.cost_nanousd is not None:
             metadata["BedrockGuard"]["CostUSD"] = usd_text(entry.cost_nanousd)
@@ -90,16 +102,22 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply
     reader = operation.open_stream_reader(state.call, reply)
 
     def tell(how: StreamEnd) -> None:
-        report = reader.report
-        if report is None:
+        is_whole = how == "end" and isinstance(reader, TraceReader)
+        report = reader.at_end() if is_whole and isinstance(reader, TraceReader) else reader.report
+        if report is None and not is_whole:
             _lose_usage(state, how)
-        state.end(report, learned=None if report is not None else reader.learned)
+        learned = None if report is not None else reader.learned
+        state.end(report, learned=learned, is_answered=is_whole)
 
-    drain_for = _drain_for(state)
+    grow = Growth(state, reader) if isinstance(reader, TraceReader) else None
+    # An agent that is left is never read on: it would go on spending.
+    drain_for = _drain_for(state) if grow is None else ()
     if hasattr(stream, "__aiter__"):
-        end = aio_streams.guard_event_stream(stream, reader, tell, blocks=state.blocks, drain_for=drain_for)
+        end = aio_streams.guard_event_stream(
+            stream, reader, tell, blocks=state.blocks, drain_for=drain_for, grow=grow
+        )
     else:
-        end = guard_event_stream(stream, reader, tell, drain_for=drain_for)
+        end = guard_event_stream(stream, reader, tell, drain_for=drain_for, grow=grow)
     state.hand_over(partial(end, "closed"))
 
 

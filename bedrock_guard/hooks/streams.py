@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from botocore.eventstream import EventStreamBuffer
 
@@ -23,18 +23,41 @@ from bedrock_guard.operations import StreamReader
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
+class Grows(Protocol):
+    """
+    What holds more for a stream while it is read.
+    """
+
+    @property
+    def is_due(self) -> bool:
+        """
+        Whether it has told of more.
+        """
+        ...
+
+    def __call__(self) -> None:
+        """
+        Hold it, or raise.
+        """
+        ...
+
+
 class StreamWatch:
     """
     What a guarded stream knows: its reader, and whom to tell, once. It holds no stream.
 
     Attributes:
         is_left: Whether it was closed: an error that a reader in another thread then meets is no loss.
+        grow: Holds more as it tells what it uses; None where all is held.
     """
 
-    __slots__ = ("end", "is_left", "reader")
+    __slots__ = ("end", "grow", "is_left", "reader")
 
-    def __init__(self, reader: StreamReader, tell: Callable[[StreamEnd], None]) -> None:
+    def __init__(
+        self, reader: StreamReader, tell: Callable[[StreamEnd], None], grow: Grows | None = None
+    ) -> None:
         self.reader = reader
+        self.grow = grow
         self.end = Once(tell)
         self.is_left = False
 
@@ -84,15 +107,18 @@ def guard_event_stream(
     tell: Callable[[StreamEnd], None],
     *,
     drain_for: tuple[object, ...] = (),
+    grow: Grows | None = None,
 ) -> Callable[[StreamEnd], None]:
     """
     Make *stream* feed *reader* and tell its end, once; it stays the same object.
+
+    *grow*, where there is one, holds more as it goes; what it raises closes the stream.
 
     Where *drain_for* names anybody, one that is left early is read on before its end is told.
 
     Returns what tells its end at once.
     """
-    watch = StreamWatch(reader, tell)
+    watch = StreamWatch(reader, tell, grow)
     # botocore's generator holds the stream, a cycle that only the collector would free.
     stream._event_generator.close()
     drain: Drain | None = None
@@ -166,7 +192,18 @@ def _guarded_class(base: Any) -> Any:
                 watch.reader.feed(parsed, event.payload)
                 if watch.reader.is_last_word:
                     watch.end("last_word")
+                if watch.grow is not None and watch.grow.is_due:
+                    self._grow(watch.grow)
             return parsed
+
+        def _grow(self, grow: Grows) -> None:
+            try:
+                grow()
+            except BaseException:
+                self._bedrock_guard_watch.is_left = True
+                super().close()  # not read on: it is to stop
+                self._bedrock_guard_watch.end("closed")
+                raise
 
         def close(self) -> None:
             drain: Drain | None = self._bedrock_guard_drain

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from bedrock_guard.operations import OPERATIONS, Free
+from bedrock_guard.operations import OPERATIONS, Free, Unmeterable
 from bedrock_guard.operations.request_metadata import merge_map, merge_text
 from bedrock_guard.planning import Planner
 
@@ -67,7 +67,7 @@ class TagWriter:
         provide-client-params: the parameters with tags added; None leaves them as they are.
         """
         operation = OPERATIONS.get((self._service, model.name))
-        if operation is None or isinstance(operation, Free) or not isinstance(params, Mapping):
+        if operation is None or isinstance(operation, Free | Unmeterable) or not isinstance(params, Mapping):
             return None
         tags: dict[str, str] = {}
         for planner in self._hooks.planners:

@@ -46,6 +46,7 @@ METERS: Final[dict[str, Meter]] = {
     "guardrail_contextual_grounding_policy_units": guardrail_units.CONTEXTUAL_GROUNDING_POLICY,
     "guardrail_automated_reasoning_policy_units": guardrail_units.AUTOMATED_REASONING_POLICY,
     "guardrail_checks_content_filter_units": guardrail_units.CONTENT_FILTER_CHECK,
+    "guardrail_checks_prompt_attack_units": guardrail_units.PROMPT_ATTACK_CHECK,
     "guardrail_checks_sensitive_information_units": guardrail_units.SENSITIVE_INFORMATION_CHECK,
 }
 ANY_MODEL: Final = frozenset(name for name, meter in METERS.items() if not meter.per_model)

@@ -27,6 +27,10 @@ AUTOMATED_REASONING_POLICY: Final = _meter("automated_reasoning_policy_units")
 # The second family of AWS's price list, for checks that are called by themselves.
 CONTENT_FILTER_CHECK: Final = _meter("checks_content_filter_units")
 SENSITIVE_INFORMATION_CHECK: Final = _meter("checks_sensitive_information_units")
+# No list has its price yet, so it is none of those that are the same with every model.
+PROMPT_ATTACK_CHECK: Final = Meter("guardrail_checks_prompt_attack_units", "text unit")
+
+UNIT_CHARACTERS: Final = 1_000
 
 #: What AWS says is free; a price of 0 anywhere else is a gap in a list.
 FREE: Final = frozenset({WORD_POLICY.name, SENSITIVE_INFORMATION_POLICY_FREE.name})
@@ -41,4 +45,11 @@ BY_FIELD: Final[dict[str, Meter]] = {
     "sensitiveInformationPolicyFreeUnits": SENSITIVE_INFORMATION_POLICY_FREE,
     "contextualGroundingPolicyUnits": CONTEXTUAL_GROUNDING_POLICY,
     "automatedReasoningPolicyUnits": AUTOMATED_REASONING_POLICY,
+}
+
+# As `GuardrailChecksUsageResults` names them, and a request does.
+BY_CHECK: Final[dict[str, Meter]] = {
+    "contentFilter": CONTENT_FILTER_CHECK,
+    "promptAttack": PROMPT_ATTACK_CHECK,
+    "sensitiveInformation": SENSITIVE_INFORMATION_CHECK,
 }

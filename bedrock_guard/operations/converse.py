@@ -18,8 +18,10 @@ from bedrock_guard.domain.usage import (
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
     INPUT_TOKENS,
+    NOTHING,
     OUTPUT_TOKENS,
     Learned,
+    Untold,
     UsageReport,
 )
 from bedrock_guard.families import Family, family_of, limits, nova
@@ -38,10 +40,11 @@ from bedrock_guard.families.counts import (
 )
 from bedrock_guard.families.limits import at
 from bedrock_guard.families.measure import Measure, Reader
+from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import delta_says_something, says_something
 from bedrock_guard.operations.contract import Reply
-from bedrock_guard.operations.guardrail_trace import read_guardrail_units
+from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
 from bedrock_guard.operations.parameters import choice, string_pairs
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
@@ -245,6 +248,10 @@ def _read_report(
             counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
         )
     is_odd = NEGATIVES in counts
+    is_untold = call.size.has_guardrail and not has_trace(parsed.get("trace"))
+    units = units_beside(call.size, usage) if is_untold else NOTHING
+    if units:
+        usage = {**usage, **units}
     return UsageReport(
         with_negatives(usage, counts) if is_odd else usage,
         choice(parsed["serviceTier"], "type", None) if "serviceTier" in parsed else None,
@@ -252,6 +259,7 @@ def _read_report(
         anomalies,
         _invoked(parsed["trace"]) if "trace" in parsed else None,
         usage if is_odd else None,
+        Untold(units, is_estimate=True) if units else None,
     )
 
 

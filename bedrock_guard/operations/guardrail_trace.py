@@ -7,9 +7,11 @@ Guardrail units, from the trace that a reply carries when one was asked for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from bedrock_guard.families.counts import Counts, add_count, count
+from bedrock_guard.domain.usage import Meter, UsageReport
+from bedrock_guard.families.counts import NEGATIVES, Counts, add_count, count, with_negatives
 from bedrock_guard.meters.guardrail_units import BY_FIELD
 
 
@@ -30,9 +32,39 @@ def read_guardrail_units(trace: Any) -> Counts:
     return units
 
 
-def _add(units: dict[str, int], metrics: Any) -> None:
-    usage = metrics.get("usage") if isinstance(metrics, dict) else None
-    for field, quantity in usage.items() if isinstance(usage, dict) else ():
-        meter, read = BY_FIELD.get(field), count(quantity)
+def has_trace(trace: Any) -> bool:
+    """
+    Whether a trace says what a guardrail did.
+    """
+    return isinstance(trace, dict) and isinstance(trace.get("guardrail"), dict)
+
+
+def read_units(
+    usage: Mapping[str, Any], meters: Mapping[str, Meter], *, beside: Counts | None = None
+) -> dict[str, int]:
+    """
+    The units that *usage* states, by meter, added to those *beside*; what is no count is left out.
+    """
+    units = dict(beside or {})
+    for field, quantity in usage.items():
+        meter, read = meters.get(field), count(quantity)
         if meter and read:
             add_count(units, meter.name, read)
+    return units
+
+
+def report_of(units: Counts) -> UsageReport:
+    """
+    What a reply says that states nothing but *units*.
+    """
+    usage = {name: quantity for name, quantity in units.items() if quantity > 0 and name != NEGATIVES}
+    is_odd = NEGATIVES in units
+    return UsageReport(
+        with_negatives(usage, units) if is_odd else usage, believable=usage if is_odd else None
+    )
+
+
+def _add(units: dict[str, int], metrics: Any) -> None:
+    usage = metrics.get("usage") if isinstance(metrics, dict) else None
+    if isinstance(usage, dict):
+        units.update(read_units(usage, BY_FIELD, beside=units))

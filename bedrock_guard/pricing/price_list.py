@@ -167,6 +167,8 @@ class PriceList:
             UnpricedModel: The list has no price for that.
         """
         region = region or model.region
+        if model.kind == "guardrail":
+            return self.any_model(region)
         key = (model.model, model.geography, region, service_tier, latency)
         found = self._found.get(key)
         if found is None:

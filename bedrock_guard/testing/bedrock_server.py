@@ -43,6 +43,7 @@ from bedrock_guard.testing.loopback.answers import (
     delay,
     error,
     error_reply,
+    guardrail_block,
     lost_answer,
     missing_usage,
     missing_usage_headers,
@@ -51,14 +52,17 @@ from bedrock_guard.testing.loopback.answers import (
     stream_error,
     truncated_body,
 )
-from bedrock_guard.testing.loopback.bill import Bill, Rates
+from bedrock_guard.testing.loopback.bill import Bill, Rates, stated
 from bedrock_guard.testing.loopback.connections import Connections
 from bedrock_guard.testing.loopback.content import JSON_HEADERS, dump
 from bedrock_guard.testing.loopback.generation import Generation, Usage, filler
+from bedrock_guard.testing.loopback.guardrails import units_of
 from bedrock_guard.testing.loopback.http_wire import Head, Reply
 from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, named_model, parse
-from bedrock_guard.testing.loopback.prompt import Prompt
+from bedrock_guard.testing.loopback.other_operation import OtherOperation
+from bedrock_guard.testing.loopback.prompt import Body, Prompt
 from bedrock_guard.testing.loopback.prompt_cache import PromptCache
+from bedrock_guard.testing.loopback.services import find_other
 
 __all__ = [
     "Answer",
@@ -71,6 +75,7 @@ __all__ = [
     "cut_stream",
     "delay",
     "error",
+    "guardrail_block",
     "lost_answer",
     "missing_usage",
     "missing_usage_headers",
@@ -264,7 +269,9 @@ class BedrockServer:
             return reply
         return replace(reply, headers={"x-amzn-RequestId": request_id, **reply.headers})
 
-    def _answer(self, operation: Operation, model_id: str, head: Head, body: bytes) -> Reply | None:
+    def _answer(
+        self, operation: Operation | OtherOperation, model_id: str, head: Head, body: bytes
+    ) -> Reply | None:
         answer = self._next_answer(operation)
         self._pause(answer.before_s)
         if answer.billed is not None:
@@ -272,6 +279,8 @@ class BedrockServer:
         reply = answer.reply
         if answer.bills:
             try:
+                if isinstance(operation, OtherOperation):
+                    return self._run(operation, model_id, parse(body or b"{}"), answer)
                 asked = Asked(model_id, head.headers, parse(body))
                 prompt = operation.read(asked)
             except ValueError as malformed:
@@ -281,23 +290,35 @@ class BedrockServer:
         self._pause(answer.after_s)
         return None if answer.silent else reply
 
+    def _run(self, operation: OtherOperation, id_: str, body: Body, answer: Answer) -> Reply | None:
+        ran = operation.run(id_, body, self.output_tokens)
+        for charged, quantities in ran.charges:
+            self.bill.add(charged, quantities)
+        self._pause(answer.after_s)
+        return None if answer.silent else answer.reply or answer.shape(ran.content)
+
     def _pause(self, seconds: float) -> None:
         if seconds:
             self._stopping.wait(seconds)
 
-    def _next_answer(self, operation: Operation) -> Answer:
+    def _next_answer(self, operation: Operation | OtherOperation) -> Answer:
         if not operation.billed:
-            return self._counting
+            return self._counting if isinstance(operation, Operation) else USUAL
         with self._lock:
             return self._script.popleft() if self._script else self._standing
 
     def _generate(self, operation: Operation, asked: Asked, prompt: Prompt, answer: Answer) -> Generation:
         limit = self.output_tokens if prompt.output_limit is None else prompt.output_limit
-        wanted = min(self.output_tokens, limit) * prompt.copies if prompt.writes else 0
+        blocked = answer.blocked and prompt.guardrail_text_units > 0
+        wanted = min(self.output_tokens, limit) * prompt.copies if prompt.writes and not blocked else 0
         tier, latency = operation.served_as(asked)
         usage = answer.usage
         if usage is None:
-            usage = self._use(asked.model_id, prompt, wanted) if operation.billed else Usage(prompt.tokens)
+            usage = (
+                self._use(asked.model_id, prompt, wanted, blocked=blocked)
+                if operation.billed
+                else Usage(prompt.tokens)
+            )
         if operation.billed:
             # Here, before a byte is sent: who hangs up pays.
             self.bill.add(asked.model_id, usage.quantities())
@@ -310,9 +331,13 @@ class BedrockServer:
             service_tier=answer.service_tier or tier,
             latency=answer.latency or latency,
             body=asked.body,
+            blocked=blocked,
+            traces=asked.headers.get("x-amzn-bedrock-trace") in ("ENABLED", "ENABLED_FULL"),
         )
 
-    def _use(self, model_id: str, prompt: Prompt, output_tokens: int) -> Usage:
+    def _use(self, model_id: str, prompt: Prompt, output_tokens: int, *, blocked: bool) -> Usage:
+        if blocked:
+            return Usage(guardrail_text_units=prompt.guardrail_text_units)
         cached = self._cache.use(model_id, prompt.parts)
         return Usage(
             input_tokens=cached.uncached,
@@ -322,38 +347,28 @@ class BedrockServer:
             cache_write_1h_input_tokens=cached.written_1h,
             media=prompt.media,
             has_free_input=prompt.has_free_input,
-            guardrail_text_units=prompt.guardrail_text_units,
+            guardrail_text_units=units_of(prompt, output_tokens),
         )
 
     def _control(self, head: Head) -> Reply:
         if (head.method, head.path) == ("GET", "/_server/bill"):
-            return Reply(200, JSON_HEADERS, dump(_stated(self.bill)))
+            return Reply(200, JSON_HEADERS, dump(stated(self.bill)))
         if (head.method, head.path) == ("POST", "/_server/reset"):
             self.reset()
             return Reply(200, JSON_HEADERS, b"{}")
         return _UNKNOWN_OPERATION
 
 
-def _route(head: Head, body: bytes) -> tuple[str, Operation | None]:
+def _route(head: Head, body: bytes) -> tuple[str, Operation | OtherOperation | None]:
     subject, _, end = head.path.rpartition("/")
     if (head.method, subject, end) == ("POST", "", "async-invoke"):
         return named_model(body), OPERATIONS[end]
     kind, _, name = subject.removeprefix("/").partition("/")
     operation = OPERATIONS.get(end)
     if head.method != "POST" or operation is None or kind != operation.resource or not name:
-        return "", None
+        other = find_other(head.method, head.path)
+        return ("", None) if other is None else (unquote(other[0]), other[1])
     return unquote(name.partition("/version/")[0]), operation
-
-
-def _stated(bill: Bill) -> dict[str, object]:
-    lines = [
-        {"model_id": model_id, "meter": meter, "quantity": quantity}
-        for (model_id, meter), quantity in sorted(bill.lines.items())
-    ]
-    stated: dict[str, object] = {"requests": bill.requests, "lines": lines}
-    if bill.has_rates:
-        stated.update(usd=str(bill.usd), nanousd=bill.nanousd)
-    return stated
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ import bedrock_guard
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.families import FAMILIES
 from bedrock_guard.meters import METERS
-from bedrock_guard.operations import OPERATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted((ROOT / "bedrock_guard").rglob("*.py"))
@@ -86,22 +85,6 @@ def test_every_meter_and_family_is_documented() -> None:
     assert [name for name in METERS if f"`{name}`" not in meters] == []
     names = {family.name for family in FAMILIES.values()}
     assert [name for name in names if f"`{name}`" not in families] == []
-
-
-def test_every_runtime_operation_is_known_or_refused() -> None:
-    """
-    What the table lacks is refused by name; that must be a decision, seen here when botocore adds one.
-    """
-    import boto3
-
-    model = boto3.client("bedrock-runtime", region_name="us-east-1").meta.service_model
-    unknown = {name for name in model.operation_names if ("bedrock-runtime", name) not in OPERATIONS}
-
-    assert unknown <= {
-        "ApplyGuardrail",
-        "InvokeGuardrailChecks",
-        "InvokeModelWithBidirectionalStream",
-    }
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -11,7 +11,7 @@ import pytest
 
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.usage import UsageReport
-from bedrock_guard.operations import OPERATIONS, Reply
+from bedrock_guard.operations import Reply
 from bedrock_guard.operations.invoke_model import INVOKE_MODEL, INVOKE_MODEL_WITH_RESPONSE_STREAM
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -312,12 +312,3 @@ def test_text_that_quotes_metrics_is_not_taken_for_them() -> None:
     )
 
     assert reader.report is None
-
-
-def test_every_line_of_the_table_is_named_as_its_key() -> None:
-    """
-    The hooks find an operation by its name.
-    """
-    for (service, name), operation in OPERATIONS.items():
-        assert service == "bedrock-runtime"
-        assert operation.name == name

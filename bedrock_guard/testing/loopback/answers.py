@@ -85,6 +85,7 @@ class Answer:
         bills: Whether the model runs, and is charged for.
         usage: What it uses, instead of what would be counted.
         text: What it writes, instead of filler.
+        blocked: Whether a guardrail blocks the prompt, so that no model runs.
         billed: Charged instead of a generation, for replayed replies.
         after_s: Wait between generating and answering.
         shape: From the right answer to the one that is sent.
@@ -98,6 +99,7 @@ class Answer:
     text: str | None = None
     service_tier: str | None = None
     latency: str | None = None
+    blocked: bool = False
     billed: Mapping[str, int] | None = None
     after_s: float = 0.0
     shape: Callable[[Content], Reply] = encode
@@ -156,6 +158,13 @@ def converse_reply(
         cache_write_1h_input_tokens=cache_write_1h_input_tokens,
     )
     return Answer(usage=usage, text=text, service_tier=service_tier, latency=latency)
+
+
+def guardrail_block() -> Answer:
+    """
+    A guardrail answers in the model's place; where none looks on, the usual.
+    """
+    return Answer(blocked=True, text="Sorry, I cannot answer that.")
 
 
 def lost_answer(*, billed: bool = True) -> Answer:

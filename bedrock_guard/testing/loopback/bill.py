@@ -123,3 +123,17 @@ class Bill:
             )
             raise LookupError(message)
         return _EXACT.multiply(rate, Decimal(quantity))
+
+
+def stated(bill: Bill) -> dict[str, object]:
+    """
+    A bill as JSON shows it, with dollars where there are rates.
+    """
+    lines = [
+        {"model_id": model_id, "meter": meter, "quantity": quantity}
+        for (model_id, meter), quantity in sorted(bill.lines.items())
+    ]
+    document: dict[str, object] = {"requests": bill.requests, "lines": lines}
+    if bill.has_rates:
+        document.update(usd=str(bill.usd), nanousd=bill.nanousd)
+    return document

@@ -5,9 +5,11 @@ The dialect of Converse and ConverseStream, the same for every model.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from bedrock_guard.testing.loopback.generation import Generation, Usage
+from bedrock_guard.testing.loopback.guardrails import converse_trace, input_units
 from bedrock_guard.testing.loopback.prompt import Body, Prompt, first_integer, read_parts
 
 _TEXTS: Final = (("toolConfig", "tools"), ("system",), ("messages",))
@@ -28,11 +30,12 @@ def read(body: Body) -> Prompt:
     """
     What a request asks for.
     """
-    return Prompt(
+    prompt = Prompt(
         parts=read_parts(body, _TEXTS),
         output_limit=first_integer(body, _LIMITS),
         copies=first_integer(body, _COPIES) or 1,
     )
+    return replace(prompt, guardrail_text_units=input_units(prompt)) if "guardrailConfig" in body else prompt
 
 
 def reply(generation: Generation) -> Mapping[str, object]:
@@ -45,6 +48,7 @@ def reply(generation: Generation) -> Mapping[str, object]:
         "stopReason": _stop_reason(generation),
         "usage": _usage(generation.usage),
         **_served(generation),
+        **converse_trace(generation.body, generation.usage),
     }
 
 
@@ -58,10 +62,20 @@ def events(generation: Generation) -> Iterator[tuple[str, Mapping[str, object]]]
     yield "contentBlockStop", {"contentBlockIndex": 0}
     yield "messageStop", {"stopReason": _stop_reason(generation)}
     metrics = {"latencyMs": generation.latency_ms}
-    yield "metadata", {"metrics": metrics, "usage": _usage(generation.usage), **_served(generation)}
+    yield (
+        "metadata",
+        {
+            "metrics": metrics,
+            "usage": _usage(generation.usage),
+            **_served(generation),
+            **converse_trace(generation.body, generation.usage),
+        },
+    )
 
 
 def _stop_reason(generation: Generation) -> str:
+    if generation.blocked:
+        return "guardrail_intervened"
     return "max_tokens" if generation.cut else "end_turn"
 
 

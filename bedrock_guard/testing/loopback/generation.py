@@ -13,6 +13,7 @@ from typing import Final
 
 # Four bytes, hence one token by the rule that also counts the input.
 FILLER: Final = "bed "
+BYTES_PER_FILLER: Final = len(FILLER)
 
 TOKEN_METERS: Final = (
     "input_tokens",
@@ -102,6 +103,8 @@ class Generation:
         service_tier: Tier that served, if the caller or the script named one.
         latency: Latency mode that served, likewise.
         body: The request that asked for it.
+        blocked: A guardrail answered, and no model ran.
+        traces: Whether the request asked, by a header, for what a guardrail did.
     """
 
     model_id: str
@@ -112,6 +115,8 @@ class Generation:
     service_tier: str | None = None
     latency: str | None = None
     body: Mapping[str, object] = field(default_factory=dict)
+    blocked: bool = False
+    traces: bool = False
 
     @property
     def latency_ms(self) -> int:

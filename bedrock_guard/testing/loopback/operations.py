@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bedrock_guard.testing.loopback import converse
 from bedrock_guard.testing.loopback.content import Content, Event
 from bedrock_guard.testing.loopback.dialects import Dialect, dialect_of
 from bedrock_guard.testing.loopback.generation import Generation, Usage
+from bedrock_guard.testing.loopback.guardrails import input_units, invoke_trace, stated, text_units
 from bedrock_guard.testing.loopback.prompt import Body, Prompt, at
 
-_CHARACTERS_PER_TEXT_UNIT: Final = 1000
+_GUARDRAIL_HEADER: Final = "x-amzn-bedrock-guardrailidentifier"
 # The one job that there is.
 JOB: Final = "arn:aws:bedrock:us-east-1:123456789012:async-invoke/loopback0001"
 _COUNT_HEADER: Final = "x-amzn-bedrock-{}-token-count"
@@ -102,7 +103,10 @@ def _converse_served_as(asked: Asked) -> tuple[str | None, str | None]:
 
 
 def _read_invoke(asked: Asked) -> Prompt:
-    return dialect_of(asked.model_id, asked.body).read(asked.body)
+    prompt = dialect_of(asked.model_id, asked.body).read(asked.body)
+    if _GUARDRAIL_HEADER not in asked.headers:
+        return prompt
+    return replace(prompt, guardrail_text_units=input_units(prompt))
 
 
 def _answer_invoke(generation: Generation) -> Content:
@@ -110,13 +114,14 @@ def _answer_invoke(generation: Generation) -> Content:
     counts = _count_headers(generation.usage, dialect)
     latency = {"x-amzn-bedrock-invocation-latency": str(generation.latency_ms)}
     headers = {**counts, **latency, **_served_headers(generation)}
-    return Content(headers, dialect.reply(generation))
+    return Content(headers, {**dialect.reply(generation), **invoke_trace(generation)})
 
 
 def _answer_invoke_stream(generation: Generation) -> Content:
     dialect = dialect_of(generation.model_id, generation.body)
     chunks = list(dialect.chunks(generation))
-    chunks[-1] = {**chunks[-1], "amazon-bedrock-invocationMetrics": _metrics(generation, dialect)}
+    metrics = {"amazon-bedrock-invocationMetrics": _metrics(generation, dialect)}
+    chunks[-1] = {**chunks[-1], **metrics, **invoke_trace(generation)}
     headers = {"x-amzn-bedrock-content-type": "application/json", **_served_headers(generation)}
     return Content(headers, events=tuple(Event("chunk", chunk) for chunk in chunks))
 
@@ -189,24 +194,12 @@ def _read_guardrail(asked: Asked) -> Prompt:
     blocks = asked.body.get("content")
     texts = [at(block, ("text", "text")) for block in blocks] if isinstance(blocks, list) else []
     characters = sum(len(text) for text in texts if isinstance(text, str))
-    units = -(-characters // _CHARACTERS_PER_TEXT_UNIT)
-    return Prompt(writes=False, guardrail_text_units=units)
+    return Prompt(writes=False, guardrail_text_units=text_units(characters))
 
 
 def _answer_guardrail(generation: Generation) -> Content:
     units = generation.usage.guardrail_text_units
-    usage = {
-        "topicPolicyUnits": units,
-        "contentPolicyUnits": units,
-        "wordPolicyUnits": 0,
-        "sensitiveInformationPolicyUnits": units,
-        "sensitiveInformationPolicyFreeUnits": 0,
-        "contextualGroundingPolicyUnits": 0,
-        "contentPolicyImageUnits": 0,
-        "automatedReasoningPolicyUnits": 0,
-        "automatedReasoningPolicies": 0,
-    }
-    return Content(document={"usage": usage, "action": "NONE", "outputs": [], "assessments": []})
+    return Content(document={"usage": stated(units), "action": "NONE", "outputs": [], "assessments": []})
 
 
 def _as_nobody(_asked: Asked) -> tuple[str | None, str | None]:

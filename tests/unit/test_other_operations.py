@@ -1,0 +1,274 @@
+"""
+What requests of guardrails, agents and knowledge bases are read as, the odd ones too, and what traces tell.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bedrock_guard.domain.call import Call, ModelLimits
+from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.estimators.bound import bound
+from bedrock_guard.hooks.calls import model_id_in
+from bedrock_guard.meters.guardrail_bounds import text_units
+from bedrock_guard.operations import METERED, Operation, Reply
+from bedrock_guard.operations.agent_traces import TraceReader
+from bedrock_guard.operations.agents import INVOKE_AGENT
+
+SONNET = "anthropic.claude-3-5-sonnet-20240620-v1:0"
+OTHERS = {key: each for key, each in METERED.items() if key[1] not in ("Converse", "InvokeModel")}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = [
+    "content",
+    "messages",
+    "checks",
+    "agentId",
+    "enableTrace",
+    "foundationModel",
+    "bedrockModelConfigurations",
+    "retrieveAndGenerateConfiguration",
+    "retrievalQuery",
+    "retrievalConfiguration",
+    "rerankingConfiguration",
+    "sources",
+    "queries",
+    "flowIdentifier",
+    "guardrailIdentifier",
+]
+
+
+@pytest.mark.parametrize("key", OTHERS, ids=":".join)
+@settings(max_examples=60, deadline=None)
+@given(params=st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5), body=st.binary(max_size=20))
+def test_no_request_and_no_reply_raises(key: tuple[str, str], params: dict[str, Any], body: bytes) -> None:
+    """
+    What AWS will reject, AWS rejects; an exception of ours would be another program's.
+    """
+    operation: Operation = OTHERS[key]
+
+    call = operation.read_call(params, region="us-east-1")
+    operation.read_call(
+        operation.read_wire(model_id="m", headers={}, body=body), region="us-east-1", model=None
+    )
+    operation.read_usage(Reply(params, content=body), call)
+    operation.read_body(body, Reply(params), call)
+    reader = operation.open_stream_reader(call)
+    reader.feed({}, body)
+    reader.feed({}, json.dumps({"trace": {"modelInvocationOutput": str(params)}}).encode())
+
+    assert all(quantity >= 0 for usage in bound(call, ModelLimits()) for quantity in usage.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "units", "images"),
+    [
+        ([{"text": {"text": ""}}], 0, 0),
+        ([{"text": {"text": "x" * 1000}}], 1, 0),
+        ([{"text": {"text": "x" * 1001}}], 2, 0),
+        ([{"text": {"text": "x"}}, {"text": {"text": "y"}}], 2, 0),
+        ([{"text": {"text": "\N{GRINNING FACE}" * 501}}], 2, 0),
+        ([{"image": {"format": "png", "source": {"bytes": b"p"}}}], 0, 1),
+        (None, 1000, 0),
+        ([{"video": {}}], 1000, 0),
+        ([{"text": {"text": 5}}], 1000, 0),
+    ],
+)
+def test_a_guardrail_is_bounded_by_what_it_is_shown(content: object, units: int, images: int) -> None:
+    """
+    A thousand characters a unit, each block by itself; what cannot be read is as long as AWS takes.
+    """
+    call = METERED["bedrock-runtime", "ApplyGuardrail"].read_call({"content": content}, region="us-east-1")
+
+    assert call.size.beside_tokens.get("guardrail_topic_policy_units", 0) == units
+    assert call.size.beside_tokens.get("guardrail_automated_reasoning_policy_units", 0) == 2 * units
+    assert call.size.beside_tokens.get("guardrail_content_policy_image_units", 0) == images
+
+
+@given(st.text(max_size=3000))
+def test_text_units_are_never_low(text: str) -> None:
+    """
+    By whichever of its characters AWS counts: code points, or what Java calls one.
+    """
+    assert text_units(text) * 1000 >= len(text)
+
+
+def test_checks_that_cannot_be_told_are_all_of_them() -> None:
+    """
+    A new check has a price, too.
+    """
+    operation = METERED["bedrock-runtime", "InvokeGuardrailChecks"]
+    messages = [{"role": "user", "content": [{"text": "hello"}]}]
+    one = operation.read_call({"messages": messages, "checks": {"contentFilter": {}}}, region="us-east-1")
+    odd = operation.read_call({"messages": messages, "checks": {"tone": {}}}, region="us-east-1")
+
+    assert one.size.beside_tokens == {"guardrail_checks_content_filter_units": 1}
+    assert len(odd.size.beside_tokens) == 3
+
+
+def traced(*traces: dict[str, Any], is_whole: bool = True, agent: str = "A") -> TraceReader:
+    call: Call = INVOKE_AGENT.read_call({"agentId": agent, "enableTrace": True}, region="us-east-1")
+    reader = TraceReader(call, is_whole=is_whole)
+    for trace in traces:
+        reader.feed({}, json.dumps({"trace": trace}).encode())
+    return reader
+
+
+def asked(trace_id: str, model: str | None = SONNET) -> dict[str, Any]:
+    named = {} if model is None else {"foundationModel": model}
+    return {"orchestrationTrace": {"modelInvocationInput": {"traceId": trace_id, **named}}}
+
+
+def answered(trace_id: str, tokens: int | None = 10, kind: str = "orchestrationTrace") -> dict[str, Any]:
+    usage = {} if tokens is None else {"usage": {"inputTokens": tokens, "outputTokens": tokens}}
+    return {kind: {"modelInvocationOutput": {"traceId": trace_id, "metadata": usage}}}
+
+
+@pytest.mark.parametrize("kind", ["preProcessingTrace", "postProcessingTrace", "routingClassifierTrace"])
+def test_model_calls_of_every_step_count(kind: str) -> None:
+    """
+    What goes before and after the answer is billed like it.
+    """
+    reader = traced(asked("1"), answered("1"), asked("2"), answered("2", 5, kind))
+
+    assert reader.spent.usage == {"input_tokens": 15, "output_tokens": 15}
+
+
+def test_a_model_call_that_is_told_twice_counts_once() -> None:
+    """
+    A trace that is sent again was not paid for again.
+    """
+    reader = traced(asked("1"), answered("1"), answered("1"))
+
+    assert (reader.told, reader.spent.usage["input_tokens"]) == (1, 10)
+
+
+def test_each_model_is_a_part() -> None:
+    """
+    Each has a price of its own; a part that names none has the agent's.
+    """
+    reader = traced(asked("1"), answered("1"), asked("2", "amazon.nova-lite-v1:0"), answered("2", 5))
+
+    parts = {part.model_id: dict(part.usage) for part in reader.spent.parts}
+    assert parts == {
+        SONNET: {"input_tokens": 10, "output_tokens": 10},
+        "amazon.nova-lite-v1:0": {"input_tokens": 5, "output_tokens": 5},
+    }
+
+
+@pytest.mark.parametrize(
+    "traces",
+    [
+        (),  # the reply was asked for traces, and has none
+        (asked("1"), answered("1", None)),
+        (asked("1"), answered("1"), asked("2")),
+        (asked("1", None), answered("1")),
+    ],
+)
+def test_a_stream_that_does_not_tell_all_has_no_report(traces: tuple[dict[str, Any], ...]) -> None:
+    """
+    What is not told is not free.
+    """
+    assert traced(*traces).at_end() is None
+
+
+def test_an_agent_that_called_no_model_used_nothing() -> None:
+    """
+    It gave control back, or its guardrail blocked: a trace says so.
+    """
+    report = traced({"guardrailTrace": {"action": "INTERVENED"}}).at_end()
+
+    assert isinstance(report, UsageReport)
+    assert report.usage == {}
+
+
+def test_a_flow_has_no_report_though_its_agents_tell() -> None:
+    """
+    Its other models do not.
+    """
+    assert traced(asked("1"), answered("1"), is_whole=False).at_end() is None
+
+
+@pytest.mark.parametrize(
+    ("url", "id_"),
+    [
+        ("https://host/model/us.anthropic.claude/converse", "us.anthropic.claude"),
+        ("https://host/model/arn%3Aaws%3Abedrock/invoke", "arn:aws:bedrock"),
+        ("https://host/guardrail/gr1/version/1/apply", "gr1"),
+        ("https://host/agents/A1/agentAliases/B/sessions/s/text", "A1"),
+        ("https://host/flows/F1/aliases/B", "F1"),
+        ("https://host/knowledgebases/K1/retrieve", "K1"),
+        ("https://host/", ""),
+    ],
+)
+def test_a_url_tells_whom_it_is_addressed_to(url: str, id_: str) -> None:
+    """
+    A request that another tool changed is read off the wire, and must count in the same budgets.
+    """
+    assert model_id_in(url) == id_
+
+
+def test_an_agent_s_model_is_the_one_that_is_named() -> None:
+    """
+    By the request of an inline agent, by the settings of another.
+    """
+    inline = METERED["bedrock-agent-runtime", "InvokeInlineAgent"].read_call(
+        {"foundationModel": SONNET, "enableTrace": True}, region="us-east-1"
+    )
+    named = INVOKE_AGENT.read_call(
+        {"agentId": "A", "enableTrace": True}, region="us-east-1", model=parse_model_id(SONNET)
+    )
+
+    assert inline.model.model == named.model.model == SONNET
+    assert inline.has_bound
+    assert named.has_bound
+
+
+def test_sources_that_the_request_holds_are_read_once() -> None:
+    """
+    Only a knowledge base has its question put anew; its limits are those of both prompts.
+    """
+    operation = METERED["bedrock-agent-runtime", "RetrieveAndGenerate"]
+    limit = {"inferenceConfig": {"textInferenceConfig": {"maxTokens": 10}}}
+
+    def read(name: str, **stages: Any) -> Call:
+        asked = {name: {"modelArn": SONNET, **stages}}
+        return operation.read_call({"retrieveAndGenerateConfiguration": asked}, region="us-east-1")
+
+    own = read("externalSourcesConfiguration", generationConfiguration=limit)
+    half = read("knowledgeBaseConfiguration", generationConfiguration=limit)
+    both = read("knowledgeBaseConfiguration", generationConfiguration=limit, orchestrationConfiguration=limit)
+
+    assert (own.times, own.size.output_limit) == (1, 10)
+    assert (half.times, half.size.output_limit) == (2, None)
+    assert (both.times, both.size.output_limit) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "search",
+    [{"implicitFilterConfiguration": {"modelArn": SONNET}}, {"rerankingModelType": "MANAGED"}],
+)
+@pytest.mark.parametrize("name", ["Retrieve", "RetrieveAndGenerate"])
+def test_models_that_nobody_can_bound_take_a_flat_price(name: str, search: dict[str, Any]) -> None:
+    """
+    A filter that a model writes, and a reranker that AWS chooses, are told nowhere.
+    """
+    retrieval = {"managedSearchConfiguration": search}
+    base = {"knowledgeBaseConfiguration": {"modelArn": SONNET, "retrievalConfiguration": retrieval}}
+    call = METERED["bedrock-agent-runtime", name].read_call(
+        {"retrievalConfiguration": retrieval, "retrieveAndGenerateConfiguration": base},
+        region="us-east-1",
+        model=parse_model_id(SONNET),
+    )
+
+    assert not call.has_bound
