@@ -2,7 +2,7 @@
 The story of one call: open, reserve, settle or release. Every `if` of it is here.
 
     open      bound it, price the bound, find the budgets
-    reserve   hold the bound in every budget, or refuse
+    reserve   hold the bound in every budget; else what `edge` finds that fits, or refuse
     rebound   what is about to be sent is not what was bounded: hold the difference
     retry     the answer to an attempt was lost: hold another, or refuse to send again
     end       charge what AWS reported, the estimate where it reported nothing, or
@@ -25,15 +25,11 @@ from bedrock_guard.context import current_scope
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Attempt, Entry
-from bedrock_guard.domain.ledger import (
-    Clock,
-    Ledger,
-    Line,
-    Refusal,
-    Reservation,
-)
+from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservation
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
+from bedrock_guard.drafting import Request, as_begun
+from bedrock_guard.edge import Edge
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
 from bedrock_guard.noticing import PROMPT_S, Alerts
 from bedrock_guard.open_call import OpenCall, open_entry
@@ -74,6 +70,7 @@ class Pipeline:
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.topped_up = self.helm.topped_up
+        self.edge = Edge(planner, ledger, clock, self.helm)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
         self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
@@ -105,33 +102,34 @@ class Pipeline:
             shadow.tell_unmetered(self.ledger, now, service=service, operation=operation, region=region)
         return self.settings.on_unmetered == "allow"
 
-    def reserve(self, opened: OpenCall, *, hold_s: float) -> None:
+    def reserve(self, opened: OpenCall, *, hold_s: float, request: Request | None = None) -> None:
         """
-        Hold the most that a call can cost, in every budget it counts towards.
+        Hold the most that a call can cost, in every budget it counts towards, or what its *request* is brought to.
 
         Raises:
             BudgetExceeded: It does not fit; nothing is held.
             Stopped: Calls like it are stopped.
-            LedgerUnavailable: The ledger cannot tell whether it fits, and `on_ledger_error` does not let
-                it through.
+            LedgerUnavailable: The ledger cannot tell, and `on_ledger_error` does not let it through.
         """
-        plan, entry = opened.plan, opened.entry
         if not self.upkeep.is_kept:
             self.upkeep.begin()
         try:
-            answer = self._reserve(opened, hold_s)
-            if isinstance(answer, Refusal):
-                answer = self._reserve_again(opened, hold_s, answer)
+            if self.edge.queue.is_any and self.edge.is_crowded(opened.plan):
+                answer = self.edge.fit(opened, None, request, lambda: self._reserve(opened, hold_s, request))
+            else:
+                answer = self._reserve(opened, hold_s, request)
+                if isinstance(answer, Refusal):
+                    answer = self._reserve_again(opened, hold_s, answer, request)
         except Stopped:
             opened.take_end()
-            self._see_stopped(entry)
+            self._see_stopped(opened.entry)
             raise
         except LedgerUnavailable as error:
             self._go_without(opened, error, hold_s)
         else:
             if isinstance(answer, Refusal):
                 opened.take_end()
-                raise self._refused(plan, entry, answer)
+                raise self._refused(opened.plan, opened.entry, answer)
             opened.reservation = answer
             opened.hold_s = hold_s
             opened.is_held = True
@@ -139,8 +137,8 @@ class Pipeline:
                 self._note(opened, answer)
             self.upkeep.watch(opened)
             # After the hold: where the ledger is gone, a call must not wait for it twice.
-            if entry.at_s >= self.sweeper.due_at:
-                self.sweeper.sweep_if_due(entry.at_s)
+            if opened.entry.at_s >= self.sweeper.due_at:
+                self.sweeper.sweep_if_due(opened.entry.at_s)
         if opened.is_ended:  # its task was dropped while a thread reserved for it
             self._write(opened, opened.not_sent())
 
@@ -162,7 +160,7 @@ class Pipeline:
         answer = self._extend(opened, more, money)
         if isinstance(answer, Refusal):
             raise self._refused(plan, entry, as_whole_call(answer, held))
-        entry = entry.changed(allowed_by=opened.entry.allowed_by, exceeded=opened.entry.exceeded)
+        entry = as_begun(entry, opened.entry)
         if answer.over:
             entry = self._soft.note(entry, plan.matches, answer.over)
         opened.reservation, opened.plan, opened.entry = answer, plan, entry
@@ -222,6 +220,8 @@ class Pipeline:
             elif has_end:
                 opened.give_back_end()
             raise
+        if self.edge.queue.is_any:
+            self.edge.queue.wake()
         for tally in opened.tallies:
             tally.count(entry)
         if self._tells_first:
@@ -245,7 +245,7 @@ class Pipeline:
         if self.alerts is not None:
             self.alerts.leave()
 
-    def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
+    def _reserve(self, opened: OpenCall, hold_s: float, request: Request | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on
         if is_gone:
             if self.helm.known.is_active:
@@ -254,6 +254,8 @@ class Pipeline:
         if self.upkeep.invocations.are_any:
             hold_s = self.upkeep.invocations.hold_s(hold_s)
         try:
+            if opened.plan.call.size.output_limit is None and request is not None and self.edge.clamp.is_on:
+                self.edge.clamp.take_share(opened, request)
             while True:  # until it is admitted by the stops and top-ups that the ledger keeps
                 steering, lines = self.helm.known, opened.plan.lines()
                 if steering.is_active:
@@ -293,15 +295,19 @@ class Pipeline:
         if answer.over:
             opened.entry = self._soft.note(opened.entry, opened.plan.matches, answer.over)
 
-    def _reserve_again(self, opened: OpenCall, hold_s: float, refusal: Refusal) -> Reservation | Refusal:
+    def _reserve_again(
+        self, opened: OpenCall, hold_s: float, refusal: Refusal, request: Request | None
+    ) -> Reservation | Refusal:
         """
-        Ask once more, if a sweep made room; where the ledger goes just then, its *refusal* is the last that
-        it said.
+        Ask once more, if a sweep made room, and for what `edge` finds; if the ledger goes then, *refusal* holds.
         """
-        if not self.sweeper.sweep_for_room(self.clock()):
-            return refusal
         try:
-            return self._reserve(opened, hold_s)
+            if self.sweeper.sweep_for_room(self.clock()):
+                answer = self._reserve(opened, hold_s, request)
+                if isinstance(answer, Reservation):
+                    return answer
+                refusal = answer
+            return self.edge.fit(opened, refusal, request, lambda: self._reserve(opened, hold_s, request))
         except LedgerUnavailable as error:
             if error.outcome == "unknown":
                 self.upkeep.put_off(opened, opened.not_sent(), error)

@@ -167,16 +167,23 @@ def _rate(refused: RefusedBudget, *, now: float) -> str:
     return f"{taken} · frees in {f'{seconds:.3g} s' if seconds < 60 else show_duration(seconds)}"
 
 
+def fitting_tokens(output: Output, unit: str, *, amount: int, room: int) -> int:
+    """
+    The most output tokens with which a call of *amount*, in a ledger's *unit*, fits in *room*; 0 or less for none.
+    """
+    if unit == USD:
+        return output.fitting(room)
+    if OUTPUT_TOKENS not in UNITS[unit]:
+        return 0 if amount > room else output.tokens
+    return (room - amount + output.tokens * output.candidates) // output.candidates
+
+
 def _fitting(output: Output, refused: RefusedBudget) -> int:
-    """
-    The most output tokens with which a call would fit in one budget; 0 or less for none.
-    """
-    if refused.unit == USD:
-        return output.fitting(int(Decimal(refused.remaining).scaleb(9)))
-    if OUTPUT_TOKENS not in UNITS[refused.unit]:
-        return 0
-    rest = int(refused.requested) - output.tokens * output.candidates
-    return (int(refused.remaining) - rest) // output.candidates
+    amounts = [
+        int(Decimal(each).scaleb(9)) if refused.unit == USD else int(each)
+        for each in (refused.requested, refused.remaining)
+    ]
+    return fitting_tokens(output, refused.unit, amount=amounts[0], room=amounts[1])
 
 
 def _advice(output: Output, refusals: Sequence[RefusedBudget]) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal, TypeAlias, get_args
 
-from bedrock_guard.domain.budget_fields import DEFAULT_ALERTS, check_tags, check_word, read_shares
+from bedrock_guard.domain import budget_fields
 from bedrock_guard.domain.cost import nanousd_from_usd, usd_from_nanousd
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.ledger import RATE_SUFFIX, LineKind
@@ -166,6 +166,8 @@ class Budget:
             windows. As an argument in USD or as a count; a rate without one has that of its limit.
         alerts: Shares of the limit; somebody is told when so much is spent. 1.0 counts as reached, too,
             when a call is refused. A rate has none.
+        fallback: Ids of the models that a Converse which does not fit is sent to instead, the first that fits.
+        wait_s: For how many seconds a call that does not fit waits for room, in order of arrival; 0: not at all.
 
     Raises:
         ConfigurationError: The name, a limit, a tag or a share cannot be understood.
@@ -179,7 +181,9 @@ class Budget:
     on_exceed: OnExceed = "refuse"
     mode: Mode = "enforce"
     burst: int | None = None
-    alerts: tuple[float, ...] = DEFAULT_ALERTS
+    alerts: tuple[float, ...] = budget_fields.DEFAULT_ALERTS
+    fallback: tuple[str, ...] = ()
+    wait_s: float = 0.0
 
     def __init__(
         self,
@@ -193,6 +197,8 @@ class Budget:
         mode: Mode = "enforce",
         burst: float | Decimal | str | None = None,
         alerts: Iterable[float] | None = None,
+        fallback: str | Iterable[str] = (),
+        wait_s: float = 0.0,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -206,9 +212,9 @@ class Budget:
                 f"Budget {name!r}: match is {match!r}; it maps tags to globs: {{'model': 'anthropic.*'}}."
             )
         tags = (per,) if isinstance(per, str) else tuple(per)
-        check_tags(name, tags, match or {})
-        check_word(name, "on_exceed", on_exceed, get_args(OnExceed))
-        check_word(name, "mode", mode, get_args(Mode))
+        budget_fields.check_tags(name, tags, match or {})
+        budget_fields.check_word(name, "on_exceed", on_exceed, get_args(OnExceed))
+        budget_fields.check_word(name, "mode", mode, get_args(Mode))
         usual, own = read_limits(name, limit, limits, per=tags, read=_read_limit)
         rate, most = _rate(name, usual, burst)
         if most is not None and own:
@@ -224,7 +230,9 @@ class Budget:
         object.__setattr__(self, "match", read_match(f"Budget {name!r}", match or {}))
         object.__setattr__(self, "per", tags)
         object.__setattr__(self, "limits", own)
-        object.__setattr__(self, "alerts", read_shares(name, alerts, is_rate=most is not None))
+        object.__setattr__(self, "alerts", budget_fields.read_shares(name, alerts, is_rate=most is not None))
+        object.__setattr__(self, "fallback", budget_fields.read_fallback(name, fallback))
+        object.__setattr__(self, "wait_s", budget_fields.read_wait(name, wait_s))
 
     @property
     def most(self) -> int:

@@ -82,6 +82,7 @@ class RequestSize(NamedTuple):
             Anthropic's), or None.
         has_guardrail: Whether a guardrail looks on: its units are billed too, and only
             bodies tell them.
+        counted_tokens: The input as Bedrock's CountTokens has counted it; None where it was not asked.
     """
 
     text_bytes: int = 0
@@ -96,6 +97,7 @@ class RequestSize(NamedTuple):
     generates: bool = True
     max_input_tokens: int | None = None
     has_guardrail: bool = False
+    counted_tokens: int | None = None
 
 
 class Call(NamedTuple):
@@ -131,6 +133,24 @@ class Call(NamedTuple):
         """
         return self._replace(
             principal=principal, routes=tuple([each._replace(principal=principal) for each in self.routes])
+        )
+
+    def limited(self, tokens: int) -> Call:
+        """
+        This call, with *tokens* as the limit of each answer.
+        """
+        return self._replace(
+            size=self.size._replace(output_limit=tokens),
+            routes=tuple([each.limited(tokens) for each in self.routes]),
+        )
+
+    def counted(self, tokens: int) -> Call:
+        """
+        This call, with an input of *tokens*.
+        """
+        return self._replace(
+            size=self.size._replace(counted_tokens=tokens),
+            routes=tuple([each.counted(tokens) for each in self.routes]),
         )
 
     @property

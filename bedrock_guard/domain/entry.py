@@ -89,6 +89,11 @@ class Entry:
         narrowed_by: Which event told that, `"message_start"`.
         allowed_by: `"on_ledger_error"` when that setting let the call, or a retry of it, through while the
             ledger was gone; None when its budgets had room for all of it.
+        clamped_max_tokens: The limit on output tokens that the request was sent with, where that was lowered so
+            that the call fits; else None.
+        counted_input_tokens: The input as CountTokens counted it, where the call was held by that; else None.
+        fallback_from: The model that was asked for, where another was asked instead; else None.
+        waited_ms: How long the call waited for room.
         exceeded: Names of the budgets that had no room for the call and let it go on: soft limits, shadows.
         budget: Who refused, or would have, for refusals.
         reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"unpriced"`, `"untagged"` or `"unmetered"`.
@@ -123,6 +128,10 @@ class Entry:
     narrowed_usage: Mapping[str, int] | None = None
     narrowed_by: str | None = None
     allowed_by: str | None = None
+    clamped_max_tokens: int | None = None
+    counted_input_tokens: int | None = None
+    fallback_from: str | None = None
+    waited_ms: int = 0
     exceeded: tuple[str, ...] = ()
     budget: str | None = None
     reason: str | None = None

@@ -26,6 +26,8 @@ from botocore.client import BaseClient
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError, UnmeteredOperation
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
+from bedrock_guard.hooks.changes import Draft
+from bedrock_guard.hooks.counting import InputCounter
 from bedrock_guard.hooks.lookup import ProfileLookup
 from bedrock_guard.hooks.principal import PrincipalLookup
 from bedrock_guard.hooks.settling import reads_content, settle_reply
@@ -73,6 +75,7 @@ class ClientHooks:
         self._region = client.meta.region_name
         self._client_hold_s = _hold_s(client.meta.config)
         self._look_up = ProfileLookup(client).find
+        self.count_input = InputCounter(client).count
         self._principal = PrincipalLookup(client, is_async=self.is_async)
         self._tells_principal = False
 
@@ -141,12 +144,17 @@ class ClientHooks:
             return
         state.operation = operation
         asked = _read_params(state, operation, params)
-        state.call = self._read_call(operation, asked)
+        state.call = call = self.read_call(operation, asked)
         state.params = None
+        draft = Draft(self, state, call, params)
         for pipeline in self.pipelines:
-            opened = pipeline.open(state.call)
+            opened = pipeline.open(draft.call)
             state.opened.append((pipeline, opened))
-            pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s)
+            pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s, request=draft)
+            if draft.draft is not draft.base:
+                draft.admit()
+        if draft.is_changed:
+            draft.put_in()
         if state.is_over:  # its task was dropped while a thread reserved for it
             state.end(None)
 
@@ -223,7 +231,10 @@ class ClientHooks:
             )
         return None if operation is None or isinstance(operation, Free) else operation
 
-    def _read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
+    def read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
+        """
+        What a request asks for, and who asks.
+        """
         call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
         return call.by(self._principal.find()) if self._tells_principal else call
 
@@ -244,7 +255,7 @@ class ClientHooks:
         if content is not body and body is not None:  # it was a file, and is read now
             setattr(request, attribute, content)
         state.wire = Wire(request.url, request.headers, content)
-        state.call = self._read_call(operation, state.wire.read(operation))
+        state.call = self.read_call(operation, state.wire.read(operation))
         for pipeline, opened in state.opened:
             pipeline.rebound(opened, state.call)
 

@@ -46,6 +46,8 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
         return
     metadata = parsed.setdefault("ResponseMetadata", {})
     metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
+    if state.changes is not None:
+        metadata["BedrockGuard"].update(state.changes)
     stream = None if operation.stream_key is None else parsed.get(operation.stream_key)
     if isinstance(stream, EventStream):
         _settle_by_stream(stream, state, operation, _reply_without(stream, parsed))
