@@ -58,7 +58,7 @@ class Clamp:
         self._ledger = ledger
         self._clock = clock
         self._helm = helm
-        # Of each balance, how much of what was free this process has not held since, and until when to go by it.
+        # How much of what was free of a balance this process has not held since, and until when to believe it.
         self._plenty: dict[LedgerKey, tuple[int, float]] = {}
         self._told: set[LedgerKey] = set()
 
@@ -176,8 +176,8 @@ class Clamp:
             self._told.add(match.key)
             per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in match.key.per)
             log.warning(
-                "Of %s%s a share is free that is less than a call may use: maxTokens of a %s of %s was lowered to "
-                "%d, and others may be until there is more room.",
+                "A call may use more than its share of what is free of %s%s: maxTokens of a %s of %s was "
+                "lowered to %d; that of others may be, too.",
                 match.budget,
                 per,
                 plan.call.operation,

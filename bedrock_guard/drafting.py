@@ -24,8 +24,8 @@ class Request(Protocol):
         at_s: When it was last planned anew, seconds since 1970; None: when its call was opened.
     """
 
-    draft: object
-    base: object
+    draft: Any
+    base: Any
     at_s: float | None
 
     @property

@@ -104,7 +104,7 @@ class Pipeline:
 
     def reserve(self, opened: OpenCall, *, hold_s: float, request: Request | None = None) -> None:
         """
-        Hold the most that a call can cost, in every budget it counts towards, or what its *request* is brought to.
+        Hold the most that a call can cost, or its *request* is brought to, in every budget it counts towards.
 
         Raises:
             BudgetExceeded: It does not fit; nothing is held.
@@ -114,12 +114,7 @@ class Pipeline:
         if not self.upkeep.is_kept:
             self.upkeep.begin()
         try:
-            if self.edge.queue.is_any and self.edge.is_crowded(opened.plan):
-                answer = self.edge.fit(opened, None, request, lambda: self._reserve(opened, hold_s, request))
-            else:
-                answer = self._reserve(opened, hold_s, request)
-                if isinstance(answer, Refusal):
-                    answer = self._reserve_again(opened, hold_s, answer, request)
+            answer = self._admit(opened, hold_s, request)
         except Stopped:
             opened.take_end()
             self._see_stopped(opened.entry)
@@ -245,6 +240,29 @@ class Pipeline:
         if self.alerts is not None:
             self.alerts.leave()
 
+    def _admit(self, opened: OpenCall, hold_s: float, request: Request | None) -> Reservation | Refusal:
+        """
+        Hold it; if that is refused, ask once more where a sweep made room, and for what `edge` finds. Where
+        the ledger goes meanwhile, the refusal is the last that it said.
+        """
+
+        def hold() -> Reservation | Refusal:
+            return self._reserve(opened, hold_s, request)
+
+        if self.edge.queue.is_any and self.edge.is_crowded(opened.plan):
+            return self.edge.fit(opened, None, request, hold)
+        answer = refusal = hold()
+        if isinstance(refusal, Reservation):
+            return refusal
+        try:
+            if self.sweeper.sweep_for_room(self.clock()):
+                answer = hold()
+            return self.edge.fit(opened, answer, request, hold) if isinstance(answer, Refusal) else answer
+        except LedgerUnavailable as error:
+            if error.outcome == "unknown":
+                self.upkeep.put_off(opened, opened.not_sent(), error)
+            return refusal
+
     def _reserve(self, opened: OpenCall, hold_s: float, request: Request | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on
         if is_gone:
@@ -294,24 +312,6 @@ class Pipeline:
             self.helm.tell(opened.plan, opened.entry)
         if answer.over:
             opened.entry = self._soft.note(opened.entry, opened.plan.matches, answer.over)
-
-    def _reserve_again(
-        self, opened: OpenCall, hold_s: float, refusal: Refusal, request: Request | None
-    ) -> Reservation | Refusal:
-        """
-        Ask once more, if a sweep made room, and for what `edge` finds; if the ledger goes then, *refusal* holds.
-        """
-        try:
-            if self.sweeper.sweep_for_room(self.clock()):
-                answer = self._reserve(opened, hold_s, request)
-                if isinstance(answer, Reservation):
-                    return answer
-                refusal = answer
-            return self.edge.fit(opened, refusal, request, lambda: self._reserve(opened, hold_s, request))
-        except LedgerUnavailable as error:
-            if error.outcome == "unknown":
-                self.upkeep.put_off(opened, opened.not_sent(), error)
-            return refusal
 
     def _more(self, plan: Plan, entry: Entry, lines: Sequence[Line]) -> list[Line]:
         try:

@@ -166,8 +166,8 @@ class Budget:
             windows. As an argument in USD or as a count; a rate without one has that of its limit.
         alerts: Shares of the limit; somebody is told when so much is spent. 1.0 counts as reached, too,
             when a call is refused. A rate has none.
-        fallback: Ids of the models that a Converse which does not fit is sent to instead, the first that fits.
-        wait_s: For how many seconds a call that does not fit waits for room, in order of arrival; 0: not at all.
+        fallback: Model ids: a Converse that does not fit is sent to the first of them with which it does.
+        wait_s: For how many seconds a call that does not fit waits for room, in order of arrival.
 
     Raises:
         ConfigurationError: The name, a limit, a tag or a share cannot be understood.

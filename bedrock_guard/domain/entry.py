@@ -89,8 +89,8 @@ class Entry:
         narrowed_by: Which event told that, `"message_start"`.
         allowed_by: `"on_ledger_error"` when that setting let the call, or a retry of it, through while the
             ledger was gone; None when its budgets had room for all of it.
-        clamped_max_tokens: The limit on output tokens that the request was sent with, where that was lowered so
-            that the call fits; else None.
+        clamped_max_tokens: The limit on output tokens that the request was sent with, where that was lowered
+            so that the call fits; else None.
         counted_input_tokens: The input as CountTokens counted it, where the call was held by that; else None.
         fallback_from: The model that was asked for, where another was asked instead; else None.
         waited_ms: How long the call waited for room.

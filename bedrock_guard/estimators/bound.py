@@ -60,7 +60,7 @@ _INPUT_METERS: Final[dict[str | None, tuple[str, ...]]] = {
 
 def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
     """
-    The most tokens that a request can be: what Bedrock has counted, or its bytes, or the model's whole window.
+    The most tokens that a request can be: its bytes, or the model's whole window; what Bedrock has counted.
     """
     if size.counted_tokens is not None:
         return size.counted_tokens

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from bedrock_guard.domain.call import Call, ModelRef
 
-# The parts of a Converse request that it counts, and those that are no input; with any other, it is not asked.
+# The parts of a Converse request that it counts, and those that are no input; with another it is not asked.
 _COUNTED: Final = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 _NO_INPUT: Final = frozenset(
     [

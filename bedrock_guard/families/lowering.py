@@ -80,7 +80,7 @@ def put_limit(fields: Fields, place: Path, most: int) -> bool:
 
 def lower(fields: Fields, most: int, *, answer: int) -> bool:
     """
-    Lower every limit in *fields* to *most*, and budgets for thinking so far that *answer* is left beside them.
+    Lower every limit in *fields* to *most*, and budgets for thinking so far that *answer* is left of it.
 
     Returns False where one cannot be read, or could not stay valid.
     """
