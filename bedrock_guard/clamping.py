@@ -58,7 +58,7 @@ class Clamp:
         self._ledger = ledger
         self._clock = clock
         self._helm = helm
-        # How much of what was free of a balance this process has not held since, and until when to believe it.
+        # How much of what was free of a balance this process has not held since, and how long to believe it.
         self._plenty: dict[LedgerKey, tuple[int, float]] = {}
         self._told: set[LedgerKey] = set()
 
