@@ -43,6 +43,7 @@ class Edge:
     Attributes:
         clamp: Lowers limits on output.
         queue: The calls that wait for room.
+        lingers: Whether a call may be kept waiting: by a budget, or for a count.
     """
 
     def __init__(self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm) -> None:
@@ -51,6 +52,7 @@ class Edge:
         self._planner = planner
         self._refines = planner.settings.refine == "count_tokens"
         self._clock = clock
+        self.lingers = self._refines or any(budget.wait_s for budget in planner.matcher.budgets)
 
     def is_crowded(self, plan: Plan) -> bool:
         """
