@@ -158,7 +158,7 @@ class Edge:
                 while place.wait() and not (request is not None and request.is_dropped):
                     opened.entry = opened.entry.changed(waited_ms=round((monotonic() - began) * 1000))
                     answer = self._try_again(opened, request, hold)
-                    if isinstance(answer, Reservation):
+                    if isinstance(answer, Reservation) or not self._waits_for(opened, answer, request):
                         return answer
                     refusal = answer
         return self._try_again(opened, request, hold) if refusal is None else refusal

@@ -25,7 +25,7 @@ from bedrock_guard.estimators.count_tokens import Counts, Question, question_of
 log = logging.getLogger("bedrock_guard")
 
 _PATIENCE_S: Final = 1.0
-# After an answer that did not come, or came too late.
+# After an answer that did not come.
 _PAUSE_S: Final = 30.0
 _DENIED: Final = frozenset(
     [
@@ -89,8 +89,7 @@ class InputCounter:
             raise
         try:
             return answers.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            self._again_at = time.monotonic() + _PAUSE_S
+        except queue.Empty:  # it is kept when it comes
             return None
 
     def _ask(self, question: Question, counts: Counts, answers: queue.SimpleQueue[int | None]) -> None:
