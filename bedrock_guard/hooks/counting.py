@@ -71,8 +71,7 @@ class InputCounter:
         question = question_of(call, body)
         if question is None:
             return None
-        key = getattr(self._credentials, "access_key", "")
-        counts = _COUNTS.setdefault((self._endpoint_url, str(key)), Counts())
+        counts = _COUNTS.setdefault((self._endpoint_url, self._whose()), Counts())
         known = counts.get(question)
         if known is not None or not counts.may_ask(question) or time.monotonic() < self._again_at:
             return known
@@ -91,6 +90,12 @@ class InputCounter:
             return answers.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:  # it is kept when it comes
             return None
+
+    def _whose(self) -> str:
+        try:
+            return str(getattr(self._credentials, "access_key", ""))
+        except Exception:  # noqa: BLE001 - they could not be refreshed, which the call itself will say
+            return ""
 
     def _ask(self, question: Question, counts: Counts, answers: queue.SimpleQueue[int | None]) -> None:
         tokens = None
