@@ -70,6 +70,8 @@ class Clamp:
             LedgerUnavailable: It cannot be read.
         """
         plan, now = opened.plan, self._clock()
+        if not plan.call.size.generates:
+            return
         lines = _with_output(plan, self._helm.known.top_up(plan.lines(), now))
         if not lines or self._has_plenty(lines, now):
             return

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from bedrock_guard.domain.call import Call
-from bedrock_guard.hooks.calls import CallState, Wire, model_id_in
+from bedrock_guard.hooks.calls import CallState, Wire
 from bedrock_guard.operations import Operation
 from bedrock_guard.operations.output_limit import OutputLimit, read_output_limit
 
@@ -95,9 +95,9 @@ class Draft:
     @property
     def is_changed(self) -> bool:
         """
-        Whether it is not as botocore made it, counts aside.
+        Whether anything was changed of it, or learned.
         """
-        return self.draft.limit is not None or self.draft.model_id is not None
+        return self.draft is not self._made
 
     @property
     def is_dropped(self) -> bool:
@@ -158,12 +158,19 @@ class Draft:
         request, draft, state = self._request, self.draft, self._state
         request["body"] = draft.body
         if draft.model_id is not None:
-            given, wanted = (
-                quote(each, safe=_UNQUOTED) for each in (model_id_in(request["url"]), draft.model_id)
-            )
             for part in ("url", "url_path"):
-                request[part] = request[part].replace(f"/model/{given}/", f"/model/{wanted}/", 1)
+                request[part] = _with_model(request[part], draft.model_id)
         state.wire = Wire(request["url"], request["headers"], draft.body)
         state.call = draft.call
         changes = {"ClampedMaxTokens": draft.limit, "FallbackFrom": self.notes["fallback_from"]}
         state.changes = {name: value for name, value in changes.items() if value is not None}
+
+
+def _with_model(url: str, model_id: str) -> str:
+    """
+    *url*, or its path, `…/model/{id}/converse`, with another model in it.
+    """
+    parts = urlsplit(url)
+    path = parts.path.split("/")
+    path[-2] = quote(model_id, safe=_UNQUOTED)
+    return urlunsplit(parts._replace(path="/".join(path)))

@@ -254,8 +254,11 @@ class ClientHooks:
         content = _as_bytes(body)
         if content is not body and body is not None:  # it was a file, and is read now
             setattr(request, attribute, content)
-        state.wire = Wire(request.url, request.headers, content)
+        before, state.wire = state.wire, Wire(request.url, request.headers, content)
+        counted = None if state.call is None else state.call.size.counted_tokens
         state.call = self.read_call(operation, state.wire.read(operation))
+        if counted is not None and (before.url, before.body) == (request.url, content):
+            state.call = state.call.counted(counted)
         for pipeline, opened in state.opened:
             pipeline.rebound(opened, state.call)
 

@@ -199,6 +199,38 @@ def test_a_count_leaves_more_for_the_answer(make_guarded: MakeGuarded) -> None:
     assert guarded.server.bill.nanousd == guarded.spent_nanousd <= 10_000_000
 
 
+def test_a_header_that_is_added_later_takes_no_count_away(make_guarded: MakeGuarded) -> None:
+    """
+    The body is what was counted; another body is not.
+    """
+    guarded = make_guarded(BUDGET, refine="count_tokens")
+
+    def add(request: Any, **_: Any) -> None:
+        request.headers["X-Amzn-Bedrock-Trace"] = "ENABLED"
+
+    guarded.client.meta.events.register_first("request-created.bedrock-runtime", add)
+
+    guarded.client.converse(**ASKED)
+
+    assert guarded.entry.counted_input_tokens == 1_000
+    assert guarded.entry.estimated_cost_nanousd == 1_000 * 3_300 + 100 * 16_500
+
+
+def test_another_body_was_not_counted(make_guarded: MakeGuarded) -> None:
+    """
+    By its bytes it does not fit.
+    """
+    guarded = make_guarded(BUDGET, refine="count_tokens")
+
+    def lengthen(request: Any, **_: Any) -> None:
+        request.data = request.data.replace(b"wordword", b"wordwordword", 1)
+
+    guarded.client.meta.events.register_first("request-created.bedrock-runtime", lengthen)
+
+    refuse(guarded)
+    assert guarded.server.bill.requests == 0
+
+
 def test_counting_is_no_call_of_ours(make_guarded: MakeGuarded) -> None:
     """
     No entry, no request of a budget, no tally: it is free, and the guard asks it for itself.

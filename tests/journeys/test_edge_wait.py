@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from bedrock_guard import Budget, BudgetExceeded, scope
+from bedrock_guard.domain.ledger import Reservation
 from bedrock_guard.errors import ConfigurationError, Stopped
+from bedrock_guard.ledgers.memory import MemoryLedger
 
 from .conftest import HELLO, Guarded, eventually
 
@@ -83,22 +86,30 @@ def test_a_call_waits_for_what_another_holds(make_guarded: MakeGuarded) -> None:
     assert queued(guarded) == 0
 
 
+class WitnessLedger(MemoryLedger):
+    """
+    Knows in which order its callers were let in, by their threads' names.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(clock=time.time)
+        self.let_in: list[str] = []
+
+    def reserve(self, *given: Any, **named: Any) -> Any:
+        answer = super().reserve(*given, **named)
+        if isinstance(answer, Reservation):
+            self.let_in.append(threading.current_thread().name)
+        return answer
+
+
 def test_calls_are_served_as_they_came(make_guarded: MakeGuarded) -> None:
     """
     Also before one that comes later and would fit.
     """
-    guarded = make_guarded(budgets=[Budget("x", "200 output_tokens", wait_s=LONG)])
-    served: list[str] = []
-    guarded.client.meta.events.register(
-        "before-send.bedrock-runtime", lambda request, **_: served.append(request.headers["x-who"].decode())
-    )
-
-    def name(params: Any, **_: Any) -> None:
-        params["headers"]["x-who"] = threading.current_thread().name
-
-    guarded.client.meta.events.register("before-call.bedrock-runtime", name)
+    ledger = WitnessLedger()
+    guarded = make_guarded(budgets=[Budget("x", "200 output_tokens", wait_s=LONG)], ledger=ledger)
     limits = {"first": 150, "second": 150, "small": 20}
-    threads = []
+    threads: list[threading.Thread] = []
     with holding(guarded) as let_go:  # 100 of 200
         for who, limit in limits.items():
             asked = {**HELLO, "inferenceConfig": {"maxTokens": limit}}
@@ -111,7 +122,7 @@ def test_calls_are_served_as_they_came(make_guarded: MakeGuarded) -> None:
         for thread in threads:
             thread.join(30)
 
-    assert served[1:] == list(limits)
+    assert ledger.let_in[1:] == list(limits)
 
 
 def test_what_others_hold_elsewhere_is_not_waited_for(make_guarded: MakeGuarded) -> None:
