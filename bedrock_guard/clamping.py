@@ -19,7 +19,7 @@ from bedrock_guard.budgets.verdict import Output, fitting_tokens
 from bedrock_guard.domain.budget import UNITS, USD
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, Reservation
 from bedrock_guard.domain.usage import OUTPUT_TOKENS
-from bedrock_guard.drafting import Request, replan
+from bedrock_guard.drafting import Request, Source, replan
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
 from bedrock_guard.planning import Plan, Planner
@@ -33,6 +33,10 @@ Hold: TypeAlias = Callable[[], Reservation | Refusal]
 Rooms: TypeAlias = Mapping[LedgerKey, int]
 """What is free of balances, each in its unit."""
 
+# What is counted so is less with fewer output tokens.
+_WITH_OUTPUT: Final = frozenset(
+    unit for unit, meters in UNITS.items() if unit == USD or OUTPUT_TOKENS in meters
+)
 # Others may be quicker: how often a share of what was just free is tried, before the least is.
 _TRIES: Final = 4
 # What a model surely takes of which no list says how much it writes.
@@ -59,26 +63,36 @@ class Clamp:
         self._clock = clock
         self._helm = helm
         # How much of what was free of a balance this process has not held since, and how long to believe it.
-        self._plenty: dict[LedgerKey, tuple[int, float]] = {}
+        self._plenty: dict[LedgerKey, list[float]] = {}
         self._told: set[LedgerKey] = set()
 
-    def take_share(self, opened: OpenCall, request: Request) -> None:
+    def take_share(self, opened: OpenCall, source: Source) -> None:
         """
         Hold *opened*, whose caller set no limit, at a share of what is free, where its bound is more.
 
         Raises:
             LedgerUnavailable: It cannot be read.
         """
+        plan = opened.plan
+        lines = [
+            line
+            for match, line in zip(plan.matches, plan.lines(), strict=True)
+            if match.special is None and match.unit in _WITH_OUTPUT
+        ]
+        if plan.call.size.generates and not self._has_plenty(lines, opened.entry.at_s):
+            self._share(opened, lines, source())
+
+    def _share(self, opened: OpenCall, lines: Sequence[Line], request: Request) -> None:
         plan, now = opened.plan, self._clock()
-        if not plan.call.size.generates:
-            return
-        lines = _with_output(plan, self._helm.known.top_up(plan.lines(), now))
-        if not lines or self._has_plenty(lines, now):
-            return
         balances = self._ledger.balances([line.key for line in lines])
         used = {balance.key: balance.spent + balance.pending for balance in balances}
-        rooms = {line.key: max(0, (line.limit or 0) - used.get(line.key, 0)) for line in lines}
-        self._know({line.key: rooms[line.key] - line.amount for line in lines}, now)
+        rooms = {
+            line.key: max(0, (line.limit or 0) - used.get(line.key, 0))
+            for line in self._helm.known.top_up(lines, now)
+        }
+        if len(self._plenty) >= _MOST_KNOWN:
+            self._plenty.clear()
+        self._plenty.update((line.key, [rooms[line.key] - line.amount, now + _BELIEVED_S]) for line in lines)
         how, output = self.lowerable(request), self._planner.output(plan)
         if how is None or output is None:
             return
@@ -86,6 +100,18 @@ class Clamp:
         if how.least <= tokens < output.tokens and self._limit(request, how, tokens):
             replan(self._planner, opened, request)
             self._tell(plan, rooms, request.call.size.output_limit or 0)
+
+    def _has_plenty(self, lines: Sequence[Line], now: float) -> bool:
+        """
+        Whether a share of what is known to be free is more than each of *lines*; they count as held then.
+        """
+        share = self._settings.clamp_share
+        for line in lines:
+            known = self._plenty.get(line.key)
+            if known is None or now >= known[1] or line.amount > known[0] * share:
+                return False
+            known[0] -= line.amount
+        return True
 
     def lowerable(self, request: Request) -> OutputLimit | None:
         """
@@ -149,24 +175,6 @@ class Clamp:
         ]
         return most[0] if most[0] >= least else most[1]
 
-    def _has_plenty(self, lines: Sequence[Line], now: float) -> bool:
-        """
-        Whether a share of what is known to be free is more than each of *lines*; they count as held then.
-        """
-        for line in lines:
-            room, until = self._plenty.get(line.key, (0, 0.0))
-            if now >= until or line.amount > room * self._settings.clamp_share:
-                return False
-        self._know({line.key: self._plenty[line.key][0] - line.amount for line in lines}, None)
-        return True
-
-    def _know(self, rooms: Rooms, now: float | None) -> None:
-        if len(self._plenty) >= _MOST_KNOWN:
-            self._plenty.clear()
-        for key, room in rooms.items():
-            until = self._plenty.get(key, (0, 0.0))[1] if now is None else now + _BELIEVED_S
-            self._plenty[key] = room, until
-
     def _tell(self, plan: Plan, rooms: Rooms, tokens: int) -> None:
         """
         Say, once for each balance and window, that calls are cut short.
@@ -188,20 +196,5 @@ class Clamp:
             )
 
 
-def _with_output(plan: Plan, lines: Sequence[Line]) -> list[Line]:
-    """
-    Those of *lines* that refuse, in calendar windows, and that fewer output tokens make smaller.
-    """
-    return [
-        line
-        for match, line in zip(plan.matches, lines, strict=True)
-        if line.kind == "window" and line.enforce and line.limit is not None and _counts_output(match.unit)
-    ]
-
-
-def _counts_output(unit: str) -> bool:
-    return unit == USD or OUTPUT_TOKENS in UNITS[unit]
-
-
 def _part(room: int, match: Match, share: float) -> int:
-    return int(room * share) if share < 1 and _counts_output(match.unit) else room
+    return int(room * share) if share < 1 and match.unit in _WITH_OUTPUT else room

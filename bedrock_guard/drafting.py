@@ -4,8 +4,8 @@ The request of a call, as far as it may be changed before it is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
 
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Entry
@@ -72,6 +72,10 @@ class Request(Protocol):
         Have its input counted; False where that is not to be had.
         """
         ...
+
+
+Source: TypeAlias = Callable[[], Request]
+"""Gives the request of a call, the same one every time; most calls never ask."""
 
 
 def replan(planner: Planner, opened: OpenCall, request: Request) -> None:

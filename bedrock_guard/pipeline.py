@@ -16,6 +16,7 @@ It knows neither botocore's events nor which ledger it talks to.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from bedrock_guard import shadow
 from bedrock_guard.budgets.refusing import as_whole_call, record_refusal, refuse
@@ -28,7 +29,7 @@ from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservation
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
-from bedrock_guard.drafting import Request, as_begun
+from bedrock_guard.drafting import Source, as_begun
 from bedrock_guard.edge import Edge
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
 from bedrock_guard.noticing import PROMPT_S, Alerts
@@ -102,9 +103,9 @@ class Pipeline:
             shadow.tell_unmetered(self.ledger, now, service=service, operation=operation, region=region)
         return self.settings.on_unmetered == "allow"
 
-    def reserve(self, opened: OpenCall, *, hold_s: float, request: Request | None = None) -> None:
+    def reserve(self, opened: OpenCall, *, hold_s: float, source: Source | None = None) -> None:
         """
-        Hold the most that a call can cost, or its *request* is brought to, in every budget it counts towards.
+        Hold the most that a call can cost, or its request is brought to, in every budget it counts towards.
 
         Raises:
             BudgetExceeded: It does not fit; nothing is held.
@@ -114,7 +115,7 @@ class Pipeline:
         if not self.upkeep.is_kept:
             self.upkeep.begin()
         try:
-            answer = self._admit(opened, hold_s, request)
+            answer = self._admit(opened, hold_s, source)
         except Stopped:
             opened.take_end()
             self._see_stopped(opened.entry)
@@ -240,30 +241,32 @@ class Pipeline:
         if self.alerts is not None:
             self.alerts.leave()
 
-    def _admit(self, opened: OpenCall, hold_s: float, request: Request | None) -> Reservation | Refusal:
-        """
-        Hold it; if that is refused, ask once more where a sweep made room, and for what `edge` finds. Where
-        the ledger goes meanwhile, the refusal is the last that it said.
-        """
-
-        def hold() -> Reservation | Refusal:
-            return self._reserve(opened, hold_s, request)
-
+    def _admit(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
         if self.edge.queue.is_any and self.edge.is_crowded(opened.plan):
-            return self.edge.fit(opened, None, request, hold)
-        answer = refusal = hold()
-        if isinstance(refusal, Reservation):
-            return refusal
+            hold = partial(self._reserve, opened, hold_s, source)
+            return self.edge.fit(opened, None, source and source(), hold)
+        answer = self._reserve(opened, hold_s, source)
+        return self._find_room(opened, hold_s, source, answer) if isinstance(answer, Refusal) else answer
+
+    def _find_room(
+        self, opened: OpenCall, hold_s: float, source: Source | None, refusal: Refusal
+    ) -> Reservation | Refusal:
+        """
+        Ask once more, if a sweep made room, and for what `edge` finds. Where the ledger goes meanwhile, the
+        *refusal* is the last that it said.
+        """
+        hold = partial(self._reserve, opened, hold_s, source)
         try:
-            if self.sweeper.sweep_for_room(self.clock()):
-                answer = hold()
-            return self.edge.fit(opened, answer, request, hold) if isinstance(answer, Refusal) else answer
+            answer = hold() if self.sweeper.sweep_for_room(self.clock()) else refusal
+            if isinstance(answer, Refusal):
+                answer = self.edge.fit(opened, answer, source and source(), hold)
         except LedgerUnavailable as error:
             if error.outcome == "unknown":
                 self.upkeep.put_off(opened, opened.not_sent(), error)
             return refusal
+        return answer
 
-    def _reserve(self, opened: OpenCall, hold_s: float, request: Request | None) -> Reservation | Refusal:
+    def _reserve(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on
         if is_gone:
             if self.helm.known.is_active:
@@ -272,8 +275,8 @@ class Pipeline:
         if self.upkeep.invocations.are_any:
             hold_s = self.upkeep.invocations.hold_s(hold_s)
         try:
-            if opened.plan.call.size.output_limit is None and request is not None and self.edge.clamp.is_on:
-                self.edge.clamp.take_share(opened, request)
+            if opened.plan.call.size.output_limit is None and source is not None and self.edge.clamp.is_on:
+                self.edge.clamp.take_share(opened, source)
             while True:  # until it is admitted by the stops and top-ups that the ledger keeps
                 steering, lines = self.helm.known, opened.plan.lines()
                 if steering.is_active:
@@ -305,9 +308,7 @@ class Pipeline:
             self.outage.begin(error, is_slow=is_slow)
 
     def _note(self, opened: OpenCall, answer: Reservation) -> None:
-        """
-        Tell what would have refused *opened*, and did not.
-        """
+        # What would have refused it, and did not.
         if self.is_shadow:
             self.helm.tell(opened.plan, opened.entry)
         if answer.over:
@@ -323,8 +324,7 @@ class Pipeline:
     def _see_stopped(self, entry: Entry) -> None:
         if self.alerts is not None:
             self.alerts.see_stopped(entry)
-            if self._tells_first:
-                self._tell()
+            self._tell()
 
     def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
         """
@@ -378,7 +378,7 @@ class Pipeline:
         """
         Wait for alerts, where this process may freeze with the reply; a decorated handler does so itself.
         """
-        if self.alerts is not None and not self.upkeep.invocations.are_any:
+        if self._tells_first and self.alerts is not None and not self.upkeep.invocations.are_any:
             self.alerts.flush(PROMPT_S)
 
     def _refused(
@@ -387,8 +387,7 @@ class Pipeline:
         record_refusal(self.ledger, entry, refusal.lines[0].line.key)
         if self.alerts is not None:
             self.alerts.see_refused(plan.matches, refusal, entry)
-            if self._tells_first:
-                self._tell()
+            self._tell()
         return refuse(
             refusal,
             matches=plan.matches,

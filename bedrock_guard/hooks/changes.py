@@ -57,6 +57,16 @@ class _Draft(NamedTuple):
     model_id: str | None = None
 
 
+def draft_of(reader: Reader, state: CallState, call: Call, request: dict[str, Any]) -> Draft:
+    """
+    The draft of *call*, made when a guard first needs it: most calls need none.
+    """
+    draft: Draft | None = state.draft
+    if draft is None:
+        draft = state.draft = Draft(reader, state, call, request)
+    return draft
+
+
 class Draft:
     """
     The request of one call; `drafting.Request` says what its parts mean.
@@ -91,13 +101,6 @@ class Draft:
             "counted_input_tokens": draft.call.size.counted_tokens,
             "fallback_from": None if draft.model_id is None else self._made.call.model.model_id,
         }
-
-    @property
-    def is_changed(self) -> bool:
-        """
-        Whether anything was changed of it, or learned.
-        """
-        return self.draft is not self._made
 
     @property
     def is_dropped(self) -> bool:
@@ -156,6 +159,8 @@ class Draft:
         Let botocore send the draft.
         """
         request, draft, state = self._request, self.draft, self._state
+        if draft is self._made:
+            return
         request["body"] = draft.body
         if draft.model_id is not None:
             for part in ("url", "url_path"):

@@ -19,6 +19,7 @@ KeyboardInterrupt or when another tool's handler raises: the safety net round
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from botocore.client import BaseClient
@@ -26,7 +27,7 @@ from botocore.client import BaseClient
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError, UnmeteredOperation
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
-from bedrock_guard.hooks.changes import Draft
+from bedrock_guard.hooks.changes import draft_of
 from bedrock_guard.hooks.counting import InputCounter
 from bedrock_guard.hooks.lookup import ProfileLookup
 from bedrock_guard.hooks.principal import PrincipalLookup
@@ -144,17 +145,18 @@ class ClientHooks:
             return
         state.operation = operation
         asked = _read_params(state, operation, params)
-        state.call = call = self.read_call(operation, asked)
+        state.call = self.read_call(operation, asked)
         state.params = None
-        draft = Draft(self, state, call, params)
+        source = partial(draft_of, self, state, state.call, params)
         for pipeline in self.pipelines:
-            opened = pipeline.open(draft.call)
+            opened = pipeline.open(state.call if state.draft is None else state.draft.call)
             state.opened.append((pipeline, opened))
-            pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s, request=draft)
-            if draft.draft is not draft.base:
-                draft.admit()
-        if draft.is_changed:
-            draft.put_in()
+            pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s, source=source)
+            if state.draft is not None:
+                state.draft.admit()
+        if state.draft is not None:
+            state.draft.put_in()
+            state.draft = None  # it holds the prompt
         if state.is_over:  # its task was dropped while a thread reserved for it
             state.end(None)
 
