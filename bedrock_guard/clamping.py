@@ -17,7 +17,8 @@ from typing import Final, TypeAlias
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import Output, fitting_tokens
 from bedrock_guard.domain.budget import UNITS, USD
-from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, Reservation
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, RefusedLine, Reservation
+from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import OUTPUT_TOKENS
 from bedrock_guard.drafting import Request, Source, replan
 from bedrock_guard.open_call import OpenCall
@@ -112,6 +113,18 @@ class Clamp:
                 return False
             known[0] -= line.amount
         return True
+
+    def verdict(self, plan: Plan, over: Sequence[RefusedLine], wanted: Settings) -> str:
+        """
+        What a shadow that has no room for the call would have done by the settings that are *wanted*:
+        `"clamped"` it, or refused it for its `"budget"`.
+        """
+        output, least = self._planner.output(plan), wanted.min_output_tokens
+        is_touched = wanted.clamp == "always" or (wanted.clamp == "unset" and not plan.call.size.output_limit)
+        if output is None or not is_touched:
+            return "budget"
+        rooms = {refused.line.key: refused.room for refused in over}
+        return "clamped" if least <= self._fitting(plan, output, rooms, least) < output.tokens else "budget"
 
     def lowerable(self, request: Request) -> OutputLimit | None:
         """

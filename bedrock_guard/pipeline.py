@@ -312,7 +312,8 @@ class Pipeline:
         if self.is_shadow:
             self.helm.tell(opened.plan, opened.entry)
         if answer.over:
-            opened.entry = self._soft.note(opened.entry, opened.plan.matches, answer.over)
+            reason = self.edge.clamp.verdict(opened.plan, answer.over, self._wanted)
+            opened.entry = self._soft.note(opened.entry, opened.plan.matches, answer.over, reason=reason)
 
     def _more(self, plan: Plan, entry: Entry, lines: Sequence[Line]) -> list[Line]:
         try:

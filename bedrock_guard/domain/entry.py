@@ -96,7 +96,8 @@ class Entry:
         waited_ms: How long the call waited for room.
         exceeded: Names of the budgets that had no room for the call and let it go on: soft limits, shadows.
         budget: Who refused, or would have, for refusals.
-        reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"unpriced"`, `"untagged"` or `"unmetered"`.
+        reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"unpriced"`, `"untagged"` or `"unmetered"`;
+            `"clamped"` where the call would have been let through with a lower limit on its output.
         control: The stop that refused, or would have; with the outcomes `stop`, `resume` and `top_up`, what
             was told: who, why, whose calls or which balance, until when.
         count: How many refusals this entry stands for; 1 for a call.

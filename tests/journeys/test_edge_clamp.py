@@ -315,6 +315,23 @@ def test_a_shadow_guard_changes_no_request(make_guarded: MakeGuarded) -> None:
     assert len(guarded.server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "budget", [Budget("x", "1 USD"), Budget("x", "1 USD", mode="shadow")], ids=["guard", "budget"]
+)
+def test_a_shadow_tells_what_would_have_been_clamped(make_guarded: MakeGuarded, budget: Budget) -> None:
+    """
+    It is no refusal: who rolls a limit out wants to know how many those will be.
+    """
+    guarded = make_guarded(budgets=[budget], mode="enforce" if budget.mode == "shadow" else "shadow")
+
+    guarded.client.converse(**UNSET)
+    guarded.client.converse(**asking(64_000))
+
+    told = [entry.reason for entry in guarded.guard.entries(outcome="would_refuse")]
+    assert sorted(map(str, told)) == ["budget", "clamped"]
+    assert guarded.guard.status()[0].would_refuse == 1
+
+
 def test_a_top_up_is_room(make_guarded: MakeGuarded) -> None:
     """
     A share of what is free now.
