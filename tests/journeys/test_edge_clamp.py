@@ -269,6 +269,102 @@ def test_a_hand_after_ours_that_raises_it_again_is_noticed(make_guarded: MakeGua
     assert guarded.pending == [0]
 
 
+def test_what_was_changed_is_told_whoever_else_looks_at_the_request(make_guarded: MakeGuarded) -> None:
+    """
+    A header that is added later has it bounded again.
+    """
+    guarded = make_guarded("1 USD")
+
+    def add(request: Any, **_: Any) -> None:
+        request.headers["X-Amzn-Bedrock-Trace"] = "ENABLED"
+
+    guarded.client.meta.events.register_first("request-created.bedrock-runtime", add)
+
+    guarded.client.converse(**UNSET)
+
+    assert guarded.entry.clamped_max_tokens == 15_115
+    assert guarded.entry.estimated_cost_nanousd == INPUT_NANOUSD + 15_115 * OUTPUT_NANOUSD
+
+
+class RivalLedger(MemoryLedger):
+    """
+    Somebody is always quicker: before each reserve, all is spent but what *leaves* says next.
+    """
+
+    def __init__(self, *leaves: int) -> None:
+        super().__init__(clock=time.time)
+        self._leaves = list(leaves)
+        self.asked: list[int] = []
+
+    def reserve(self, lines: Any, **named: Any) -> Any:
+        (line,) = lines
+        self.asked.append(line.amount)
+        (balance,) = self.balances([line.key])
+        taken = line.limit - balance.spent - self._leaves.pop(0)
+        entry = named["entry"].changed(id=f"rival-{len(self.asked)}")
+        rival = super().reserve([line._replace(amount=taken)], **{**named, "entry": entry})
+        self.settle(rival, {line.key: taken}, entry.changed(outcome="answered"))
+        return super().reserve(lines, **named)
+
+
+def test_who_loses_every_race_gets_the_least(make_guarded: MakeGuarded) -> None:
+    """
+    A call is refused only when not even that fits beside what is pending.
+    """
+    ledger = RivalLedger(100_000, 10_000, 2_000, 400, 300)
+    guarded = make_guarded("100000 output_tokens", ledger=ledger, clamp="always")
+
+    reply = guarded.client.converse(**asking(150_000))
+
+    assert ledger.asked == [150_000, 25_000, 2_500, 500, 256]
+    assert told(reply)["ClampedMaxTokens"] == 256
+
+
+def test_a_refusal_is_of_what_was_asked_for(make_guarded: MakeGuarded) -> None:
+    """
+    Not of the smallest that was tried.
+    """
+    ledger = RivalLedger(100_000, 10_000, 2_000, 400, 255)
+    guarded = make_guarded("100000 output_tokens", ledger=ledger, clamp="always")
+
+    with pytest.raises(BudgetExceeded) as caught:
+        guarded.client.converse(**asking(150_000))
+
+    assert (caught.value.requested, caught.value.remaining) == (150_000, 255)
+    assert guarded.server.requests == ()
+
+
+class ReadLedger(MemoryLedger):
+    """
+    Counts how often its balances are looked at by a call.
+    """
+
+    reads = 0
+
+    def balances(self, keys: Any = None) -> Any:
+        self.reads += threading.current_thread() is threading.main_thread() and keys is not None
+        return super().balances(keys)
+
+
+def test_that_there_is_plenty_is_believed_for_a_second(make_guarded: MakeGuarded) -> None:
+    """
+    On DynamoDB a look is a request more. What this process holds meanwhile counts: 1.056 USD each, of ten.
+    """
+    now = [1_800_000_000.0]
+    ledger = ReadLedger(clock=lambda: now[0])
+    guarded = make_guarded("10 USD", ledger=ledger, clock=lambda: now[0], sinks=())
+    reads = []
+
+    for _ in range(8):
+        guarded.client.converse(**UNSET)
+        reads.append(ledger.reads)
+    now[0] += 1
+    guarded.client.converse(**UNSET)
+
+    assert reads == [1, 1, 1, 1, 1, 1, 2, 2]
+    assert ledger.reads == 3
+
+
 def test_of_several_guards_the_smallest_limit_leaves(make_guarded: MakeGuarded) -> None:
     """
     All must admit what is sent.

@@ -96,8 +96,7 @@ def test_the_same_is_asked_once(make_guarded: MakeGuarded) -> None:
     """
     A program that tries again and again asks the ledger, not Bedrock.
     """
-    guarded = make_guarded(BUDGET, refine="count_tokens")
-    guarded.client.converse(**ASKED)
+    guarded = make_guarded("0.004 USD", refine="count_tokens")  # by a tenth of the bound it would fit
 
     for _ in range(3):
         refuse(guarded)

@@ -6,6 +6,7 @@ it is worth.
 from __future__ import annotations
 
 import _thread
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import Budget, BudgetExceeded, scope
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope, waiting
 from bedrock_guard.domain.ledger import Reservation
 from bedrock_guard.errors import ConfigurationError, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
@@ -67,10 +68,13 @@ def small(guarded: Guarded, **changes: Any) -> Any:
     return guarded.client.converse(**{**HELLO, "inferenceConfig": {"maxTokens": 90}, **changes})
 
 
-def test_a_call_waits_for_what_another_holds(make_guarded: MakeGuarded) -> None:
+def test_a_call_waits_for_what_another_holds(
+    make_guarded: MakeGuarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
-    100 are held, 10 are used: 90 are free then.
+    100 are held, 10 are used: 90 are free then, and whoever waits is told so, by no timer.
     """
+    monkeypatch.setattr(waiting, "_FIRST_WAIT_S", float(LONG))
     guarded = make_guarded(budgets=[one_at_a_time()])
     with holding(guarded) as let_go:
         thread, got = in_thread(lambda: small(guarded))
@@ -339,6 +343,26 @@ def test_a_clamp_comes_before_a_wait(make_guarded: MakeGuarded) -> None:
 
     assert reply["ResponseMetadata"]["BedrockGuard"]["ClampedMaxTokens"] == 300
     assert guarded.guard.status()[0].budget == "x"
+
+
+def test_a_guard_that_waited_does_not_undo_what_another_lowered(make_guarded: MakeGuarded) -> None:
+    """
+    The first holds 500; when the second has room for 600, no more than that may leave.
+    """
+    guarded = make_guarded("2000 output_tokens")
+    unset = {key: value for key, value in HELLO.items() if key != "inferenceConfig"}
+    with Guard(budgets=[Budget("x", "600 output_tokens", wait_s=LONG)], ledger="memory://") as second:
+        other = Guarded(second.attach(guarded.client), second, guarded.server)
+        with second.hold(
+            "Converse", HELLO | {"inferenceConfig": {"maxTokens": 500}}, region="us-east-1"
+        ) as held:
+            thread, got = in_thread(lambda: guarded.client.converse(**unset))
+            assert eventually(lambda: queued(other) == 1)
+            held.rejected()
+            thread.join(30)
+
+    assert got[0]["ResponseMetadata"]["BedrockGuard"]["ClampedMaxTokens"] == 500
+    assert json.loads(guarded.server.requests[-1].body)["inferenceConfig"] == {"maxTokens": 500}
 
 
 def test_many_at_once_are_all_served(make_guarded: MakeGuarded) -> None:

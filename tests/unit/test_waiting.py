@@ -10,6 +10,7 @@ from time import monotonic
 
 import pytest
 
+from bedrock_guard import waiting
 from bedrock_guard.domain.ledger import LedgerKey
 from bedrock_guard.waiting import Queue
 
@@ -44,10 +45,11 @@ def test_who_waits_for_something_else_is_not_in_the_way() -> None:
         assert other.wait()
 
 
-def test_who_leaves_lets_the_next_try() -> None:
+def test_who_leaves_lets_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     At once: nobody has to wait for a timer.
     """
+    monkeypatch.setattr(waiting, "_FIRST_WAIT_S", LONG)
     queue, served = Queue(), []
     gone = threading.Event()
 
