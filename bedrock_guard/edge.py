@@ -26,6 +26,7 @@ from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal,
 from bedrock_guard.domain.usage import total_input
 from bedrock_guard.drafting import Request, replan, restore
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped, UnpricedModel
+from bedrock_guard.invocations import Invocations
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
 from bedrock_guard.planning import Plan, Planner
@@ -46,12 +47,15 @@ class Edge:
         lingers: Whether a call may be kept waiting: by a budget, or for a count.
     """
 
-    def __init__(self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm) -> None:
+    def __init__(
+        self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm, invocations: Invocations
+    ) -> None:
         self.clamp = Clamp(planner, ledger, clock, helm)
         self.queue = Queue()
         self._planner = planner
         self._refines = planner.settings.refine == "count_tokens"
         self._clock = clock
+        self._invocations = invocations
         self.lingers = self._refines or any(budget.wait_s for budget in planner.matcher.budgets)
 
     def is_crowded(self, plan: Plan) -> bool:
@@ -154,7 +158,7 @@ class Edge:
         wait_s = _patience(opened.plan) if refusal is None else self._waits_for(opened, refusal, request)
         if wait_s:
             keys = [refused.line.key for refused in refusal.lines] if refusal else _patient_keys(opened.plan)
-            with self.queue.join(keys, until=began + wait_s) as place:
+            with self.queue.join(keys, until=began + self._invocations.left_s(wait_s)) as place:
                 while place.wait() and not (request is not None and request.is_dropped):
                     opened.entry = opened.entry.changed(waited_ms=round((monotonic() - began) * 1000))
                     answer = self._try_again(opened, request, hold)

@@ -71,7 +71,7 @@ class Pipeline:
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.topped_up = self.helm.topped_up
-        self.edge = Edge(planner, ledger, clock, self.helm)
+        self.edge = Edge(planner, ledger, clock, self.helm, self.upkeep.invocations)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
         self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)

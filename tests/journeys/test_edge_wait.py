@@ -345,6 +345,25 @@ def test_a_clamp_comes_before_a_wait(make_guarded: MakeGuarded) -> None:
     assert guarded.guard.status()[0].budget == "x"
 
 
+def test_no_call_waits_longer_than_its_lambda_invocation_lasts(make_guarded: MakeGuarded) -> None:
+    """
+    A refusal can be answered; a time-out cannot.
+    """
+    guarded = make_guarded(budgets=[one_at_a_time()])
+
+    class Context:
+        def get_remaining_time_in_millis(self) -> int:
+            return 200
+
+    @guarded.guard.lambda_handler
+    def handler(event: Any, context: Any) -> Any:
+        with holding(guarded), pytest.raises(BudgetExceeded):
+            small(guarded)
+        return "answered"
+
+    assert handler({}, Context()) == "answered"
+
+
 def test_a_guard_that_waited_does_not_undo_what_another_lowered(make_guarded: MakeGuarded) -> None:
     """
     The first holds 500; when the second has room for 600, no more than that may leave.
