@@ -10,6 +10,7 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -85,10 +86,13 @@ def program(client: Any, server: BedrockServer, seed: int, calls: int) -> int:
 @pytest.mark.parametrize("ledger", ["memory", "sqlite"])
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("calls", [25, pytest.param(400, marks=pytest.mark.slow)], ids=["short", "long"])
-def test_no_step_overspends_whatever_happens(tmp_path: Path, name: str, ledger: str, calls: int) -> None:
+def test_no_step_overspends_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ledger: str, calls: int
+) -> None:
     """
     The decisive promise: with these on the limit holds, and a clamp never raises what was asked for.
     """
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
     fields = {key: value for key, value in STEPS[name].items() if key in ("fallback", "wait_s")}
     settings = {key: value for key, value in STEPS[name].items() if key not in fields}
     usd = Decimal("0.25") * calls / 25
