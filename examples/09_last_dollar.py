@@ -51,5 +51,5 @@ assert held < 1
 # 256 tokens of output, the least that a call is lowered to, and an input of 2,500 are 0.0125 USD.
 assert held < clamped <= counted <= 2
 assert 2 - counted < Decimal("0.0125")
-# Of some hundred and thirty.
+# Of some eighty.
 assert cut < 10
