@@ -73,6 +73,12 @@ class Background:
                 self._thread.start()
         self.wake()
 
+    def is_here(self) -> bool:
+        """
+        Whether the caller is run by the thread itself.
+        """
+        return threading.current_thread() is self._thread
+
     def wake(self) -> None:
         """
         Look at every keeper now.

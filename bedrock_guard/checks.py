@@ -10,7 +10,9 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, Final
 
+from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import BUILT_IN_TAGS, USD, Budget, parse_limit
+from bedrock_guard.domain.control import BREAKER
 from bedrock_guard.domain.cost import NANOUSD_PER_USD
 from bedrock_guard.domain.entry import Basis, Outcome
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -166,6 +168,37 @@ def check_budgets(budgets: object) -> list[Budget | str]:
             f'budgets is {budgets!r}; it is a list of strings or Budgets: ["search: 5 USD/day"].'
         )
     return list(budgets)
+
+
+def check_breakers(breakers: object) -> list[Breaker | str]:
+    """
+    *breakers*, if it is one breaker or several.
+    """
+    if isinstance(breakers, str | Breaker):
+        return [breakers]
+    if isinstance(breakers, Mapping) or not isinstance(breakers, Iterable):
+        raise ConfigurationError(
+            f"breakers is {breakers!r}; it is a list of strings or Breakers: "
+            '["cache: cache_hit >= 0.5 after 1M total_input_tokens"].'
+        )
+    return list(breakers)
+
+
+def check_breaker_names(breakers: Iterable[Breaker], budgets: Iterable[Budget]) -> None:
+    """
+    Refuse two breakers of one name, and a budget that is named as breakers are in the ledger.
+    """
+    names = [breaker.name for breaker in breakers]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            f"Two breakers are named {twice[0]!r}; names are unique in a guard, as figures go by them."
+        )
+    theirs = next((budget.name for budget in budgets if names and budget.name.startswith(BREAKER)), None)
+    if theirs is not None:
+        raise ConfigurationError(
+            f"A budget is named {theirs!r}, which is how the ledger names breakers; give it another name."
+        )
 
 
 def _read_moment(name: str, value: object) -> float:

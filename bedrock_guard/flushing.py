@@ -17,11 +17,11 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Final, ParamSpec, TypeVar
 
 from bedrock_guard.background import BACKGROUND
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks.threads import wait_for_threads
-from bedrock_guard.noticing import PROMPT_S
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.pipeline import Pipeline
+from bedrock_guard.telling.noticing import PROMPT_S
 
 log = logging.getLogger("bedrock_guard")
 
@@ -51,7 +51,8 @@ def flush(
     is_written = _flush_ends(pipeline, ends_at, leave)
     if pipeline.alerts is None:
         return is_written
-    return pipeline.alerts.flush(min(tell_s, max(0.0, ends_at - time.monotonic()))) and is_written
+    left_s = min(tell_s, max(0.0, ends_at - time.monotonic()))
+    return pipeline.alerts.flush(left_s, asks_again=tell_s == float("inf")) and is_written
 
 
 def _flush_ends(pipeline: Pipeline, ends_at: float, leave: Sequence[OpenCall]) -> bool:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
+from bedrock_guard.budgets.loops import fingerprint
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.checks import check_model_id, check_region
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Entry
@@ -24,7 +26,6 @@ from bedrock_guard.errors import ConfigurationError, ReservationClosed
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import OPERATIONS, Free, Operation, Reply, StreamReader
 from bedrock_guard.operations.other_clients import read_events, read_headers, read_params, read_reply
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.resolving import read_call
 
@@ -40,7 +41,10 @@ class Hold:
     coroutine may want `asyncio.to_thread` for both.
     """
 
-    def __init__(self, pipeline: Pipeline, operation: Operation, call: Call) -> None:
+    def __init__(
+        self, pipeline: Pipeline, operation: Operation, call: Call, request: bytes | None = None
+    ) -> None:
+        self._request = request
         self._pipeline = pipeline
         self._operation = operation
         self._call = call
@@ -84,6 +88,8 @@ class Hold:
         opened = self._pipeline.open(self._call)
         self._opened, self._process = opened, os.getpid()
         try:
+            if self._pipeline.loops is not None and self._request is not None:
+                self._pipeline.loops.see_request(opened, self._request)
             self._pipeline.reserve(opened, hold_s=self._pipeline.settings.hold_s or _HOLD_S)
         except BaseException:
             # Interrupted, or the ledger's answer was lost: it may hold, and nothing will be sent.
@@ -196,6 +202,13 @@ def _attempt(outcome: AttemptOutcome, status: int | None, error_code: str | None
         None if status is None else int(status),
         None if error_code is None else str(error_code),
     )
+
+
+def fingerprint_of(params: Mapping[str, Any]) -> bytes:
+    """
+    Tells whether this process has held for the same request before.
+    """
+    return fingerprint(repr(read_params(params)).encode(errors="backslashreplace"))
 
 
 def read_given(

@@ -9,23 +9,30 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.calls.steering import write_control
 from bedrock_guard.checks import check_moment, check_tag_mapping
 from bedrock_guard.domain.budget import Budget, Limit, Window, parse_limit, show_amount
-from bedrock_guard.domain.control import Control, Controls, Stop, TopUp, as_mapping, is_in_force
-from bedrock_guard.domain.entry import Entry, Outcome
+from bedrock_guard.domain.control import BREAKER, Control, Controls, Stop, TopUp, is_in_force
+from bedrock_guard.domain.entry import Outcome
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.ledger import Clock, Ledger
 from bedrock_guard.errors import ConfigurationError
 
 # A record is read by every program, and is one item of a table.
 _LONGEST: Final = 500
+# What breaks a line of those who list controls, or cannot be written at all: control characters, surrogates.
+_NO_TEXT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Later than any stop is meant to last, and a moment in every zone.
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Operator:
@@ -135,23 +142,7 @@ class Operator:
         raise ConfigurationError(f"There is no budget {name!r}; there are: {known}.")
 
     def _write(self, control: Control, outcome: Outcome, now: float, *, by: str | None = None) -> None:
-        told = {**as_mapping(control), "by": by or control.by}
-        entry = Entry(
-            id=f"{int(now * 1000):011x}-{os.urandom(8).hex()}",
-            at_s=now,
-            operation="",
-            model_id="",
-            model=None,
-            family="",
-            region="",
-            service_tier="",
-            latency="",
-            tags={},
-            outcome=outcome,
-            budget=control.budget if isinstance(control, TopUp) else None,
-            control=told,
-        )
-        self._ledger.write_control(control, entry)
+        write_control(self._ledger, control, outcome, now=now, by=by)
 
 
 def _new_id(kind: str) -> str:
@@ -163,6 +154,10 @@ def _who(by: str | None) -> str:
     if by is not None:
         if not isinstance(by, str) or not by:
             raise ConfigurationError(f"by is {by!r}; it names who does this.")
+        if by.startswith(BREAKER):
+            raise ConfigurationError(
+                f"by is {by!r}, which is how breakers are named; it names who does this."
+            )
         return _check_text("by", by)
     try:
         user = getpass.getuser()
@@ -180,14 +175,14 @@ def _plain(match: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(match, Mapping) or not all(isinstance(tag, str) and tag for tag in match):
         raise ConfigurationError(f"match is {match!r}; it maps tags to globs: {{'workflow': 'nightly*'}}.")
-    text = _check_text("match", json.dumps(read_match("A stop", match)))
+    text = _check_text("match", json.dumps(read_match("A stop", match), ensure_ascii=False))
     plain: dict[str, Any] = json.loads(text)
     return plain
 
 
 def _check_text(name: str, text: object) -> str:
-    if not isinstance(text, str) or len(text) > _LONGEST:
-        raise ConfigurationError(f"{name} is {text!r}; it is a string of {_LONGEST} characters at most.")
+    if not isinstance(text, str) or len(text) > _LONGEST or _NO_TEXT.search(text):
+        raise ConfigurationError(f"{name} is {text!r}; it is one line of {_LONGEST} characters at most.")
     return text
 
 
@@ -197,19 +192,25 @@ def _read_until(until: datetime | None, now: float) -> float | None:
         return None
     if moment.timestamp() <= now:
         raise ConfigurationError(f"until is {moment}, which has passed.")
+    if moment > _LATEST:
+        raise ConfigurationError(f"until is {moment}; it is before {_LATEST:%Y}, or left out for no end.")
     return moment.timestamp()
 
 
 def _read_amount(text: str, budget: Budget) -> Limit:
-    limit, unit = parse_limit(text), budget.limit.unit
+    unit = budget.limit.unit
     if budget.limit.period.kind == "rate":
         raise ConfigurationError(
             f"{budget} is a rate, which time refills, and cannot be topped up: raise its limit or its burst."
         )
-    if limit.period.unit != "lifetime" or limit.unit != unit or not limit.amount:
+    limit = None
+    with suppress(ConfigurationError):  # the grammar of limits would be too much to say
+        limit = parse_limit(text)
+    if limit is None or limit.period.unit != "lifetime" or limit.unit != unit or not limit.amount:
+        example = show_amount(budget.limit.amount, unit) if budget.limit.amount else f"1 {unit}"
         raise ConfigurationError(
-            f"{text!r} cannot top up {budget}: it is an amount in its unit, without a period: "
-            f"'{show_amount(budget.limit.amount, unit)}'."
+            f"{text!r} cannot top up {budget}: it is an amount above 0 in its unit, without a period: "
+            f"'{example}'."
         )
     return limit
 
@@ -217,7 +218,7 @@ def _read_amount(text: str, budget: Budget) -> Limit:
 def _read_per(budget: Budget, per: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     given = dict(check_tag_mapping("per", per or {}))
     if set(given) == set(budget.per):
-        return tuple(sorted(given.items()))
+        return tuple(sorted((tag, _check_text(f"per[{tag!r}]", value)) for tag, value in given.items()))
     if not budget.per:
         raise ConfigurationError(f"{budget} keeps one balance; leave per={given} out.")
     example = {tag: given.get(tag, "...") for tag in budget.per}

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from bedrock_guard.alerts import Given, open_sinks
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.status import BudgetStatus, count_would_refuse, read_status
+from bedrock_guard.calls.pipeline import Pipeline
+from bedrock_guard.calls.shadow import lenient
+from bedrock_guard.calls.tripping import Breakers
 from bedrock_guard.checks import (
     check_model_id,
     check_moment,
@@ -24,8 +27,9 @@ from bedrock_guard.checks import (
     check_word,
     read_filters,
 )
-from bedrock_guard.config.load import Resolved, is_hosted, is_lambda, resolve
+from bedrock_guard.config.load import Resolved, at, is_hosted, is_lambda, resolve
 from bedrock_guard.context import check_tags
+from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.cost import Cost
 from bedrock_guard.domain.entry import Entry
@@ -34,19 +38,17 @@ from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.flushing import FLUSH_S, flush, lambda_handler
-from bedrock_guard.holding import Hold, read_given
+from bedrock_guard.holding import Hold, fingerprint_of, read_given
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
-from bedrock_guard.noticing import Alerts
 from bedrock_guard.operated import Operated
 from bedrock_guard.operating import Operator
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Estimate, Planner, as_estimate
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
-from bedrock_guard.shadow import lenient
+from bedrock_guard.telling.noticing import Alerts
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.settings import Settings
@@ -64,11 +66,12 @@ class Guard(Operated):
     Args:
         budget: One budget, as a string or a `Budget`.
         budgets: Several; an empty list records calls without limiting them.
+        breakers: Conditions that calls must keep, strings or objects. None: those of the settings.
         ledger: A URL, or a `Ledger` to share; the guard closes only what it opened itself.
         settings: A path to a TOML file, a mapping, or a `Settings`.
         tags: On every call of every client of this guard.
         sinks: Who is told of alerts: names (`"log"`), functions, sinks, or tables as in a settings file.
-            None: those of the settings, or the log. Empty: nobody.
+            None: those of the settings, or the log. Empty: nobody, and other processes tell what they notice.
         clock: Seconds since 1970, for tests.
         **overrides: Single settings by name, stronger than *settings*.
 
@@ -82,6 +85,7 @@ class Guard(Operated):
         *,
         budget: str | Budget | None = None,
         budgets: Iterable[Budget | str] | None = None,
+        breakers: Iterable[Breaker | str] | None = None,
         ledger: str | Ledger | None = None,
         settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
         tags: Mapping[str, str] | None = None,
@@ -93,6 +97,7 @@ class Guard(Operated):
         self._resolved = resolve(
             budget=budget,
             budgets=budgets,
+            breakers=breakers,
             ledger=ledger if isinstance(ledger, str) else None,
             has_ledger=not is_url,
             needs_names=getattr(ledger, "needs_names", False),
@@ -101,26 +106,23 @@ class Guard(Operated):
             overrides=overrides,
         )
         check_tags(self._resolved.tags)
-        if not is_url and not hasattr(ledger, "reserve"):
-            raise ConfigurationError(f"ledger is {ledger!r}; it is a URL such as 'memory://', or a Ledger.")
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
-        told = open_sinks(self._resolved.sinks if sinks is None else sinks)
+        resolved = self._resolved
+        told = open_sinks(resolved.sinks, places=resolved.sink_places) if sinks is None else open_sinks(sinks)
         working = lenient(self._resolved.settings)
         matcher = Matcher(self._resolved.budgets, working)
         self._owns_ledger = is_url
-        self._ledger: Ledger = (
-            open_ledger(self._resolved.ledger or "", clock=self._clock)
-            if ledger is None or isinstance(ledger, str)
-            else ledger
-        )
+        self._ledger = self._open_ledger(ledger)
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
         self._matcher = matcher
-        alerts = Alerts(self._ledger, matcher, self._clock, told)
-        planner.age_watch.tell = alerts.see_old_prices
+        # Without sinks nothing is claimed; somebody has to look at breakers all the same.
+        is_looking = bool(told or resolved.breakers)
+        alerts = Alerts(self._ledger, matcher, self._clock, told) if is_looking else None
+        planner.age_watch.tell = None if alerts is None else alerts.see_old_prices
         self._pipeline = Pipeline(
             planner=planner,
             ledger=self._ledger,
@@ -128,12 +130,21 @@ class Guard(Operated):
             new_id=self._new_id,
             wanted=self._resolved.settings,
             alerts=alerts,
+            breakers=self._open_breakers(),
             tells_first=is_lambda(),
         )
         self._operator = Operator(self._ledger, matcher, self._clock)
         if is_lambda():
             self._pipeline.upkeep.begin()
             self._pipeline.sweeper.sweep_early()
+
+    def _open_ledger(self, given: str | Ledger | None) -> Ledger:
+        if given is None or isinstance(given, str):
+            with at(self._resolved.ledger_place):
+                return open_ledger(self._resolved.ledger or "", clock=self._clock)
+        if not hasattr(given, "reserve"):
+            raise ConfigurationError(f"ledger is {given!r}; it is a URL such as 'memory://', or a Ledger.")
+        return given
 
     @classmethod
     def of(cls, client: Any) -> Self | None:
@@ -149,6 +160,13 @@ class Guard(Operated):
         What this guard enforces.
         """
         return self._resolved.budgets
+
+    @property
+    def breakers(self) -> tuple[Breaker, ...]:
+        """
+        What this guard trips by.
+        """
+        return self._resolved.breakers
 
     @property
     def resolved(self) -> Resolved:
@@ -234,7 +252,9 @@ class Guard(Operated):
             ConfigurationError: The operation is not a billed one, no model is named, or the body
                 is no JSON. What a call may raise, the `with` statement does.
         """
-        return Hold(self._pipeline, *read_given(self._pipeline.planner, operation, params, region))
+        given = read_given(self._pipeline.planner, operation, params, region)
+        request = None if self._pipeline.loops is None else fingerprint_of(params)
+        return Hold(self._pipeline, *given, request)
 
     def price(
         self,
@@ -281,7 +301,7 @@ class Guard(Operated):
             prices_as_of=self.prices_as_of,
             controls=self._ledger.controls(),
         )
-        return count_would_refuse(rows, self._matcher.shadows, self._ledger)
+        return count_would_refuse(rows, self._matcher, self._ledger)
 
     def entries(self, **filters: Any) -> Iterator[Entry]:
         """
@@ -366,6 +386,12 @@ class Guard(Operated):
             return False
         is_shared = self._owns_ledger and not (self._resolved.ledger or "").startswith("memory:")
         return is_shared or self._ledger is other.ledger
+
+    def _open_breakers(self) -> Breakers | None:
+        found = self._resolved.breakers
+        if not found:
+            return None
+        return Breakers(found, settings=self._resolved.settings, ledger=self._ledger, clock=self._clock)
 
     def _new_id(self) -> str:
         # Time first, so that ids sort as calls were opened and stay together in a table.

@@ -64,7 +64,7 @@ def spend_all(team, key, model=OPUS):
 
 with (
     BedrockServer(rates=RATES, output_tokens=50_000) as server,
-    Guard(budgets=BUDGETS, ledger="memory://", prices=PRICES, clock=lambda: now[0]) as my_guard,
+    Guard(budgets=BUDGETS, ledger="memory://", prices=PRICES, clock=lambda: now[0], sinks=[]) as my_guard,
 ):
     bedrock = my_guard.attach(
         boto3.client(

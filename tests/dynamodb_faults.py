@@ -23,7 +23,7 @@ WRITES = {"transact_write_items", "update_item", "put_item"}
 
 class Watched:
     """
-    Stands where the ledger looks for clients: counts requests, and lets faults have them.
+    Stands where the ledger looks for clients: counts requests and the partitions they are on, and lets faults have them.
 
     Each must be one that the policy of programs allows, or that of operators as it is told. Faults are those of `operations`;
     `is_over` is a deadline that has passed.
@@ -33,6 +33,7 @@ class Watched:
         self._clients = ledger._table.clients
         self.faults = faults
         self.sent: list[str] = []
+        self.partitions: list[str] = []
         self.is_over = False
         self.operations = WRITES
         self.capacity = 0.0
@@ -61,6 +62,7 @@ class Watched:
         dynamodb_iam.check(getattr(self._role, "policy", "WriterPolicy"), operation, params)
         with self._lock:
             self.sent.append(operation)
+            self.partitions += [partition for _, partition in dynamodb_iam.asked(operation, params)]
             is_meant = operation in self.operations
             fault = next(self.faults, None) if self.faults is not None and is_meant else None
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from bedrock_guard.errors import ConfigurationError
@@ -35,16 +36,30 @@ SINKS: Final[dict[str, str]] = {
 ENTRY_POINTS: Final = "bedrock_guard.sinks"
 
 
-def open_sinks(given: Iterable[Given]) -> tuple[AlertSink, ...]:
+def open_sinks(given: Iterable[Given], *, places: Sequence[Callable[[], str]] = ()) -> tuple[AlertSink, ...]:
     """
-    The sinks that are *given*, in order.
+    The sinks that are *given*, in order; who is named twice is told once. *places* tell where each is named.
 
     Raises:
         ConfigurationError: One is unknown, or lacks an option, or has one that it does not know.
     """
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise ConfigurationError(f'sinks is {given!r}; it is a list: sinks=["log", my_function].')
-    return tuple(_open(each) for each in given)
+    named: list[Given] = []
+    opened: list[AlertSink] = []
+    for each, place in zip_longest(given, places):
+        # Equal are names, tables and methods of one object; a sink of somebody's own, only if it is the same.
+        is_sink = callable(getattr(each, "send", None))
+        if any(each is other if is_sink else each == other for other in named):
+            continue
+        named.append(each)
+        try:
+            opened.append(_open(each))
+        except ConfigurationError as error:
+            if place is None:
+                raise
+            raise ConfigurationError(f"{place()}: {error}") from None
+    return tuple(opened)
 
 
 def _open(given: Given) -> AlertSink:

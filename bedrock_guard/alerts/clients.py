@@ -37,6 +37,21 @@ def make_client(service: str, *, region: str | None, endpoint_url: str | None) -
         ) from error
 
 
+def find_region(sink: str, region: str | None) -> str:
+    """
+    *region*, or that of the environment or the AWS profile.
+
+    Raises:
+        ConfigurationError: There is none: no alert would ever be sent.
+    """
+    import boto3  # noqa: PLC0415  (imported on use)
+
+    found: str | None = region or boto3.Session().region_name
+    if found is None:
+        raise ConfigurationError(f"Sink {sink!r}: no region is set; give the sink its region.")
+    return found
+
+
 def check_texts(sink: str, **options: str | None) -> None:
     """
     Refuse an option that is no text.

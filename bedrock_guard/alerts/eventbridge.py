@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bedrock_guard.alerts.clients import check_texts, make_client
+from bedrock_guard.alerts.clients import check_texts, find_region, make_client
 from bedrock_guard.domain.alert import Alert
 
 SOURCE: Final = "bedrock_guard"
@@ -23,7 +23,7 @@ class EventBridgeSink:
     ) -> None:
         check_texts("eventbridge", bus=bus, region=region, endpoint_url=endpoint_url)
         self._bus = bus
-        self._region = region
+        self._region = find_region("eventbridge", region)
         self._endpoint_url = endpoint_url
         self._client: Any = None
 

@@ -23,7 +23,7 @@ class MetricsSink:
     Metrics in the namespace `BedrockGuard`, named in `domain.metric_names`.
 
         budget_used_share   of a threshold that is reached; by budget
-        refused_calls       1 for each call that is refused; by budget
+        refused_calls       1 for each call that is refused; of all, and again by budget
         cost_usd            of each call that ended and has a price
         cache_hit_share     of each call that had input
 
@@ -48,7 +48,9 @@ class MetricsSink:
         Emit what a call came to, or that it was refused.
         """
         if entry.outcome == "refused":
-            self._emit({metric_names.REFUSED_CALLS: float(entry.count)}, budget=entry.budget)
+            # CloudWatch adds no dimensions up: an alarm on all refusals would never see those of a budget.
+            for budget in dict.fromkeys((None, entry.budget)):
+                self._emit({metric_names.REFUSED_CALLS: float(entry.count)}, budget=budget)
             return
         figures = {}
         if entry.cost_nanousd is not None:
@@ -77,8 +79,9 @@ class LoggerSink:
 
     def __init__(self, *, service: str = _SERVICE) -> None:
         check_texts("powertools-logger", service=service)
-        # A logger of its own name: keys that the program appends to its own are not ours to write.
-        self._logger: Any = _import("logging").Logger(service=service, name="bedrock_guard.alerts.powertools")
+        # Loggers of one service are one object: the program's keeps its keys, and ours has none of them.
+        self._logger: Any = _import("logging").Logger(service=f"bedrock_guard.alerts.{service}")
+        self._logger.append_keys(service=service)
 
     def send(self, alert: Alert) -> None:
         """

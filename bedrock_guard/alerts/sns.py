@@ -11,8 +11,8 @@ from bedrock_guard.alerts.clients import check_texts, make_client
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.errors import ConfigurationError
 
-# https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: ASCII, without control characters.
-_LONGEST_SUBJECT: Final = 100
+# https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: ASCII, no control characters, less than 100.
+_LONGEST_SUBJECT: Final = 99
 
 
 class SNSSink:
@@ -25,7 +25,7 @@ class SNSSink:
     def __init__(self, *, topic_arn: str, endpoint_url: str | None = None) -> None:
         check_texts("sns", topic_arn=topic_arn, endpoint_url=endpoint_url)
         parts = topic_arn.split(":")
-        if len(parts) != 6 or parts[2] != "sns":
+        if len(parts) != 6 or parts[2] != "sns" or not all(parts):
             raise ConfigurationError(
                 f"Sink 'sns': topic_arn is {topic_arn!r}; it reads arn:aws:sns:REGION:ACCOUNT:NAME."
             )

@@ -28,7 +28,7 @@ SIGNATURE: Final = "X-Bedrock-Guard-Signature"
 # What is posted, by shape.
 SHAPES: Final[dict[str, Callable[[Alert], str]]] = {
     "json": Alert.to_json,
-    "slack": lambda alert: json.dumps({"text": alert.text}),
+    "slack": lambda alert: json.dumps({"text": _escape(alert.text)}),
 }
 
 
@@ -54,9 +54,7 @@ class WebhookSink:
         timeout_s: float = 5.0,
     ) -> None:
         check_texts("webhook", url=url, secret=secret, secret_env=secret_env)
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError("Sink 'webhook': url is no http or https URL.")  # it may hold a secret
+        _check_url(url)
         if shape not in SHAPES:
             raise ConfigurationError(f"Sink 'webhook': shape is {shape!r}; it is one of {', '.join(SHAPES)}.")
         is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
@@ -89,6 +87,33 @@ def sign(body: bytes, secret: str, *, at_s: int) -> str:
     """
     signed = hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256)
     return f"t={at_s},v1={signed.hexdigest()}"
+
+
+def _escape(text: str) -> str:
+    """
+    *text* for Slack, which takes `<!channel>` in a tag for a call to everybody.
+    """
+    # https://api.slack.com/reference/surfaces/formatting: these three.
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _check_url(url: str) -> None:
+    """
+    Refuse what no request can be sent to. The URL may hold a secret, so no message quotes it.
+    """
+    username = None
+    try:
+        parts = urlsplit(url)
+        username = parts.username
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        is_one = False
+    if not is_one or not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigurationError(
+            "Sink 'webhook': url is no http or https URL, or has spaces, line ends or letters beyond ASCII."
+        )
+    if username is not None:
+        raise ConfigurationError("Sink 'webhook': url has a user name, which is not sent; use secret.")
 
 
 def _read_secret(secret: str | None, secret_env: str | None) -> str | None:

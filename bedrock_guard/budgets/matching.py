@@ -86,8 +86,8 @@ class Matcher:
         Every balance that a call with these *tags* counts towards at *now*.
 
         Raises:
-            ConfigurationError: A `per` budget needs a tag that the call lacks,
-                and `untagged` is `"refuse"`.
+            ConfigurationError: A `per` budget that is enforced needs a tag that the call lacks, and
+                `untagged` is `"refuse"`.
         """
         # The same tags give the same balances until the first of their windows ends.
         values = tuple([tags.get(tag) for tag in self._seen]) if self._seen else ()
@@ -117,12 +117,11 @@ class Matcher:
         """
         return not (self._is_shadow or budget.mode == "shadow" or budget.on_exceed == "warn")
 
-    @property
-    def shadows(self) -> frozenset[str]:
+    def is_shadow(self, budget: Budget) -> bool:
         """
-        Names of the budgets that are only tried out.
+        Whether *budget* would refuse, and is only tried out.
         """
-        return frozenset(each.name for each in self.budgets if self._is_shadow or each.mode == "shadow")
+        return budget.on_exceed == "refuse" and (self._is_shadow or budget.mode == "shadow")
 
     def find(self, key: LedgerKey) -> Match | None:
         """
@@ -192,7 +191,7 @@ class Matcher:
 
     def _per(self, rule: _Rule, tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         pairs = tuple([(tag, tags.get(tag) or UNTAGGED) for tag in rule.per])
-        if self._refuses_untagged:
+        if self._refuses_untagged and self.enforces(rule.budget):
             for tag in rule.budget.per:
                 if not tags.get(tag):
                     raise ConfigurationError(

@@ -55,13 +55,17 @@ def as_whole_call(refusal: Refusal, held: Mapping[LedgerKey, int]) -> Refusal:
     lines = []
     for refused in refusal.lines:
         own = held.get(refused.line.key, 0)
+        line = refused.line._replace(amount=refused.line.amount + own)
         calls = refused.pending_calls
+        # What is taken of a rate is all that is known of it, and is refilled while a call lasts.
+        is_rate = line.kind == "rate"
         lines.append(
             RefusedLine(
-                refused.line._replace(amount=refused.line.amount + own),
-                refused.spent,
-                refused.pending - own,
+                line,
+                max(0, refused.spent - own) if is_rate else refused.spent,
+                refused.pending if is_rate else refused.pending - own,
                 calls - 1 if calls and own else calls,
+                None if line.amount > (line.limit or 0) else refused.frees_at_s,
             )
         )
     return Refusal(tuple(lines))

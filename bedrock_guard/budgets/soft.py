@@ -10,7 +10,7 @@ from typing import Final
 
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.refusing import record_would_refuse
-from bedrock_guard.budgets.verdict import show
+from bedrock_guard.budgets.verdict import show, show_per
 from bedrock_guard.domain.budget import REQUESTS, in_api_units
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Ledger, LedgerKey, Line, RefusedLine
@@ -42,12 +42,12 @@ class SoftLimits:
             match = by_key[refused.line.key]
             if match.budget.name not in names:
                 names.append(match.budget.name)
-            if self._is_shadow or match.budget.mode == "shadow":
+            if not (self._is_shadow or match.budget.mode == "shadow"):
+                self._warn(match, refused)
+            elif match.budget.on_exceed == "refuse":  # a soft limit that is tried out would refuse nobody
                 record_would_refuse(
                     self._ledger, entry, reason=reason, budget=match.budget.name, per=match.key.per
                 )
-            else:
-                self._warn(match, refused)
         return entry.changed(exceeded=tuple(names))
 
     def _warn(self, match: Match, refused: RefusedLine) -> None:
@@ -60,11 +60,10 @@ class SoftLimits:
             show(in_api_units(amount, match.unit), match.unit)
             for amount in (refused.spent, refused.pending, refused.line.amount)
         ]
-        per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in match.key.per)
         log.warning(
             "Soft limit %s%s is reached: %s spent, %s pending, and a call may add %s. Calls go on.",
             match.budget,
-            per,
+            show_per(match.key.per),
             *figures,
         )
 

@@ -4,14 +4,14 @@ What a budget has left, balance by balance.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.budgets.matching import UNTAGGED, Matcher
 from bedrock_guard.budgets.steering import Steering
 from bedrock_guard.budgets.windows import taken
 from bedrock_guard.domain.budget import Budget, Window, in_api_units
@@ -20,6 +20,7 @@ from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import Balance, Ledger, LedgerKey, read_all_entries
 
 _NONE: Final = Controls()
+_DAY_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class BudgetStatus:
             leaves it, and of a rate, when it is refilled; None while nothing is counted.
         prices_as_of: The day that the price list is of, by which it was spent.
         enforced: False for a soft limit, and in a shadow: it counts and never refuses.
-        would_refuse: Calls in the window that a shadow would have refused; None where nothing is a shadow.
+        would_refuse: Calls in the window, of a rate in the last day, that a shadow would have refused; None
+            where the budget is none, or would refuse nobody.
         topped_up: What top-ups that are in force add to the limit.
     """
 
@@ -80,22 +82,34 @@ def read_status(
     ]
 
 
-def count_would_refuse(
-    rows: Iterable[BudgetStatus], shadows: Collection[str], ledger: Ledger
-) -> list[BudgetStatus]:
+def count_would_refuse(rows: Iterable[BudgetStatus], matcher: Matcher, ledger: Ledger) -> list[BudgetStatus]:
     """
-    *rows* with how many calls those of *shadows* would have refused since their windows began.
+    *rows* with how many calls those of shadows would have refused: since their windows began; of a rate,
+    which has none, in the last day.
     """
-    counted = []
-    for row in rows:
-        if row.budget in shadows:
-            where = EntryFilter(
-                since=row.window_start.timestamp(), outcome="would_refuse", tags=dict(row.per) or None
-            )
-            found = [entry for entry in read_all_entries(ledger, where) if entry.budget == row.budget]
-            row = replace(row, would_refuse=sum(entry.count for entry in found if entry.reason == "budget"))  # noqa: PLW2901
-        counted.append(row)
-    return counted
+    shadows = {
+        budget.name: _DAY_S * (budget.limit.period.kind == "rate")
+        for budget in matcher.budgets
+        if matcher.is_shadow(budget)
+    }
+    counted = list(rows)
+    since = {
+        row.budget: row.window_start.timestamp() - shadows[row.budget]
+        for row in counted
+        if row.budget in shadows
+    }
+    if not since:
+        return counted
+    tags = {row.budget: [tag for tag, _ in row.per] for row in counted}
+    counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+    for entry in read_all_entries(ledger, EntryFilter(since=min(since.values()), outcome="would_refuse")):
+        name = entry.budget
+        if entry.reason == "budget" and name in since and entry.at_s >= since[name]:
+            counts[name, tuple((tag, entry.tags.get(tag) or UNTAGGED) for tag in tags[name])] += entry.count
+    return [
+        replace(row, would_refuse=counts[row.budget, row.per]) if row.budget in since else row
+        for row in counted
+    ]
 
 
 class _Figures(NamedTuple):

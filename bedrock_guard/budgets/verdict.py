@@ -4,7 +4,7 @@ What a refusal says: figures first, then when it ends, then what would fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
@@ -17,6 +17,9 @@ from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.ledger import RefusedLine
 from bedrock_guard.domain.usage import OUTPUT_TOKENS
 from bedrock_guard.errors import RefusedBudget
+
+LONGEST_VALUE: Final = 256
+"""Of a tag's value where people read it; as Bedrock takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,27 @@ def show(amount: Decimal | int, unit: str, *, up: bool = False) -> str:
     return f"${whole}.{cents.rstrip('0').ljust(2, '0')}"
 
 
+def show_per(per: Iterable[tuple[str, str]]) -> str:
+    """
+    Whose balance, behind the name of its budget: ` [user=ann] [team=untagged]`.
+    """
+    return "".join([f" [{tag}={one_line(cut(value)) or 'untagged'}]" for tag, value in per])
+
+
+def cut(text: str, longest: int = LONGEST_VALUE) -> str:
+    """
+    *text*, of *longest* characters at most.
+    """
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def one_line(text: str) -> str:
+    """
+    *text* without what would begin another line of a log, or turn letters round: tags may be an end user's.
+    """
+    return "".join([each if each.isprintable() else " " for each in text])
+
+
 def show_duration(seconds: float) -> str:
     """
     A duration in its two largest units: `6 h 12 m`.
@@ -133,7 +157,7 @@ _LARGER: Final = {
 
 
 def _headline(refused: RefusedBudget, *, is_retry: bool) -> str:
-    per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in refused.per)
+    per = show_per(refused.per)
     asked = show(refused.requested, refused.unit, up=True)
     verb = "cost" if refused.unit == USD else "use"
     what = f"sending it again may {verb}" if is_retry else f"the call may {verb}"

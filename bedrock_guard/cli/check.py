@@ -22,11 +22,12 @@ from bedrock_guard.alerts import open_sinks
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.strangers import Stranger, find_strangers
 from bedrock_guard.budgets.tree import Branch, grow
-from bedrock_guard.budgets.verdict import show
+from bedrock_guard.budgets.verdict import show, show_duration
 from bedrock_guard.cli.named_models import find_unpriced
 from bedrock_guard.cli.price_reports import console
-from bedrock_guard.config.load import Resolved, find_settings_file, resolve
-from bedrock_guard.domain.budget import show_amount
+from bedrock_guard.config.load import Resolved, at, find_settings_file, resolve
+from bedrock_guard.domain.breaker import Breaker
+from bedrock_guard.domain.budget import Budget, show_amount
 from bedrock_guard.domain.globs import show_globs
 from bedrock_guard.domain.ledger import Balance
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
@@ -46,7 +47,8 @@ class Report:
         file: Where the settings are from; None for none.
         ledger: Its URL, and what is known of it in words.
         budgets: The outermost, each with those within it.
-        strangers: Balances that no budget names.
+        breakers: As they are given.
+        strangers: Balances that no budget and no breaker names.
         problems: What is wrong.
         notes: What is odd.
     """
@@ -55,6 +57,7 @@ class Report:
     ledger: str
     ledger_state: str
     budgets: tuple[Branch, ...]
+    breakers: tuple[Breaker, ...] = ()
     strangers: list[Stranger] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -97,13 +100,18 @@ def look(file: Path | None) -> Report:
     """
     resolved = resolve(settings=file)
     Matcher(resolved.budgets, resolved.settings)  # names are unique
-    open_sinks(resolved.sinks)  # each has what it needs
+    open_sinks(resolved.sinks, places=resolved.sink_places)  # each has what it needs
     path = file or find_settings_file()
     url = resolved.ledger or ""
-    report = Report(None if path is None else str(path), url, "", grow(resolved.budgets))
-    report.ledger_state, balances = _balances(url, report)
+    report = Report(None if path is None else str(path), url, "", grow(resolved.budgets), resolved.breakers)
+    with at(resolved.ledger_place):
+        report.ledger_state, balances = _balances(url, report)
     report.strangers = find_strangers(
-        resolved.budgets, balances, time_zone=resolved.settings.time_zone, now=time.time()
+        resolved.budgets,
+        balances,
+        time_zone=resolved.settings.time_zone,
+        now=time.time(),
+        breakers=resolved.breakers,
     )
     _check_prices(resolved, report)
     return report
@@ -151,6 +159,11 @@ def _print(report: Report) -> None:
         out.print(tree, markup=False)
     else:
         out.print("No budgets: calls are recorded, and nothing is limited.")
+    if report.breakers:
+        tree = Tree("Breakers")
+        for breaker in report.breakers:
+            tree.add(Text("  ".join(word for word in _tell_breaker(breaker) if word)))
+        out.print(tree, markup=False)
     for each in report.strangers:
         out.print(f"Unnamed: {_tell(each)}", markup=False)
     for note in report.notes:
@@ -161,11 +174,9 @@ def _print(report: Report) -> None:
 
 def _add(tree: Tree, branch: Branch) -> None:
     budget = branch.budget
-    match = ", ".join(f"{tag}={show_globs(globs)}" for tag, globs in budget.match.items())
     words = [
         str(budget),
-        f"per {', '.join(budget.per)}" if budget.per else "",
-        match and f"if {match}",
+        *_tell_scope(budget),
         "" if budget.burst is None else f"burst {show_amount(budget.burst, budget.limit.unit)}",
         "only warns" if budget.on_exceed == "warn" else "",
         "shadow" if budget.mode == "shadow" else "",
@@ -173,6 +184,22 @@ def _add(tree: Tree, branch: Branch) -> None:
     node = tree.add(Text("  ".join(word for word in words if word)))
     for inner in branch.inner:
         _add(node, inner)
+
+
+def _tell_breaker(breaker: Breaker) -> list[str]:
+    seconds = breaker.resume_after_s
+    return [
+        str(breaker),
+        *_tell_scope(breaker),
+        "only warns" if breaker.on_trip == "warn" else "",
+        "" if seconds is None else f"resumes after {show_duration(seconds)}",
+        "shadow" if breaker.mode == "shadow" else "",
+    ]
+
+
+def _tell_scope(owner: Budget | Breaker) -> list[str]:
+    match = ", ".join(f"{tag}={show_globs(globs)}" for tag, globs in owner.match.items())
+    return [f"per {', '.join(owner.per)}" if owner.per else "", match and f"if {match}"]
 
 
 def _tell(stranger: Stranger) -> str:
@@ -192,6 +219,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "ledger": report.ledger,
         "ledger_state": report.ledger_state,
         "budgets": [_branch_json(branch) for branch in report.budgets],
+        "breakers": [_breaker_json(breaker) for breaker in report.breakers],
         "unnamed": [asdict(each) for each in report.strangers],
         "notes": report.notes,
         "problems": report.problems,
@@ -210,4 +238,16 @@ def _branch_json(branch: Branch) -> dict[str, Any]:
         "on_exceed": budget.on_exceed,
         "mode": budget.mode,
         "inner": [_branch_json(each) for each in branch.inner],
+    }
+
+
+def _breaker_json(breaker: Breaker) -> dict[str, Any]:
+    return {
+        "name": breaker.name,
+        "condition": str(breaker.condition),
+        "match": dict(breaker.match),
+        "per": list(breaker.per),
+        "on_trip": breaker.on_trip,
+        "resume_after_s": breaker.resume_after_s,
+        "mode": breaker.mode,
     }

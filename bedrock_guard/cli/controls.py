@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 
@@ -24,6 +24,8 @@ from bedrock_guard.ledgers.sqlite import read_path
 
 if TYPE_CHECKING:
     from bedrock_guard.wiring import Guard
+
+_Control = TypeVar("_Control", Stop, TopUp)
 
 _NO: Final = 1
 _BAD_INPUT: Final = 2
@@ -60,8 +62,8 @@ def stop(
     """
     with _guard(ledger, config, []) as guard:
         id_ = guard.stop(match=_read_pairs("--match", match), reason=reason, until=_read_until(until), by=by)
-        (made,) = [each for each in guard.controls().stops if each.id == id_]
-    _tell(made, f"{_show(made)}\nbedrock-guard resume {id_}", as_json=as_json)
+        made = _find(id_, guard.controls().stops)
+    _tell(id_, made, f"\nbedrock-guard resume {id_}", as_json=as_json)
 
 
 def resume(
@@ -81,7 +83,7 @@ def resume(
         _fail("Say which: the id of a stop, --match TAG=GLOB, or --all.", _BAD_INPUT)
     with _guard(ledger, config, []) as guard:
         if everything:
-            ids = tuple(done for each in guard.controls().stops for done in guard.resume(each.id, by=by))
+            ids = _resume_all(guard, by)
         else:
             ids = guard.resume(id, match=_read_pairs("--match", match) if match else None, by=by)
     if as_json:
@@ -109,10 +111,14 @@ def top_up(
     Add to the limit of one balance until its window ends, in every program that shares the ledger.
     """
     whose = _read_pairs("--per", per)
+    if limit is None:
+        _check_named(budget, ledger, config)
     with _guard(ledger, config, _read_budget(budget, limit, tuple(whose))) as guard:
         id_ = guard.top_up(budget, amount, per=whose or None, until=_read_until(until), reason=reason, by=by)
-        (made,) = [each for each in guard.controls().top_ups if each.id == id_]
-    _tell(made, _show(made), as_json=as_json)
+        made = _find(id_, guard.controls().top_ups)
+        if limit is not None and made is not None:
+            _warn_if_strange(guard, made)
+    _tell(id_, made, "", as_json=as_json)
 
 
 def controls(*, ledger: Ledger = None, config: Config = None, as_json: Json = False) -> None:
@@ -139,7 +145,8 @@ def _guard(ledger: str | None, config: str | None, budgets: list[Budget] | None)
 
     try:
         _check_there(resolve(budgets=[], ledger=ledger, settings=config).ledger or "")
-        with Guard(budgets=budgets, ledger=ledger, settings=config) as guard:
+        # Without sinks: whoever stops calls has neither the programs' secrets, nor anything to tell.
+        with Guard(budgets=budgets, ledger=ledger, settings=config, sinks=[]) as guard:
             yield guard
     except ConfigurationError as error:
         _fail(str(error), _BAD_INPUT)
@@ -171,6 +178,8 @@ def _read_pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             _fail(f"{option} {pair!r}: write TAG=VALUE.", _BAD_INPUT)
+        if name in read:
+            _fail(f"{option} {pair!r}: {name} is given twice; one value at a time.", _BAD_INPUT)
         read[name] = value
     return read
 
@@ -179,19 +188,73 @@ def _read_until(text: str | None) -> datetime | None:
     if text is None:
         return None
     duration = _DURATION.fullmatch(text.strip())
-    if duration:
-        return datetime.now(UTC) + timedelta(**{_UNITS[duration[2]]: int(duration[1])})
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = (
+            datetime.now(UTC) + timedelta(**{_UNITS[duration[2]]: int(duration[1])})
+            if duration
+            else datetime.fromisoformat(text)
+        )
+    except (ValueError, OverflowError):
         moment = None
     if moment is None or moment.tzinfo is None:
         _fail(f"--until {text!r}: write a time with its zone, 2026-11-22T18:00Z, or 30m, 2h, 1d.", _BAD_INPUT)
     return moment
 
 
-def _tell(control: Control, text: str, *, as_json: bool) -> None:
-    print(json.dumps(_as_json(control)) if as_json else text)
+def _check_named(budget: str, ledger: str | None, config: str | None) -> None:
+    """
+    Refuse a budget that no settings name.
+    """
+    from bedrock_guard.config.load import resolve  # noqa: PLC0415
+
+    hint = "Where no settings name it, say unit and period: --limit '250 USD/month'."
+    try:
+        budgets = resolve(ledger=ledger, settings=config).budgets
+    except ConfigurationError as error:
+        _fail(f"{error}\n{hint}", _BAD_INPUT)
+    if budget not in {each.name for each in budgets}:
+        known = ", ".join(map(str, budgets)) or "none"
+        _fail(f"There is no budget {budget!r} in the settings; there are: {known}. {hint}", _BAD_INPUT)
+
+
+def _warn_if_strange(guard: Guard, made: TopUp) -> None:
+    """
+    Say so where no balance is like the one of *made*: a mistyped name or period tops nothing up.
+    """
+    like = made.budget, made.rule, [tag for tag, _ in made.per]
+    keys = [balance.key for balance in guard.ledger.balances()]
+    if like not in [(key.budget, key.rule, [tag for tag, _ in key.per]) for key in keys]:
+        tags = "".join(f" per {tag}" for tag, _ in made.per)
+        typer.echo(
+            f"No call has been counted in {made.budget} ({made.rule}){tags} yet. If some should have been, "
+            "compare name, unit, period, time zone and --per with the program's.",
+            err=True,
+        )
+
+
+def _resume_all(guard: Guard, by: str | None) -> tuple[str, ...]:
+    done: list[str] = []
+    for stop in guard.controls().stops:
+        try:
+            done += guard.resume(stop.id, by=by)
+        except ConfigurationError:
+            if _find(stop.id, guard.controls().stops):
+                raise  # else somebody else has resumed it
+    return tuple(done)
+
+
+def _find(id_: str, controls: Iterable[_Control]) -> _Control | None:
+    return next((each for each in controls if each.id == id_), None)
+
+
+def _tell(id_: str, control: Control | None, more: str, *, as_json: bool) -> None:
+    """
+    Print what was made; None where it has passed by now, or somebody has resumed it.
+    """
+    if as_json:
+        print(json.dumps({"id": id_} if control is None else _as_json(control)))
+    else:
+        print(f"{id_} is not in force any more." if control is None else f"{_show(control)}{more}")
 
 
 def _as_json(control: Control) -> dict[str, Any]:
@@ -209,6 +272,7 @@ def _as_json(control: Control) -> dict[str, Any]:
 
 def _show(control: Control) -> str:
     from bedrock_guard.budgets.steering import show_stop  # noqa: PLC0415
+    from bedrock_guard.budgets.verdict import show_per  # noqa: PLC0415
 
     ends = "until resumed" if isinstance(control, Stop) else "for all time"
     if control.until_s is not None:
@@ -217,9 +281,8 @@ def _show(control: Control) -> str:
     told = f"by {control.by} at {_moment(control.at_s):%Y-%m-%d %H:%M:%S} UTC, {ends}{why}"
     if isinstance(control, Stop):
         return f"{control.id}  {show_stop(control)} are stopped {told}"
-    whose = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in control.per)
     amount = show_amount(control.amount, control.rule.partition("/")[0])
-    return f"{control.id}  {control.budget}{whose} + {amount} {told}"
+    return f"{control.id}  {control.budget}{show_per(control.per)} + {amount} {told}"
 
 
 def _moment(at_s: float) -> datetime:

@@ -12,13 +12,23 @@ from __future__ import annotations
 import logging
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bedrock_guard.checks import check_budgets, check_ledger_error, check_tag_mapping, check_tags_to_aws
+from bedrock_guard.checks import (
+    check_breaker_names,
+    check_breakers,
+    check_budgets,
+    check_ledger_error,
+    check_tag_mapping,
+    check_tags_to_aws,
+)
+from bedrock_guard.domain.breaker import Breaker, parse_breaker
 from bedrock_guard.domain.budget import Budget, parse_budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
@@ -57,19 +67,38 @@ class Resolved:
     Attributes:
         ledger: A URL; None when the caller gave a ledger object.
         sinks: Who is told of alerts, as the file says; they are no part of what is enforced.
+        sink_places: Where the file says so.
+        ledger_place: Where the file names the ledger; None where it does not.
     """
 
     settings: Settings
     budgets: tuple[Budget, ...]
     ledger: str | None
     tags: Mapping[str, str]
+    breakers: tuple[Breaker, ...] = ()
     sinks: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_SINKS, compare=False)
+    sink_places: tuple[Callable[[], str], ...] = field(default=(), compare=False)
+    ledger_place: Callable[[], str] | None = field(default=None, compare=False)
+
+
+@contextmanager
+def at(place: Callable[[], str] | None) -> Iterator[None]:
+    """
+    Says of a mistake where it was written, if that is known.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        if place is None:
+            raise
+        raise ConfigurationError(f"{place()}: {error}") from None
 
 
 def resolve(
     *,
     budget: str | Budget | None = None,
     budgets: Iterable[Budget | str] | None = None,
+    breakers: Iterable[Breaker | str] | None = None,
     ledger: str | None = None,
     has_ledger: bool = False,
     needs_names: bool = False,
@@ -89,7 +118,9 @@ def resolve(
         raise ConfigurationError("budget= and budgets= were both given; write all budgets in budgets=[...].")
     base, file = _base(settings)
     merged = _with_overrides(base, overrides or {})
-    check_ledger_error(merged)
+    is_the_files = {"on_ledger_error", "allow_up_to"}.isdisjoint(overrides or ())
+    with at(partial(file.place, "on_ledger_error") if is_the_files else None):
+        check_ledger_error(merged)
     check_tags_to_aws(merged.tags_to_aws)
     found = _budgets(budget, budgets, file, is_argument=settings is not None)
     if found is None:
@@ -97,14 +128,23 @@ def resolve(
     # settings= is an argument: what it says is not for the environment to overrule.
     stronger, weaker = (file.ledger, None) if settings is not None else (None, file.ledger)
     url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
+    ledger_place = partial(file.place, "ledger") if url is not None and url is file.ledger else None
     if needs_names or (url or "").partition("://")[0] in _SHARED:
-        _check_names(found)
+        with at(ledger_place):
+            _check_names(found)
+    tripping = file.to_breakers() if breakers is None else _breakers(breakers)
+    check_breaker_names(tripping, found)
     return Resolved(
         settings=merged,
         budgets=found,
+        breakers=tripping,
         ledger=url if has_ledger or url else default_ledger_url(),
+        ledger_place=ledger_place,
         tags={**file.tags, **check_tag_mapping("tags", tags or {})},
         sinks=DEFAULT_SINKS if file.sinks is None else tuple(table.model_dump() for table in file.sinks),
+        sink_places=tuple(
+            partial(file.place, "sinks", str(number)) for number in range(len(file.sinks or ()))
+        ),
     )
 
 
@@ -187,6 +227,12 @@ def _budgets(
         except ConfigurationError as error:
             raise ConfigurationError(f"BEDROCK_GUARD_BUDGET: {error}") from None
     return in_file
+
+
+def _breakers(breakers: Iterable[Breaker | str]) -> tuple[Breaker, ...]:
+    return tuple(
+        each if isinstance(each, Breaker) else parse_breaker(each) for each in check_breakers(breakers)
+    )
 
 
 def _check_names(budgets: Iterable[Budget]) -> None:

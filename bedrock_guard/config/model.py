@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from bedrock_guard.checks import check_allow_up_to, check_tags_to_aws
 from bedrock_guard.config.places import find_line
+from bedrock_guard.context import check_tags
+from bedrock_guard.domain.breaker import Breaker, parse_condition
 from bedrock_guard.domain.budget import Budget, parse_budget, parse_limit
 from bedrock_guard.domain.globs import read_match
 from bedrock_guard.domain.model_id import parse_model_id
@@ -69,6 +71,32 @@ class BudgetTable(_Strict):
         return _at(here, partial(Budget, name, self.limit, **given))
 
 
+class BreakerTable(_Strict):
+    """
+    One `[breakers.<name>]` table.
+    """
+
+    condition: str
+    match: dict[str, str | list[str]] = Field(default_factory=dict)
+    per: str | list[str] = Field(default_factory=list)
+    on_trip: Literal["refuse", "warn"] = "refuse"
+    resume_after_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
+    mode: Literal["enforce", "shadow"] = "enforce"
+
+    def to_breaker(self, name: str) -> Breaker:
+        """
+        The breaker that the table describes.
+
+        Raises:
+            ConfigurationError: It cannot be understood.
+        """
+        here = ("breakers", name)
+        _at((*here, "condition"), parse_condition, self.condition)
+        for tag, globs in self.match.items():
+            _at((*here, "match", tag), read_match, f"Breaker {name!r}", {tag: globs})
+        return _at(here, partial(Breaker, name, **self.model_dump()))
+
+
 class SinkTable(BaseModel):
     """
     One `[[sinks]]` table: which sink, and its own options, which it checks itself.
@@ -86,6 +114,7 @@ class SettingsFile(_Strict):
 
     budget: str | None = None
     budgets: dict[str, BudgetTable] | None = None
+    breakers: dict[str, BreakerTable] = Field(default_factory=dict)
     ledger: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
     mode: Literal["enforce", "shadow"] = "enforce"
@@ -113,10 +142,18 @@ class SettingsFile(_Strict):
     control_refresh_s: float | int = Field(default=2.0, gt=0, allow_inf_nan=False)
     hold_s: float | int | None = Field(default=None, gt=0, allow_inf_nan=False)
 
+    _source: tuple[str, str | None] = PrivateAttr(default=("settings", None))
+
     @field_validator("tags_to_aws", mode="before")
     @classmethod
     def _as_list(cls, named: object) -> object:
         return list(named) if isinstance(named, tuple) else named  # as an argument has it
+
+    def place(self, *path: str) -> str:
+        """
+        Where the key *path* is written: the file, its line, and the key.
+        """
+        return _place(path, *self._source)
 
     def to_settings(self) -> Settings:
         """
@@ -163,6 +200,12 @@ class SettingsFile(_Strict):
         tables = (self.budgets or {}).items()
         return (*single, *(table.to_budget(name) for name, table in tables))
 
+    def to_breakers(self) -> tuple[Breaker, ...]:
+        """
+        The breakers.
+        """
+        return tuple(table.to_breaker(name) for name, table in self.breakers.items())
+
     def check(self) -> None:
         """
         Look at what types cannot tell.
@@ -170,13 +213,22 @@ class SettingsFile(_Strict):
         Raises:
             ConfigurationError: Something cannot be understood.
         """
-        self.to_budgets()
+        first = (self.to_budgets() or (None,))[0]
+        if self.budget is not None and first is not None and first.name in (self.budgets or {}):
+            message = f"{first.name!r} is the name of a table in [budgets], too; names are unique in a guard."
+            raise _MisplacedError(("budget",), message)
+        self.to_breakers()
         self.to_price_rules()
         self.check_models()
+        for tag, value in self.tags.items():
+            _at(("tags", tag), check_tags, {tag: value})
         _at(("allow_up_to",), check_allow_up_to, self.allow_up_to)
         _at(("time_zone",), open_zone, self.time_zone)
         _at(("tags_to_aws",), check_tags_to_aws, self.tags_to_aws)
 
+
+# Whose keys are told where one is unknown; else those of the file.
+_TABLES: Final[dict[str, type[_Strict]]] = {"budgets": BudgetTable, "breakers": BreakerTable}
 
 # Settings that are not what the file says, word for word.
 _MADE: Final = ("prices", "tags_to_aws")
@@ -227,6 +279,7 @@ def read_settings(values: Mapping[str, Any], *, where: str, text: str | None = N
     """
     try:
         settings = SettingsFile.model_validate(dict(values))
+        settings._source = where, text  # noqa: SLF001 - its own, which no file says
         settings.check()
     except ValidationError as error:
         raise ConfigurationError("\n".join(_explain(error, where, text))) from None
@@ -251,7 +304,7 @@ def _explain(error: ValidationError, where: str, text: str | None) -> Iterator[s
             others = [f" or {each['msg'].removeprefix(_SHOULD_BE)}" for each in problems[1:]]
             yield f"{place}: {first['msg']}{''.join(others)}, and not {first['input']!r}."
             continue
-        known = list((BudgetTable if path[0] == "budgets" else SettingsFile).model_fields)
+        known = list(_TABLES.get(path[0], SettingsFile).model_fields)
         near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
         yield f"{place} is no setting; {hint}"

@@ -8,7 +8,8 @@ import re
 from inspect import getdoc
 from typing import Any
 
-from bedrock_guard.config.model import BudgetTable, SettingsFile, SinkTable
+from bedrock_guard.config.model import BreakerTable, BudgetTable, SettingsFile, SinkTable
+from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.settings import Settings
 
@@ -17,6 +18,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _OTHERS = {
     "budget": "One budget: 5 USD/day, or with a name, search: 5 USD/day.",
     "budgets": "A table for each budget, by its name.",
+    "breakers": "A table for each breaker, by its name.",
     "ledger": "URL of the ledger: memory://, sqlite:///path.db, dynamodb://TABLE.",
     "tags": "Tags on every call.",
     "sinks": "Who is told of alerts: a table for each; without any, the log.",
@@ -35,6 +37,11 @@ def settings_schema() -> dict[str, Any]:
     table = schema["$defs"][BudgetTable.__name__]
     table["description"] = "A limit over a period for the calls that it matches."
     _describe(table, _meanings(Budget))
+    breaker = schema["$defs"][BreakerTable.__name__]
+    breaker["description"] = (
+        "A condition for the calls that it matches; who breaks it is stopped, or told of."
+    )
+    _describe(breaker, _meanings(Breaker))
     sink = schema["$defs"][SinkTable.__name__]
     sink["description"] = "Who is told of alerts, with its own options."
     _describe(sink, {"use": "The sink: log, webhook, sns, eventbridge, powertools-metrics, or your own."})

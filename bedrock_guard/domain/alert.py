@@ -23,6 +23,7 @@ KINDS: Final[dict[str, str]] = {
     "threshold": "a share of a limit is spent",
     "refused": "a call was refused, for the first time in its window and balance",
     "overrun": "a call came to more than was held for it",
+    "breaker": "calls broke a breaker's condition",
     "anomaly": "AWS reported usage that cannot be right",
     "price_age": "prices in use are old",
     "ledger": "the ledger could not take a call",
@@ -39,7 +40,7 @@ class Alert:
         id: Of what it is about (kind, threshold, balance and window), so that a receiver knows a second one.
         kind: One of `KINDS`.
         threshold: The share of the limit, of kind `threshold`; else None.
-        budget: The budget's name; None where it is about none.
+        budget: The budget's name, or `breaker:` and a breaker's; None where it is about neither.
         per: Whose balance, sorted `(tag, value)` pairs; else the model, if it is about one.
         window_start, window_end: Aware UTC; the end is None for all time. Where a budget has no windows, the
             time in which this is told once: of what rolls a run of its period, of a rate a day.
@@ -137,6 +138,34 @@ class ObservesEntries(Protocol):
     def observe(self, entry: Entry) -> None:
         """
         Look at *entry*, a moment after its call ended; what is raised is logged, and not tried again.
+        """
+        ...
+
+
+class Looking(Protocol):
+    """
+    What is looked at beside the calls, together with alerts.
+    """
+
+    @property
+    def has_news(self) -> bool:
+        """
+        Whether something is to be looked at.
+        """
+        ...
+
+    def look(self) -> None:
+        """
+        Look at it.
+
+        Raises:
+            LedgerUnavailable: The rest stays to be looked at.
+        """
+        ...
+
+    def forget(self) -> None:
+        """
+        In a fork: what was to be looked at is the parent's to look at.
         """
         ...
 

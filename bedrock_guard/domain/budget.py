@@ -19,6 +19,7 @@ from bedrock_guard.domain.ledger import RATE_SUFFIX, LineKind
 from bedrock_guard.domain.named_limits import read_limits
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
+    CACHE_READ,
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
     INPUT_TOKENS,
@@ -40,6 +41,7 @@ UNITS: Final[dict[str, tuple[str, ...]]] = {
     "tokens": (*ALL_INPUT_METERS, OUTPUT_TOKENS),
     "total_input_tokens": ALL_INPUT_METERS,
     "uncached_input_tokens": (INPUT_TOKENS,),
+    "cache_read_tokens": (CACHE_READ,),
     "cache_write_tokens": (CACHE_WRITE_5M, CACHE_WRITE_1H),
     "output_tokens": (OUTPUT_TOKENS,),
 }
@@ -78,7 +80,6 @@ _GRAMMAR = (
     "rolling minutes, hours or days."
 )
 _MOST_SHOWN: Final = 3
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 _.:@+-]{0,127}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,21 +201,13 @@ class Budget:
         fallback: str | Iterable[str] = (),
         wait_s: float = 0.0,
     ) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError(
-                f"{name!r} is not a budget's name: 1 to 128 letters, digits, spaces or any of _ . : @ + -, "
-                "beginning with a letter or digit."
-            )
-        if isinstance(per, Mapping) or not hasattr(per, "__iter__"):
-            raise ConfigurationError(f"Budget {name!r}: per is {per!r}; it is a tag or several: per='user'.")
-        if match is not None and not isinstance(match, Mapping):
-            raise ConfigurationError(
-                f"Budget {name!r}: match is {match!r}; it maps tags to globs: {{'model': 'anthropic.*'}}."
-            )
-        tags = (per,) if isinstance(per, str) else tuple(per)
-        budget_fields.check_tags(name, tags, match or {})
-        budget_fields.check_word(name, "on_exceed", on_exceed, get_args(OnExceed))
-        budget_fields.check_word(name, "mode", mode, get_args(Mode))
+        budget_fields.check_name("budget", name)
+        owner = f"Budget {name!r}"
+        tags = budget_fields.read_per(owner, per)
+        budget_fields.check_match(owner, match)
+        budget_fields.check_tags(owner, tags, match or {})
+        budget_fields.check_word(owner, "on_exceed", on_exceed, get_args(OnExceed))
+        budget_fields.check_word(owner, "mode", mode, get_args(Mode))
         usual, own = read_limits(name, limit, limits, per=tags, read=_read_limit)
         rate, most = _rate(name, usual, burst)
         if most is not None and own:

@@ -1,9 +1,10 @@
 """
-What the fields of a budget may be that are neither limits nor globs.
+What the fields of a budget, or of a breaker, may be that are neither limits nor globs.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -15,6 +16,18 @@ DEFAULT_ALERTS: Final = (0.5, 0.8, 1.0)
 # A soft limit may be passed; what is above ten times of it was meant as per cent.
 _MOST_SHARE: Final = 10
 _LONGEST_WAIT_S: Final = 3_600
+_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 _.:@+-]{0,127}$")
+
+
+def check_name(what: str, name: object) -> None:
+    """
+    Refuse what cannot be the name of *what*, such as `"budget"`.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} is not a {what}'s name: 1 to 128 letters, digits, spaces or any of _ . : @ + -, "
+            "beginning with a letter or digit."
+        )
 
 
 def read_shares(name: str, alerts: object, *, is_rate: bool) -> tuple[float, ...]:
@@ -75,23 +88,45 @@ def read_wait(name: str, wait_s: object) -> float:
     return float(wait_s)  # type: ignore[arg-type]
 
 
-def check_tags(name: str, per: tuple[str, ...], match: Mapping[str, object]) -> None:
+def read_per(owner: str, per: object) -> tuple[str, ...]:
     """
-    Refuse tags of the budget *name* that are none, or come twice.
+    The tags of *per*, one or several; *owner*, such as `"Budget 'a'"`, is named in errors.
+
+    Raises:
+        ConfigurationError: It names none.
+    """
+    if isinstance(per, Mapping) or not isinstance(per, Iterable):
+        raise ConfigurationError(f"{owner}: per is {per!r}; it is a tag or several: per='user'.")
+    return (per,) if isinstance(per, str) else tuple(per)
+
+
+def check_match(owner: str, match: object) -> None:
+    """
+    Refuse what is no mapping of tags.
+    """
+    if match is not None and not isinstance(match, Mapping):
+        raise ConfigurationError(
+            f"{owner}: match is {match!r}; it maps tags to globs: {{'model': 'anthropic.*'}}."
+        )
+
+
+def check_tags(owner: str, per: tuple[str, ...], match: Mapping[str, object]) -> None:
+    """
+    Refuse tags of *owner* that are none, or come twice.
     """
     for tag in (*per, *match):
         if not isinstance(tag, str) or not tag:
-            raise ConfigurationError(f"Budget {name!r}: {tag!r} is not a tag's name: a non-empty string.")
+            raise ConfigurationError(f"{owner}: {tag!r} is not a tag's name: a non-empty string.")
     if len(set(per)) != len(per):
-        raise ConfigurationError(f"Budget {name!r}: per names a tag twice: {', '.join(per)}.")
+        raise ConfigurationError(f"{owner}: per names a tag twice: {', '.join(per)}.")
 
 
-def check_word(name: str, what: str, word: object, words: tuple[str, ...]) -> None:
+def check_word(owner: str, what: str, word: object, words: tuple[str, ...]) -> None:
     """
     Refuse what is none of *words*.
     """
     if word not in words:
-        raise ConfigurationError(f"Budget {name!r}: {what} is {word!r}; it is one of {', '.join(words)}.")
+        raise ConfigurationError(f"{owner}: {what} is {word!r}; it is one of {', '.join(words)}.")
 
 
 def _is_share(share: object) -> bool:

@@ -12,13 +12,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
-from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.domain.globs import read_match
+from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.entry import Entry
 
 # Every program reads the whole record, again and again.
 MOST_CONTROLS: Final = 200
+# An item of DynamoDB has 400 KB.
+MOST_BYTES: Final = 350_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,9 @@ class TopUp:
     until_s: float | None = None
 
 
+BREAKER: Final = "breaker:"
+"""How a breaker is named where budgets and people are too: in ledger keys, stops, entries and alerts."""
+
 Control: TypeAlias = Stop | TopUp
 
 
@@ -100,26 +106,40 @@ class Controls:
             )
         stops = tuple(each for each in kept if isinstance(each, Stop))
         top_ups = tuple(each for each in kept if isinstance(each, TopUp))
-        return type(self)(self.version + 1, stops, top_ups)
+        after = type(self)(self.version + 1, stops, top_ups)
+        if len(after.to_json().encode()) > MOST_BYTES:
+            raise LedgerUnavailable(
+                f"Stops and top-ups would be more than {MOST_BYTES:,} bytes, and a ledger keeps no more: "
+                "resume some, or say why in fewer words."
+            )
+        return after
 
     def to_json(self) -> str:
         """
         Stops and top-ups as one line of JSON; the version is stored beside it.
         """
         record = {"stops": [*map(asdict, self.stops)], "top_ups": [*map(asdict, self.top_ups)]}
-        return json.dumps(record, separators=(",", ":"))
+        return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, version: int, text: str) -> Self:
         """
         Back from `to_json`; fields of a newer version are left out.
+
+        Raises:
+            LedgerUnavailable: It cannot be read, so that nobody knows who is stopped.
         """
-        record = json.loads(text)
-        stops = tuple(Stop(**_known(Stop, values)) for values in record.get("stops", ()))
-        top_ups = tuple(
-            TopUp(**{**_known(TopUp, values), "per": tuple((tag, value) for tag, value in values["per"])})
-            for values in record.get("top_ups", ())
-        )
+        try:
+            record = json.loads(text)
+            stops = tuple(Stop(**_known(Stop, values)) for values in record.get("stops", ()))
+            for stop in stops:
+                read_match(stop.id, stop.match)
+            top_ups = tuple(
+                TopUp(**{**_known(TopUp, values), "per": tuple((tag, value) for tag, value in values["per"])})
+                for values in record.get("top_ups", ())
+            )
+        except (ValueError, TypeError, AttributeError, KeyError, ConfigurationError) as error:
+            raise unreadable(error) from error
         return cls(version, stops, top_ups)
 
 
@@ -168,11 +188,28 @@ class RefreshesControls(Protocol):
         ...
 
 
+def unreadable(error: Exception) -> LedgerUnavailable:
+    """
+    What to raise for a record that gives *error*.
+    """
+    return LedgerUnavailable(
+        f"The ledger's record of stops and top-ups cannot be read ({error!r}): a newer bedrock_guard has "
+        "written it, and this one is to be upgraded, or it is damaged, and to be put back from a copy."
+    )
+
+
 def is_in_force(control: Control, now: float) -> bool:
     """
     Whether *control* has not passed by itself.
     """
     return control.until_s is None or now < control.until_s
+
+
+def is_of_breaker(control: Control) -> bool:
+    """
+    Whether *control* is a stop that a breaker made.
+    """
+    return isinstance(control, Stop) and control.by.startswith(BREAKER)
 
 
 def as_mapping(control: Control) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """
-An entry: the immutable record of one call, of refusals that were alike, or of a stop, resume or top-up.
+An entry: the immutable record of one call, of refusals that were alike, of a stop, resume or top-up, or of
+what a breaker was judged by.
 
 It holds figures and names; never a word of a prompt or a reply.
 """
@@ -30,6 +31,7 @@ Outcome: TypeAlias = Literal[
     "stop",
     "resume",
     "top_up",
+    "judged",
 ]
 Basis: TypeAlias = Literal["reported", "estimated", "expired"]
 
@@ -95,11 +97,13 @@ class Entry:
         fallback_from: The model that was asked for, where another was asked instead; else None.
         waited_ms: How long the call waited for room.
         exceeded: Names of the budgets that had no room for the call and let it go on: soft limits, shadows.
-        budget: Who refused, or would have, for refusals.
-        reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"unpriced"`, `"untagged"` or `"unmetered"`;
-            `"clamped"` where the call would have been let through with a lower limit on its output.
+        budget: Who refused, or would have, for refusals; a breaker is named `breaker:<name>`.
+        reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"breaker"`, `"unpriced"`, `"untagged"` or
+            `"unmetered"`; `"clamped"` where the call would have been let through with a lower limit on its
+            output. Of `judged`, what came of it: `"kept"` or `"tripped"`.
         control: The stop that refused, or would have; with the outcomes `stop`, `resume` and `top_up`, what
-            was told: who, why, whose calls or which balance, until when.
+            was told: who, why, whose calls or which balance, until when. Of `judged`, the breaker, whose
+            calls, and the figures.
         count: How many refusals this entry stands for; 1 for a call.
     """
 

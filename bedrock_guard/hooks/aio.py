@@ -13,11 +13,11 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any
 
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, reads_content, settle_reply
 from bedrock_guard.hooks.threads import in_own_thread, off_loop, run_soon
-from bedrock_guard.pipeline import Pipeline
 
 
 def is_async_client(client: Any) -> bool:

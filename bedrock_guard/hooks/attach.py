@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from botocore.client import BaseClient
 
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks.aio import AioClientHooks, async_netted_class, is_async_client
 from bedrock_guard.hooks.calls import CURRENT, CallState, Wire
@@ -20,7 +21,6 @@ from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, settle_reply
 from bedrock_guard.hooks.streams import named_like
 from bedrock_guard.hooks.tagging import TagWriter
-from bedrock_guard.pipeline import Pipeline
 
 _ATTRIBUTE: Final = "_bedrock_guard"
 _ONE_AT_A_TIME: Final = threading.Lock()

@@ -9,13 +9,14 @@ from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from bedrock_guard.budgets.loops import fingerprint
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.hooks.attempts import AttemptLog
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import Operation
-from bedrock_guard.pipeline import Pipeline
 
 CONTEXT_KEY: Final = "bedrock_guard"
 """Where botocore's own request context carries our state from event to event."""
@@ -143,6 +144,13 @@ class Wire:
         if self._headers is None:
             self._headers = bedrock_headers(self._given)
         return self._headers
+
+    @property
+    def fingerprint(self) -> bytes:
+        """
+        Tells whether this process has made the same request before.
+        """
+        return fingerprint(self.url.encode(), bytes(self.body or b""))
 
     def is_same(self, url: str, headers: Mapping[str, str], body: Any) -> bool:
         """

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from botocore.client import BaseClient
 
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError, UnmeteredOperation
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
@@ -33,7 +34,6 @@ from bedrock_guard.hooks.lookup import ProfileLookup
 from bedrock_guard.hooks.principal import PrincipalLookup
 from bedrock_guard.hooks.settling import reads_content, settle_reply
 from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation
-from bedrock_guard.pipeline import Pipeline
 from bedrock_guard.planning import Planner
 from bedrock_guard.resolving import read_call
 
@@ -151,6 +151,8 @@ class ClientHooks:
         for pipeline in self.pipelines:
             opened = pipeline.open(state.call if state.draft is None else state.draft.call)
             state.opened.append((pipeline, opened))
+            if pipeline.loops is not None and state.wire is not None:
+                pipeline.loops.see_request(opened, state.wire.fingerprint)
             pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s, source=source)
             if state.draft is not None:
                 state.draft.admit()

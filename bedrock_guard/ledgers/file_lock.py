@@ -9,9 +9,10 @@ load some process takes it for seconds while others starve. Here they take turns
     aside    then, when it meets another, it leaves the field for a while
 
 A turn of many transactions is what makes it quick: each change of processes costs
-cold caches, the processor's and SQLite's. Who comes rarely never steps aside. The
-wait has an end, which a blocking `flock` would not have: it never gives up on a
-holder that is stopped. The books do not depend on this lock, only waits do.
+cold caches, the processor's and SQLite's. Only who has wanted the lock for most of its
+turn steps aside; who writes now and then waits for those before it. The wait has an
+end, which a blocking `flock` would not have: it never gives up on a holder that is
+stopped. The books do not depend on this lock, only waits do.
 """
 
 from __future__ import annotations
@@ -48,10 +49,13 @@ else:
 # Figures for eight processes that write without a pause; more of them only wait longer.
 SLEEP_S: Final = (100e-6, 300e-6)
 # A turn has time for many writes; where the disk is slow it is longer, or nobody would be writing for long.
-TURN_S: Final = 4e-3
-TURN_WRITES: Final = 16
-LONGEST_TURN_S: Final = 16e-3
-ASIDE_S: Final = (20e-3, 40e-3)
+TURN_S: Final = 12e-3
+TURN_WRITES: Final = 48
+LONGEST_TURN_S: Final = 30e-3
+# Time for the turns of seven others.
+ASIDE_S: Final = (80e-3, 100e-3)
+# The share of its turn for which a heavy writer did something else than to write, or to wait for that.
+MOST_IDLE: Final = 0.5
 # Who has not been waiting since is no heavy writer any more.
 FORGOTTEN_S: Final = 50e-3
 
@@ -69,18 +73,21 @@ class FileLock:
         self._is_held = False
         self._turn_began = float("-inf")
         self._writes = 0
+        self._idle_s = 0.0
+        self._released = 0.0
 
     def acquire(self, *, timeout_s: float) -> bool:
         """
         Whether the lock is ours, within *timeout_s*; one that is held is ours already.
         """
+        now = time.monotonic()
+        self._idle_s += now - self._released
         if self._try():
             return True
-        now = time.monotonic()
         deadline = now + timeout_s
         turn_s = TURN_S if self._writes >= TURN_WRITES else LONGEST_TURN_S
         over_s = now - self._turn_began - turn_s
-        if 0 <= over_s < FORGOTTEN_S:
+        if 0 <= over_s < FORGOTTEN_S and self._idle_s <= MOST_IDLE * (now - self._turn_began):
             _sleep(ASIDE_S, timeout_s)
         while not self._try():
             left_s = deadline - time.monotonic()
@@ -88,13 +95,14 @@ class FileLock:
                 return False
             _sleep(SLEEP_S, left_s)
         if over_s >= 0:
-            self._turn_began, self._writes = time.monotonic(), 0
+            self._turn_began, self._writes, self._idle_s = time.monotonic(), 0, 0.0
         return True
 
     def release(self) -> None:
         """
         Let the next one in; nothing happens if it is not ours.
         """
+        self._released = time.monotonic()
         # Also where an interrupt came between taking it and noting that.
         self._is_held = False
         if self._descriptor >= 0:

@@ -12,14 +12,32 @@ time has not: a bucket that was full meanwhile would otherwise give it twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from bedrock_guard.domain.ledger import SUB_WINDOWS, Line, RefusedLine
+from bedrock_guard.domain.budget import SECONDS
+from bedrock_guard.domain.ledger import RATE_SUFFIX, SUB_WINDOWS, LedgerKey, Line, RefusedLine
 
 _NS: Final = 10**9
+_ROLLING: Final = re.compile(rf"/rolling (?:(\d+) )?({'|'.join(SECONDS)})s?$")
 # Three years: as much later a bucket can be full at most, so that its moment stays a number of 64 bits.
 _FURTHEST_NS: Final = 10**17
+
+
+def is_rate(key: LedgerKey) -> bool:
+    """
+    Whether the key is that of a bucket.
+    """
+    return key.rule.endswith(RATE_SUFFIX)
+
+
+def span_of(rule: str) -> int | None:
+    """
+    How long before a sub-window others count too, by the rule of its key; None for what does not roll.
+    """
+    found = _ROLLING.search(rule)
+    return int(found[1] or 1) * SECONDS[found[2]] if found else None
 
 
 def nanoseconds(at_s: float) -> int:

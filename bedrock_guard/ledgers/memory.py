@@ -243,14 +243,13 @@ class MemoryLedger:
         """
         Forget balances of windows that have long ended, and look again once there are twice as many.
         """
-        over = forgetting.find_over(list(self._balances), now)
+        over = forgetting.find_over(self._balances.copy(), now)
         for first in range(0, len(over), _FORGOTTEN_AT_ONCE):
             with self._turn():
                 if self._noted is not None:
                     self._write(*self._noted)
                 for key in over[first : first + _FORGOTTEN_AT_ONCE]:
-                    if not self._balances.get(key, NOTHING)[2]:  # no call holds any of it
-                        self._balances.pop(key, None)
+                    forgetting.forget(self._balances, key, now)
         self._forgets_at = max(forgetting.FEW, 2 * len(self._balances))
 
     def drop_entries(self, *, before: float, limit: int = 1000) -> int:
@@ -285,10 +284,10 @@ class MemoryLedger:
 
     def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
         """
-        Claims that are not confirmed, at most *limit*.
+        Claims that are not confirmed, the oldest first; at most *limit*.
         """
         with self._turn():
-            return self._claims.unconfirmed()[:limit]
+            return self._claims.unconfirmed(limit)
 
     def close(self) -> None:
         """

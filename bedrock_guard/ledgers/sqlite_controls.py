@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from bedrock_guard.domain.control import Control, Controls
+from bedrock_guard.domain.control import Control, Controls, unreadable
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import sqlite_rows, sqlite_schema
@@ -36,10 +36,16 @@ class Steered:
 def read(db: sqlite3.Connection) -> Controls:
     """
     The record.
+
+    Raises:
+        LedgerUnavailable: It cannot be read.
     """
     if sqlite_schema.read_schema(db) < sqlite_schema.STEERS_SINCE:
         return Controls()
-    return Controls.from_json(*db.execute(sqlite_schema.CONTROLS).fetchone())
+    row = db.execute(sqlite_schema.CONTROLS).fetchone()
+    if row is None:
+        raise unreadable(LookupError("its row is gone"))
+    return Controls.from_json(*row)
 
 
 def write(db: sqlite3.Connection, control: Control, entry: Entry, *, now: float, path: str) -> int:

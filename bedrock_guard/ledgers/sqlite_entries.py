@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EQUAL_FILTERS, TOKENS_SUFFIX, EntryFilter
-from bedrock_guard.domain.ledger import LedgerKey
+from bedrock_guard.domain.ledger import SUB_WINDOWS, LedgerKey
 from bedrock_guard.ledgers import books, sqlite_rows, sqlite_schema
+from bedrock_guard.ledgers import lines as lines_of
 
 _TAGS: Final = """NOT EXISTS (
     SELECT 1 FROM json_each(:tags) AS wanted
@@ -76,18 +77,26 @@ def read_page(db: sqlite3.Connection, where: EntryFilter, after: str | None, lim
 
 def drop(db: sqlite3.Connection, before: float, limit: int) -> int:
     """
-    Forget old entries; what they had spent is added up, so that the books can still be checked.
+    Forget old entries; what they had spent is added up, so that the books can still be checked, or taken
+    off the sub-windows that it has rolled out of: for what rolls there is one for each thirtieth of its span.
     """
     rows = db.execute(sqlite_schema.OLD, (before, limit)).fetchall()
     spent: Counter[LedgerKey] = Counter()
     for _, lines, booked in rows:
         add_booked(spent, lines, booked)
     db.executemany(sqlite_schema.DROP, [row[:1] for row in rows])
-    db.executemany(
-        sqlite_schema.ADD_DROPPED,
-        [(*sqlite_rows.key_columns(key), amount) for key, amount in spent.items()],
-    )
+    for key, amount in spent.items():
+        columns = sqlite_rows.key_columns(key)
+        if _has_rolled_out(key, before) and db.execute(sqlite_schema.ROLL_OUT, (*columns, amount)).rowcount:
+            db.execute(sqlite_schema.DROP_EMPTY, columns)
+        else:
+            db.execute(sqlite_schema.ADD_DROPPED, (*columns, amount))
     return len(rows)
+
+
+def _has_rolled_out(key: LedgerKey, before: float) -> bool:
+    span_s = lines_of.span_of(key.rule)
+    return span_s is not None and key.window_start + span_s + span_s // SUB_WINDOWS <= before
 
 
 def add_booked(spent: Counter[LedgerKey], lines: str | None, booked: str | None) -> None:

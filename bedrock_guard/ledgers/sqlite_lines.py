@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bedrock_guard.domain.ledger import RATE_SUFFIX, Balance, LedgerKey, Line, RefusedLine
+from bedrock_guard.domain.ledger import Balance, LedgerKey, Line, RefusedLine
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books, lines, sqlite_rows, sqlite_schema
 
@@ -24,7 +24,8 @@ def all_balances(db: sqlite3.Connection) -> list[Balance]:
         for row in db.execute(sqlite_schema.BALANCES).fetchall()
     ]
     return [
-        replace(each, full_at_s=_full_at_s(db, each.key)) if _is_rate(each.key) else each for each in found
+        replace(each, full_at_s=_full_at_s(db, each.key)) if lines.is_rate(each.key) else each
+        for each in found
     ]
 
 
@@ -32,7 +33,7 @@ def balance(db: sqlite3.Connection, key: LedgerKey) -> Balance:
     """
     The balance of *key*; zeros where there is none.
     """
-    full_at_s = _full_at_s(db, key) if _is_rate(key) else None
+    full_at_s = _full_at_s(db, key) if lines.is_rate(key) else None
     return Balance(key, *read_balance(db, key)[:2], full_at_s)
 
 
@@ -90,10 +91,6 @@ def give_back(
         if line.kind == "rate":
             change_ns = lines.given_back_ns(line, old, new, age_ns=age_ns)
             db.execute(sqlite_schema.GIVE_BACK, (*sqlite_rows.key_columns(line.key)[:3], change_ns))
-
-
-def _is_rate(key: LedgerKey) -> bool:
-    return key.rule.endswith(RATE_SUFFIX)
 
 
 def _full_at_s(db: sqlite3.Connection, key: LedgerKey) -> float:

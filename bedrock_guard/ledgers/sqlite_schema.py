@@ -23,9 +23,11 @@ CLAIMS_SINCE: Final = 3  # before, there was nowhere to claim an alert
 RATES_SINCE: Final = 3  # before, there was nowhere to keep them
 FORGETS_SINCE: Final = 2  # before, there was nowhere to add up what dropped entries had spent
 STEERS_SINCE: Final = 3  # before, there was no place for stops and top-ups
-# Pages of the write-ahead log, 8 MB, before they are copied into the file. Whoever commits then does that,
-# and all others wait for the disk meanwhile: the more pages, the rarer and the longer.
-LOG_PAGES: Final = 2000
+# A commit writes each page that it has touched, whole: some eight for a call. Only new files are made so.
+PAGE_BYTES: Final = 1024
+# Of write-ahead log, before it is copied into the file. Whoever commits then does that, and all others wait
+# for the disk meanwhile: the more, the rarer and the longer.
+LOG_BYTES: Final = 8 * 2**20
 OLDEST_SQLITE: Final = (3, 37)  # STRICT tables
 
 # Schema 1; what came later is added by `MIGRATIONS`, to new files too.
@@ -107,10 +109,11 @@ CREATE TABLE alert (                -- who tells what: once for each threshold, 
     claimed_at REAL NOT NULL,
     is_confirmed INTEGER NOT NULL DEFAULT 0,
     forget_at REAL,                 -- none for a window that never ends
-    alert TEXT NOT NULL             -- JSON, for whoever takes it over
+    alert TEXT NOT NULL             -- JSON, for whoever takes it over; '' of what is confirmed
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX alert_unconfirmed ON alert (claimed_at) WHERE is_confirmed = 0;
+CREATE INDEX alert_forgotten ON alert (forget_at);
 """,
 }
 
@@ -219,6 +222,17 @@ INSERT INTO dropped (budget, rule, per, window_start, spent) VALUES (?1, ?2, ?3,
 ON CONFLICT DO UPDATE SET spent = spent + excluded.spent
 """
 
+# A sub-window that nobody looks at any more goes with the last entry that was booked there.
+ROLL_OUT: Final = """
+UPDATE balance SET spent = spent - ?5
+WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4 AND spent >= ?5
+"""
+DROP_EMPTY: Final = """
+DELETE FROM balance
+WHERE budget = ?1 AND rule = ?2 AND per = ?3 AND window_start = ?4
+AND spent = 0 AND pending = 0 AND pending_calls = 0
+"""
+
 # Counted as a change only if the claim is the caller's.
 CLAIM: Final = """
 INSERT INTO alert (id, claimed_at, forget_at, alert) VALUES (?1, ?2, ?3, ?4)
@@ -226,7 +240,7 @@ ON CONFLICT (id) DO UPDATE SET claimed_at = excluded.claimed_at
 WHERE is_confirmed = 0 AND claimed_at <= ?5
 """
 FORGET_CLAIMS: Final = "DELETE FROM alert WHERE forget_at < ?1"
-CONFIRM: Final = "UPDATE alert SET is_confirmed = 1 WHERE id = ?1"
+CONFIRM: Final = "UPDATE alert SET is_confirmed = 1, alert = '' WHERE id = ?1"
 UNCONFIRMED: Final = """
 SELECT id, alert, forget_at FROM alert WHERE is_confirmed = 0 ORDER BY claimed_at LIMIT ?1
 """
@@ -243,10 +257,12 @@ def prepare(db: sqlite3.Connection, path: str, *, synchronous: str) -> None:
     is_new = not _has_tables(db)
     if not is_new:
         check(db, path)
+    else:
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     if _pragma(db, "journal_mode = WAL") != "wal":
         raise LedgerUnavailable(f"Ledger {path} cannot be used: its file system has no shared memory.")
     db.execute(f"PRAGMA synchronous = {synchronous}")
-    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_BYTES // _pragma(db, 'page_size')}")
     if is_new:
         migrate(db)
 

@@ -6,6 +6,7 @@ What every ledger promises of stops and top-ups, as tests; `LedgerContract` has 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Final
 
 import pytest
@@ -26,6 +27,9 @@ from bedrock_guard.testing.ledger_calls import (
 )
 
 STOP: Final = Stop(id="stop-1", match={"team": ["search", "ads*"]}, reason="a loop", by="anna@host", at_s=NOW)
+TRIP: Final = Stop(
+    id="stop-2", match={"team": "search"}, reason="a cache that does nothing", by="breaker:cache", at_s=NOW
+)
 TOP_UP: Final = TopUp(
     id="top-up-1",
     budget="teams",
@@ -179,6 +183,25 @@ class ControlsContract:
 
         assert sorted(versions) == list(range(1, 13))
         assert len(ledger.controls().stops) == 12
+
+    def test_a_breaker_stops_beside_operators_and_they_resume_it(self, ledger: Ledger) -> None:
+        """
+        Where programs may not write what operators do, theirs is kept elsewhere, and nobody need know.
+        """
+        versions = [
+            ledger.write_control(STOP, open_entry("told-1", outcome="stop")),
+            ledger.write_control(TRIP, open_entry("told-2", outcome="stop")),
+            ledger.write_control(TRIP, open_entry("told-2", outcome="stop")),
+        ]
+        assert ledger.controls() == Controls(versions[1], (STOP, TRIP))
+        assert isinstance(reserve_by(ledger, "one", versions[0]), ControlsChanged)
+
+        ended = Stop(**{**asdict(TRIP), "until_s": NOW})
+        versions.append(ledger.write_control(ended, open_entry("told-3", outcome="resume")))
+
+        assert ledger.controls() == Controls(versions[-1], (STOP,))
+        assert len({0, *versions}) == 4
+        assert versions[1] == versions[2]
 
     def test_another_guard_of_the_ledger_knows_within_the_wished_time(
         self, ledger: Ledger, clock: SetClock, reopen: Callable[[Ledger], Ledger]

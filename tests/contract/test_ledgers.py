@@ -16,8 +16,9 @@ from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers import LEDGERS, open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
-from bedrock_guard.testing.ledger_calls import SetClock
+from bedrock_guard.testing.ledger_calls import SetClock, answered
 from bedrock_guard.testing.ledger_contract import LedgerContract
+from bedrock_guard.testing.ledger_line_contract import HOUR, SUB, held, make, refused, rolling
 
 # An empty ledger of each scheme; a new line of LEDGERS needs one here.
 URLS: dict[str, Callable[[Path], str]] = {
@@ -48,6 +49,19 @@ class TestLedgers(LedgerContract):
             return ledger
 
         return again
+
+    @pytest.mark.parametrize("back_s", [1, 5 * SUB, HOUR])
+    def test_what_rolls_is_not_had_twice_by_a_clock_that_is_set_back(
+        self, ledger: Ledger, clock: SetClock, back_s: int
+    ) -> None:
+        """
+        Both would lie in one run of the span.
+        """
+        spent = held(ledger, clock, "all", rolling(clock, 100))
+        ledger.settle(spent, {spent.lines[0].key: 100}, answered("all"))
+        clock.now -= back_s
+
+        refused(make(ledger, clock, "more", rolling(clock, 1)))
 
     def test_a_place_that_no_page_ended_at_is_named(self, ledger: Ledger) -> None:
         """

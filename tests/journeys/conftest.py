@@ -101,7 +101,7 @@ def make_guarded(server: BedrockServer, make_client: Callable[..., Any]) -> Iter
         return Guarded(guard.attach(make_client(**(config or {}))), guard, server)
 
     yield make
-    for guard in guards:
+    for guard in reversed(guards):  # the ledger may be that of the first
         guard.close()
 
 

@@ -14,6 +14,7 @@ from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
+from bedrock_guard.telling import noticing
 from bedrock_guard.testing.bedrock_server import converse_reply
 from bedrock_guard.testing.ledger_calls import SetClock, open_entry
 
@@ -142,6 +143,27 @@ def test_a_rate_tells_its_first_refusal_of_a_day_and_nothing_else(
     with pytest.raises(ConfigurationError, match="a rate, which time refills, has no share"):
         Budget("rps", "1 requests/second", alerts=(0.5,))
     assert Budget("rps", "1 requests/second").alerts == ()
+
+
+def test_what_is_noticed_before_midnight_is_told_as_of_then(
+    make: Callable[..., Guarded], seen: Seen, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    However long it waits for the ledger; the next day has a first refusal of its own.
+    """
+    monkeypatch.setattr(noticing, "_LOOK_EVERY_S", 3600.0)
+    guarded = make(Budget("rps", "1 requests/minute", burst=1))
+    clock.now = START + 86_400 - 1
+    call(guarded)
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**SMALL)
+    clock.now += 2
+    assert guarded.guard.flush(30)
+    refused(guarded)
+
+    assert [(alert.at.timestamp(), alert.window_start.timestamp()) for alert in seen] == [
+        (START + 86_399, START), (START + 86_401, START + 86_400),
+    ]  # fmt: skip
 
 
 def test_an_overrun_of_a_rate_tells_what_is_taken(make: Callable[..., Guarded], seen: Seen) -> None:

@@ -5,11 +5,13 @@ Stops and top-ups, from the person who gives them to the call that meets them.
 from __future__ import annotations
 
 import pickle
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +160,14 @@ def test_a_stopped_call_sends_and_holds_nothing(guarded: Guarded) -> None:
     assert here.pending == [0]
 
 
-def test_a_call_under_way_may_finish_but_is_not_sent_again_for_more_money(
-    guarded: Guarded,
+@pytest.mark.parametrize("on_lost_reply", ["charge", "release"])
+def test_a_call_under_way_may_finish_but_is_not_sent_again(
+    make_guarded: Callable[..., Guarded], on_lost_reply: str
 ) -> None:
     """
-    The answer to its first attempt was lost, and the second would be held and billed beside it.
+    The answer to its first attempt was lost, and the second is a new request, which may be billed beside it.
     """
-    here = guarded
+    here = make_guarded(on_lost_reply=on_lost_reply)
 
     def stop_then_lose(*_: Any) -> None:
         here.guard.stop(reason="now")
@@ -379,7 +382,10 @@ def test_a_retry_may_use_a_top_up(make_guard: Any) -> None:
     ("do", "text"),
     [
         (lambda guard: guard.stop(reason=""), "a stop says why"),
-        (lambda guard: guard.stop(reason="x" * 501), "500 characters at most"),
+        (lambda guard: guard.stop(reason="x" * 501), "one line of 500 characters at most"),
+        (lambda guard: guard.stop(reason="two\nlines"), "one line of"),
+        (lambda guard: guard.stop(reason="no text \udcff"), "one line of"),
+        (lambda guard: guard.stop(reason="x", match={"team": "\udcff"}), "one line of"),
         (lambda guard: guard.stop(reason="x", match={"team": 1}), "a glob is a string|it is a glob"),
         (lambda guard: guard.stop(reason="x", match="team"), "it maps tags to globs"),
         (lambda guard: guard.stop(reason="x", until=datetime(2000, 1, 1, tzinfo=UTC)), "has passed"),
@@ -387,6 +393,7 @@ def test_a_retry_may_use_a_top_up(make_guard: Any) -> None:
             lambda guard: guard.stop(reason="x", until=datetime(2030, 1, 1)),  # noqa: DTZ001
             "a datetime with a zone",
         ),
+        (lambda guard: guard.stop(reason="x", until=datetime.max.replace(tzinfo=UTC)), "it is before 9999"),
         (lambda guard: guard.stop(reason="x", by=""), "it names who does this"),
         (lambda guard: guard.resume(), "the id of a stop, or the match"),
         (lambda guard: guard.resume("a", match={}), "the id of a stop, or the match"),
@@ -396,6 +403,12 @@ def test_a_retry_may_use_a_top_up(make_guard: Any) -> None:
         (lambda guard: guard.top_up("users", "1 requests", per={"user": "a"}), "cannot top up users"),
         (lambda guard: guard.top_up("users", "1 USD/day", per={"user": "a"}), "without a period: '5 USD'"),
         (lambda guard: guard.top_up("users", "0 USD", per={"user": "a"}), "cannot top up"),
+        (lambda guard: guard.top_up("users", "-5 USD", per={"user": "a"}), "an amount above 0 in its unit"),
+        (
+            lambda guard: guard.top_up("none", "0 requests"),
+            "above 0 in its unit, without a period: '1 requests'",
+        ),
+        (lambda guard: guard.top_up("users", "5 USD", per={"user": "a" * 501}), "per.'user'. is 'aaa"),
         (lambda guard: guard.top_up("users", "1 USD"), "keeps a balance for each user: say whose"),
         (lambda guard: guard.top_up("all", "1 USD", per={"user": "a"}), "keeps one balance"),
         (
@@ -410,7 +423,7 @@ def test_a_mistake_is_quoted(make_guard: Any, do: Any, text: str) -> None:
     """
     Nothing is written by it.
     """
-    guard = make_guard(Budget("users", "5 USD/day", per="user"), "all: 5 USD/day")
+    guard = make_guard(Budget("users", "5 USD/day", per="user"), "all: 5 USD/day", "none: 0 requests/day")
 
     with pytest.raises(ConfigurationError, match=text):
         do(guard)
@@ -491,6 +504,28 @@ def test_a_file_of_the_schema_before_says_what_to_do(
         assert is_stopped(guard)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ['UPDATE controls SET version = 7, record = \'{"stops": [{"id": "x"}]}\'', "DELETE FROM controls"],
+)
+def test_a_record_that_cannot_be_read_lets_nobody_through_but_a_shadow(
+    make_guard: Any, tmp_path: Path, damage: str
+) -> None:
+    """
+    It may say that the call is stopped. Whoever calls is told what is wrong, and by an error that they know.
+    """
+    program, shadow = make_guard("5 USD/day"), make_guard("5 USD/day", mode="shadow")
+    call(program)
+    with sqlite3.connect(tmp_path / "ledger.db") as db:
+        db.execute(damage)
+    db.close()
+
+    for do in (partial(call, program), program.controls, program.status, partial(program.stop, reason="x")):
+        with pytest.raises(LedgerUnavailable, match="record of stops and top-ups cannot be read"):
+            do()
+    call(shadow)
+
+
 def test_a_stop_reaches_eight_processes_within_their_next_call_on_sqlite(tmp_path: Path) -> None:
     """
     Each has made a call before, so it has something to forget.
@@ -550,10 +585,10 @@ def test_a_copy_on_dynamodb_is_not_read_for_every_call(clock: SetClock) -> None:
         ledger.refresh_controls(0.5)
         for _ in range(5):
             call(guard)
-        assert watched.sent.count("get_item") == 1
+        assert watched.partitions.count("C#controls") == 1
         clock.now += 0.5
         call(guard)
         clock.now -= 3600  # a clock that was set back must not make the copy young
         call(guard)
-        assert watched.sent.count("get_item") == 3
+        assert watched.partitions.count("C#controls") == 3
     ledger.close()

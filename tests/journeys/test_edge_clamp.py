@@ -511,7 +511,7 @@ def test_the_first_of_a_balance_is_a_warning(
     """
     now = [1_800_000_000.0]
     guarded = make_guarded("x: 1 USD/day", clock=lambda: now[0])
-    caplog.set_level(logging.WARNING, "bedrock_guard.clamping")
+    caplog.set_level(logging.WARNING, "bedrock_guard.calls.clamping")
 
     for at in (0, 10, 86_400, 86_500):
         now[0] = 1_800_000_000.0 + at

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import Budget, BudgetExceeded, Guard, scope, waiting
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
+from bedrock_guard.calls import waiting
 from bedrock_guard.domain.ledger import Reservation
 from bedrock_guard.errors import ConfigurationError, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger

@@ -14,7 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore_versions import needs_newer_model
 
-from bedrock_guard import Budget, BudgetExceeded
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
+from bedrock_guard.domain.budget import Mode
 from bedrock_guard.domain.ledger import Refusal, Reservation
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.memory import MemoryLedger
@@ -61,6 +62,42 @@ def test_a_rate_refuses_and_says_to_the_moment_when_to_come_back(
     clock.now += 0.002
     call(guarded)
     assert len(guarded.server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("limit", "burst", "most", "taken", "retry_after_s"),
+    [
+        ("60 output_tokens/minute", 150, 140, 20, 10),  # 10 too many, and one a second is refilled
+        ("60 output_tokens/minute", 150, 151, 20, None),
+        ("150 output_tokens/rolling minute", None, 140, 30, 50),  # once the sub-window of the 30 has left
+        ("150 output_tokens/rolling minute", None, 151, 30, None),
+    ],
+)
+def test_a_request_that_grew_on_its_way_is_told_as_one_that_was_asked_for(
+    limit: str, burst: int | None, most: int, taken: int, retry_after_s: float | None
+) -> None:
+    """
+    What the call itself holds is not in its way, and when to come back is told as of any other.
+    """
+    clock = SetClock(START)
+    budget = Budget("pace", limit, burst=burst)
+    sizes = [{**HELLO, "inferenceConfig": {"maxTokens": each}} for each in (30, 100, most)]
+    with Guard(budgets=[budget], ledger="memory://", settings={}, clock=clock) as guard:
+        other, asked, grown = [guard.hold("Converse", each, region="us-east-1") for each in sizes]
+        with other:
+            clock.now += 10
+            with asked as hold:
+                with pytest.raises(BudgetExceeded) as caught:
+                    guard._pipeline.rebound(hold._opened, grown._call)
+                hold.rejected()
+            other.rejected()
+
+    refusal = caught.value
+    assert (refusal.requested, int(refusal.spent) + int(refusal.pending)) == (most, taken)
+    assert refusal.pending >= 0
+    assert refusal.remaining == 150 - taken
+    assert refusal.retry_after_s == (retry_after_s and pytest.approx(retry_after_s, abs=2))
+    assert (refusal.refusals[0].reason == "larger_than_limit") is (most > 150)
 
 
 def test_status_of_a_rate_shows_what_is_taken_now(make_guarded: Callable[..., Guarded]) -> None:
@@ -204,8 +241,6 @@ def test_each_balance_of_a_shadow_has_its_own_count(make_guarded: Callable[..., 
     """
     The question is who would be hit.
     """
-    from bedrock_guard import scope
-
     budgets = [Budget("user", "0.002 USD/day", per="user", mode="shadow")]
     guarded = make_guarded(budgets=budgets, clock=SetClock(START))
     for user, times in (("alice", 3), ("bob", 1)):
@@ -214,6 +249,45 @@ def test_each_balance_of_a_shadow_has_its_own_count(make_guarded: Callable[..., 
 
     rows = {row.per: row.would_refuse for row in guarded.guard.status()}
     assert rows == {(("user", "alice"),): 2, (("user", "bob"),): 0}
+
+
+def test_calls_without_the_tag_and_rates_are_counted_too(make_guarded: Callable[..., Guarded]) -> None:
+    """
+    Who is hit most may be who carries no tag; and a rate has no window that a call could be in.
+    """
+    budgets = [
+        Budget("user", "0.002 USD/day", per=("user", "team"), mode="shadow"),
+        Budget("pace", "1 requests/minute", burst=1, per="team", mode="shadow"),
+    ]
+    clock = SetClock(START)
+    guarded = make_guarded(budgets=budgets, clock=clock)
+    call(guarded, 3)
+    with scope(team="search"):
+        call(guarded, 4)
+    clock.now += 120
+
+    counted = {(row.budget, dict(row.per).get("team")): row.would_refuse for row in guarded.guard.status()}
+    assert counted == {("user", ""): 2, ("user", "search"): 3, ("pace", ""): 2, ("pace", "search"): 3}
+    clock.now += 86_400
+    assert {row.would_refuse for row in guarded.guard.status()} == {0}
+
+
+@pytest.mark.parametrize("options", [{"mode": "shadow"}, {}])
+def test_a_soft_limit_that_is_tried_out_would_have_refused_nobody(
+    make_guarded: Callable[..., Guarded], options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    In a shadow nobody is warned either; the entries say which limits were passed.
+    """
+    mode: Mode = "enforce" if options else "shadow"
+    budgets = [Budget("soft", "0.002 USD/day", on_exceed="warn", mode=mode)]
+    guarded = make_guarded(budgets=budgets, clock=SetClock(START), sinks=[], **options)
+
+    call(guarded, 3)
+
+    assert [entry.exceeded for entry in guarded.guard.entries()] == [("soft",), ("soft",), ()]
+    assert guarded.guard.status()[0].would_refuse is None
+    assert "Soft limit" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -240,6 +314,7 @@ def test_a_shadow_raises_nothing_and_says_what_would_have_been(
     entries = {entry.outcome: entry for entry in guarded.guard.entries()}
     assert set(entries) == {"answered", "would_refuse"}
     assert entries["would_refuse"].reason == reason
+    assert guarded.guard.status()[0].would_refuse == 0  # of the budget's limit
 
 
 @needs_newer_model

@@ -11,6 +11,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -167,7 +168,36 @@ def test_a_webhook_for_slack_says_the_text(receiver: Receiver) -> None:
     assert "x-bedrock-guard-signature" not in headers
 
 
-@pytest.mark.parametrize("status", [302, 400, 500, 503])
+def test_a_tag_calls_nobody_in_slack(receiver: Receiver) -> None:
+    """
+    Users name themselves, and `<!channel>` rings at everybody's.
+    """
+    WebhookSink(url=receiver.url, shape="slack").send(replace(ALERT, text="[user=<!channel> & <http://x|y>]"))
+
+    assert json.loads(receiver.requests[0][1]) == {"text": "[user=&lt;!channel&gt; &amp; &lt;http://x|y&gt;]"}
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://[::1/SECRET", "url is no http or https URL"),
+        ("http://x:abc/SECRET", "url is no http or https URL"),
+        ("https://x/SECRET\n", "line ends"),
+        ("https://x/SECRET there", "spaces"),
+        ("https://x/SECRET/ü", "beyond ASCII"),
+        ("https://user:SECRET@x/", "url has a user name"),
+    ],
+)
+def test_a_url_that_cannot_be_asked_is_refused_at_once(url: str, says: str) -> None:
+    """
+    As it is read from the environment with its line end; and no error says what is secret in it.
+    """
+    with pytest.raises(ConfigurationError, match=says) as raised:
+        WebhookSink(url=url)
+    assert "SECRET" not in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [302, 400, 429, 500, 503])
 def test_an_answer_that_is_no_success_is_a_failure(receiver: Receiver, status: int) -> None:
     """
     A redirect, too: what is signed goes nowhere else.
@@ -222,6 +252,19 @@ def test_sns_is_told_in_words_and_in_json(receiver: Receiver) -> None:
     assert "/eu-central-1/sns/" in headers["authorization"], "the topic's region"
 
 
+def test_what_sns_is_told_fits(receiver: Receiver) -> None:
+    """
+    A subject has less than 100 characters, and a FIFO topic's group no spaces.
+    """
+    receiver.answers = [(200, "text/xml", SNS_OK)]
+    name = "a b" + 125 * "c"
+    SNSSink(topic_arn=f"{TOPIC}.fifo", endpoint_url=receiver.url).send(replace(ALERT, budget=name))
+
+    sent = parse_qs(receiver.requests[0][1].decode())
+    assert len(sent["Subject"][0]) == 99
+    assert sent["MessageGroupId"] == [f"a_b{125 * 'c'}"]
+
+
 def test_a_fifo_topic_drops_what_is_told_twice(receiver: Receiver) -> None:
     """
     At least once becomes once, where the topic can.
@@ -232,6 +275,19 @@ def test_a_fifo_topic_drops_what_is_told_twice(receiver: Receiver) -> None:
     sent = parse_qs(receiver.requests[0][1].decode())
     assert sent["MessageDeduplicationId"] == [ALERT.id]
     assert sent["MessageGroupId"] == ["search"]
+
+
+def test_a_bus_without_a_region_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A program may name the region of Bedrock in its code, and none in its environment.
+    """
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(ConfigurationError, match="Sink 'eventbridge': no region is set"):
+        open_sinks([{"use": "eventbridge"}])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    open_sinks([{"use": "eventbridge"}])
 
 
 @pytest.mark.parametrize("failed", [0, 1])
@@ -291,7 +347,7 @@ def test_metrics_are_lines_that_cloudwatch_reads(capsys: pytest.CaptureFixture[s
     sink.observe(answered("one", usage=usage, cost_nanousd=1_500_000))
     sink.observe(open_entry("two", outcome="refused", budget="search"))
 
-    share, call, refused = emf(capsys.readouterr().out)
+    share, call, *refused = emf(capsys.readouterr().out)
     assert (share["budget_used_share"], share["service"], share["budget"]) == (
         [0.8000000002],
         "chat",
@@ -299,7 +355,8 @@ def test_metrics_are_lines_that_cloudwatch_reads(capsys: pytest.CaptureFixture[s
     )
     assert (call["cost_usd"], call["cache_hit_share"], call["service"]) == ([0.0015], [0.75], "chat")
     assert "budget" not in call
-    assert (refused["refused_calls"], refused["budget"]) == ([1.0], "search")
+    assert [each["refused_calls"] for each in refused] == [[1.0], [1.0]]
+    assert [each.get("budget") for each in refused] == [None, "search"]
     (told,) = share["_aws"]["CloudWatchMetrics"]
     assert told["Namespace"] == "BedrockGuard"
     assert [sorted(names) for names in told["Dimensions"]] == [["budget", "service"]]
@@ -324,13 +381,20 @@ def test_metrics_leave_the_program_s_own_alone(capsys: pytest.CaptureFixture[str
 
 def test_a_powertools_logger_writes_the_alert_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """
-    CloudWatch Logs Insights finds it by its fields.
+    CloudWatch Logs Insights finds it by its fields; the program's own Logger stays as it was.
     """
-    LoggerSink(service="chat").send(ALERT)
+    from aws_lambda_powertools import Logger
 
-    (line,) = emf(capsys.readouterr().out)
-    assert (line["level"], line["message"], line["service"]) == ("WARNING", ALERT.text, "chat")
+    service = "of this test, for a logger keeps the standard output that it has found"
+    own = Logger(service=service)
+    own.append_keys(order=7)
+    LoggerSink(service=service).send(ALERT)
+    own.info("paid")
+
+    line, owned = emf(capsys.readouterr().out)
+    assert (line["level"], line["message"], line["service"]) == ("WARNING", ALERT.text, service)
     assert line["alert"] == ALERT.to_dict()
+    assert (owned["service"], owned["order"], "name" in owned, "order" in line) == (service, 7, False, False)
 
 
 # The log, functions, and what was meant
@@ -360,6 +424,18 @@ def test_a_sink_is_a_name_a_table_a_function_or_an_object() -> None:
     assert (type(named), type(table), given, told) == (LogSink, SNSSink, own, [ALERT])
 
 
+def test_who_is_named_twice_is_told_once() -> None:
+    """
+    One list may be put together of two.
+    """
+    told: list[Alert] = []
+    own, other = LogSink(), LogSink()
+    table = {"use": "sns", "topic_arn": TOPIC}
+    given = ["log", table, told.append, own, "log", dict(table), told.append, own, other]
+
+    assert len(open_sinks(given)) == 5
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -370,8 +446,9 @@ def test_a_sink_is_a_name_a_table_a_function_or_an_object() -> None:
         ([{"use": "sns", "topic": TOPIC}], "Sink 'sns' has no option 'topic'; did you mean 'topic_arn'?"),
         ([{"use": "log", "x": 1}], "Sink 'log' has no option 'x'; known are none."),
         ([{"use": "sns", "topic_arn": "alerts"}], "topic_arn is 'alerts'; it reads arn:aws:sns:"),
+        ([{"use": "sns", "topic_arn": "arn:aws:sns::123456789012:x"}], "it reads arn:aws:sns:REGION"),
         ([{"use": "sns", "topic_arn": 5}], "topic_arn is 5; it is a string."),
-        ([{"use": "webhook", "url": "ftp://x/secret"}], "url is no http or https URL."),
+        ([{"use": "webhook", "url": "ftp://x/secret"}], "url is no http or https URL"),
         ([{"use": "webhook", "url": "http://x", "shape": "xml"}], "shape is 'xml'; it is one of json, slack."),
         ([{"use": "webhook", "url": "http://x", "timeout_s": 60}], "timeout_s is 60; it is seconds, 10 at most."),
         ([{"use": "webhook", "url": "http://x", "secret_env": "NOWHERE"}], "'NOWHERE', which is not set."),
@@ -453,9 +530,14 @@ def test_a_file_names_sinks_and_thresholds(write: Callable[[str], Path], receive
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[[sinks]]\ntopic_arn = 'x'\n", "sinks.0.use: Field required"),
-        ("sinks = ['log']\n", "sinks.0"),
-        ("[[sinks]]\nuse = 'snss'\n", "'snss' is no sink; did you mean 'sns'?"),
+        ("[[sinks]]\ntopic_arn = 'x'\n", "line 1: sinks.0.use: Field required"),
+        ("[[sinks]]\nuse = 'log'\n[[sinks]]\nuse = 5\n", "line 4: sinks.1.use"),
+        ("sinks = ['log']\n", "line 1: sinks.0"),
+        ("[[sinks]]\nuse = 'snss'\n", "line 1: sinks.0: 'snss' is no sink; did you mean 'sns'?"),
+        (
+            "[[sinks]]\nuse = 'log'\n\n[[sinks]]\nuse = 'sns'\n",
+            "line 4: sinks.1: Sink 'sns' needs topic_arn.",
+        ),
         ("[budgets.all]\nlimit = '5 USD/day'\nalerts = [80]\n", "budgets.all: Budget 'all': alerts is [80]"),
         ("[budgets.all]\nlimit = '5 USD/day'\nalerts = 0.8\n", "budgets.all.alerts"),
     ],

@@ -7,13 +7,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from bedrock_guard.alerts.powertools import MetricsSink
 from bedrock_guard.cli import app
 from bedrock_guard.domain import metric_names
+from bedrock_guard.domain.alert import Alert
+from bedrock_guard.testing.ledger_calls import answered, open_entry
 
 # What CloudFormation takes: the required properties of each type, and all others that are used here.
 PROPERTIES = {
@@ -110,7 +115,8 @@ def test_the_backstop_denies_inference_to_whom_it_names_and_may_do_nothing_else(
 
     (deny,) = resources["DenyPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (deny["Effect"], deny["Resource"]) == ("Deny", "*")
-    assert {"bedrock:InvokeModel*", "bedrock:Converse*"} <= set(deny["Action"])
+    wanted = {"bedrock:InvokeModel*", "bedrock:Converse*", "bedrock-mantle:CreateInference"}
+    assert wanted <= set(deny["Action"])
     (attach,) = resources["ActionRole"]["Properties"]["Policies"]
     role, group = attach["PolicyDocument"]["Statement"]
     assert role["Action"] == ["iam:AttachRolePolicy", "iam:DetachRolePolicy"]
@@ -169,6 +175,55 @@ def test_the_dashboard_and_its_alarms_read_the_metrics_that_are_emitted() -> Non
         {"Name": "budget", "Value": "day: all"},
     ]
     assert used["AlarmDescription"].startswith("90")
+
+
+def test_each_metric_is_emitted_with_just_the_dimensions_that_are_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    CloudWatch keeps one metric for each set of dimensions, and adds none up: an alarm on another never rings.
+    """
+    resources = template("dashboard", "search", "--budget", "day")["Resources"]
+    body = json.loads(resources["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    read = {
+        (name, frozenset(zip(dimensions[::2], dimensions[1::2], strict=True)))
+        for widget in body["widgets"]
+        for _, name, *dimensions in widget["properties"]["metrics"]
+    } | {
+        (alarm["MetricName"], frozenset((each["Name"], each["Value"]) for each in alarm["Dimensions"]))
+        for alarm in (each["Properties"] for each in resources.values() if "Alarm" in each["Type"])
+    }
+
+    sink = MetricsSink(service="search")
+    moment = datetime(2026, 11, 22, tzinfo=UTC)
+    share = Alert(
+        id="one",
+        kind="threshold",
+        threshold=0.8,
+        budget="day",
+        per=(),
+        window_start=moment,
+        window_end=None,
+        unit="USD",
+        spent=Decimal(4),
+        limit=Decimal(5),
+        text="80 % is reached",
+        at=moment,
+    )
+    sink.send(share)
+    usage = {"input_tokens": 25, "cache_read_input_tokens": 75}
+    sink.observe(answered("one", usage=usage, cost_nanousd=1_500_000))
+    sink.observe(open_entry("two", outcome="refused", budget="day"))
+
+    emitted = set()
+    for line in map(json.loads, capsys.readouterr().out.splitlines()):
+        (told,) = line["_aws"]["CloudWatchMetrics"]
+        emitted |= {
+            (metric["Name"], frozenset((name, line[name]) for name in names))
+            for metric in told["Metrics"]
+            for names in told["Dimensions"]
+        }
+    assert read <= emitted
 
 
 @pytest.mark.parametrize(

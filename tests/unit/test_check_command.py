@@ -20,7 +20,7 @@ from bedrock_guard.budgets.strangers import find_strangers
 from bedrock_guard.budgets.tree import Branch, grow
 from bedrock_guard.cli import app
 from bedrock_guard.config.load import resolve
-from bedrock_guard.config.model import BudgetTable, SettingsFile
+from bedrock_guard.config.model import BreakerTable, BudgetTable, SettingsFile
 from bedrock_guard.config.places import find_line
 from bedrock_guard.config.schema import settings_schema
 from bedrock_guard.domain.ledger import Balance, LedgerKey
@@ -82,11 +82,13 @@ def test_the_complete_example_is_complete_and_sound() -> None:
     text = EXAMPLE.read_text()
     said = tomllib.loads(text)
     in_budgets = {key for table in said["budgets"].values() for key in table}
+    in_breakers = {key for table in said["breakers"].values() for key in table}
     done = run("check", EXAMPLE)
 
     assert {*said, "budget"} == set(SettingsFile.model_fields)
     assert '# budget = "search: 250 USD/day"' in text
     assert in_budgets == set(BudgetTable.model_fields)
+    assert in_breakers == set(BreakerTable.model_fields)
     assert done.exit_code == 0, done.output
     assert "Odd" not in done.stdout
     assert "Wrong" not in done.stdout
@@ -110,6 +112,8 @@ def test_the_schema_accepts_the_complete_example_and_no_unknown_key() -> None:
         {"budgets": {"a": {"limt": "5 USD"}}},
         {"budgets": {"a": {"limit": "5 USD", "match": {"team": 5}}}},
         {"budgets": {"a": {"limits": {"a": 5}}}},
+        {"breakers": {"a": {"on_trip": "warn"}}},
+        {"breakers": {"a": {"condition": "x", "on_trip": "stop"}}},
     ):
         assert list(check.iter_errors({**example, **wrong})), wrong
 
@@ -119,7 +123,9 @@ def test_the_schema_says_what_everything_means() -> None:
     An editor shows it where the key is written.
     """
     schema = settings_schema()
-    properties = {**schema["properties"], **schema["$defs"]["BudgetTable"]["properties"]}
+    properties = {**schema["properties"]}
+    for table in ("BudgetTable", "BreakerTable"):
+        properties |= schema["$defs"][table]["properties"]
 
     assert [name for name, each in properties.items() if not each.get("description")] == []
     assert properties["time_zone"]["description"] == "IANA name; calendar windows are aligned in it."
@@ -233,7 +239,20 @@ def test_two_budgets_of_one_name_are_told() -> None:
 
     done = run("check")
 
-    assert (done.exit_code, "Two budgets are named 'a'" in done.stderr) == (2, True)
+    assert (done.exit_code, "line 1: budget: 'a' is the name of a table" in done.stderr) == (2, True)
+
+
+def test_a_ledger_that_nobody_knows_is_told_with_its_line() -> None:
+    """
+    As every mistake in a file is.
+    """
+    written('budget = "a: 5 USD"\nledger = "redis://x"\n')
+
+    done = run("check")
+
+    assert (done.exit_code, "line 2: ledger: No ledger is registered" in done.stderr) == (2, True)
+    with pytest.raises(ConfigurationError, match="line 2: ledger: No ledger is registered"):
+        Guard()
 
 
 # --- the tree ------------------------------------------------------------------------
@@ -312,6 +331,42 @@ def test_it_prints_the_tree() -> None:
     ]
 
 
+def test_it_shows_breakers_and_knows_their_balances() -> None:
+    """
+    A breaker that is gone left balances behind, and one that is there did not.
+    """
+    condition = "cache_hit >= 0.5 after 1K total_input_tokens/day"
+    written(
+        'ledger = "sqlite:///ledger.db"\nbudget = "5 USD"\n[breakers.cache]\nresume_after_s = 5400\n'
+        f'condition = "{condition}"\nper = "team"\nmatch = {{ model = ["amazon.nova-lite-v1:0", "amazon.nofa*"] }}\n'
+        '[breakers.loop]\ncondition = "same_request <= 20/minute"\non_trip = "warn"\nmode = "shadow"\n'
+    )
+    with Guard(
+        settings="bedrock-guard.toml", breakers=[f"{name}: {condition}" for name in ("cache", "gone")]
+    ) as guard:
+        for _ in range(11):
+            spend(guard)
+    lines = [line.strip() for line in run("check").stdout.splitlines()]
+    found = told()
+
+    assert lines[lines.index("Breakers") :][:3] == [
+        "Breakers",
+        f"├── cache ({condition})  per team  if model=amazon.nova-lite-v1:0 | amazon.nofa*  resumes after 1 h 30 m",
+        "└── loop (same_request <= 20/minute)  only warns  shadow",
+    ]
+    assert "Odd: breakers.cache.match.model: no model with a price fits 'amazon.nofa*'." in lines
+    assert found["breakers"][0] == {
+        "name": "cache",
+        "condition": condition,
+        "match": {"model": ["amazon.nova-lite-v1:0", "amazon.nofa*"]},
+        "per": ["team"],
+        "on_trip": "refuse",
+        "resume_after_s": 5400,
+        "mode": "enforce",
+    }
+    assert {each["budget"] for each in found["unnamed"]} == {"breaker:gone"}
+
+
 # --- the ledger ----------------------------------------------------------------------
 
 
@@ -387,6 +442,26 @@ def test_windows_that_are_over_are_nobodys_business() -> None:
         ("d", "USD", 1),
         ("e", "USD", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "start_s", "full_at_s", "is_told"),
+    [
+        ("USD/rolling 24 hours", NOW - DAY, None, True),
+        ("USD/rolling 24 hours", NOW - DAY - 2 * 2880, None, False),
+        ("requests/second rate", 0, NOW + 1, True),
+        ("requests/second rate", 0, NOW, False),
+    ],
+)
+def test_what_rolls_is_told_while_it_counts_and_a_rate_until_it_is_full(
+    rule: str, start_s: float, full_at_s: float | None, is_told: bool
+) -> None:
+    """
+    Whoever renames them begins afresh until then, and not after.
+    """
+    balance = Balance(LedgerKey("old", rule, (), int(start_s // 2880) * 2880), 7, 0, full_at_s)
+
+    assert bool(find_strangers([], [balance], time_zone="UTC", now=NOW)) is is_told
 
 
 def test_a_ledger_that_cannot_be_read_is_wrong() -> None:

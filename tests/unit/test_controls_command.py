@@ -5,15 +5,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from bedrock_guard import Budget, Guard
+from bedrock_guard import Budget, Guard, scope
 from bedrock_guard.cli import app
+from bedrock_guard.domain.control import Controls
+
+HELLO = {"modelId": "amazon.nova-lite-v1:0", "messages": [{"role": "user", "content": [{"text": "hello"}]}]}
 
 
 @pytest.fixture
@@ -79,6 +84,68 @@ def test_resume_says_which(program: Guard, url: str, arguments: tuple[str, ...])
     assert done.stderr == "Say which: the id of a stop, --match TAG=GLOB, or --all.\n"
 
 
+def test_all_are_resumed_whoever_else_does_so(
+    program: Guard, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Two operators on one incident: what one has done must not end the other's work half-way.
+    """
+    for _ in range(3):
+        program.stop(reason="x")
+    resume = Guard.resume
+
+    def meet(guard: Guard, id_: str, **options: Any) -> tuple[str, ...]:
+        if len(program.controls().stops) == 3:
+            resume(program, id_)
+        return resume(guard, id_, **options)
+
+    monkeypatch.setattr(Guard, "resume", meet)
+    done = run("resume", "--all", "--ledger", url)
+
+    assert (done.exit_code, len(done.stdout.splitlines())) == (0, 2)
+    assert program.controls().stops == ()
+
+
+def test_a_mistake_ends_a_resume_of_all(program: Guard, url: str) -> None:
+    """
+    It is not taken for a stop that is gone.
+    """
+    program.stop(reason="x")
+
+    done = run("resume", "--all", "--by", "x" * 501, "--ledger", url)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "by is 'xxx" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "told"), [([], "is not in force any more.\n"), (["--json"], '{"id": "stop-')]
+)
+def test_what_has_passed_when_it_is_told_was_made(
+    program: Guard, url: str, monkeypatch: pytest.MonkeyPatch, option: list[str], told: str
+) -> None:
+    """
+    A stop of a second on a slow network, or one that somebody has resumed.
+    """
+    monkeypatch.setattr(Guard, "controls", lambda _: Controls())
+    done = run("stop", "--reason", "x", "--ledger", url, *option)
+
+    assert done.exit_code == 0
+    assert told in done.stdout
+    assert len(program.ledger.controls().stops) == 1
+
+
+def test_an_operator_needs_no_sinks(program: Guard, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What the program tells by is installed where the program is.
+    """
+    with Path(config).open("a") as file:
+        file.write('[[sinks]]\nuse = "powertools-metrics"\n')
+    monkeypatch.setitem(sys.modules, "aws_lambda_powertools.metrics", None)
+
+    assert run("stop", "--reason", "x", "--config", config).exit_code == 0
+    assert len(program.controls().stops) == 1
+
+
 def test_a_top_up_by_the_settings_file(program: Guard, config: str) -> None:
     """
     It knows the budgets, as the program does.
@@ -100,6 +167,17 @@ def test_a_top_up_by_the_settings_file(program: Guard, config: str) -> None:
     assert (row.per, row.limit, row.topped_up) == ((("user", "alice"),), Decimal("7.5"), Decimal("2.5"))
 
 
+def test_who_stops_calls_needs_no_secret_of_those_who_tell_alerts(program: Guard, config: str) -> None:
+    """
+    An operator's shell has the program's settings file, and not its environment.
+    """
+    sink = '[[sinks]]\nuse = "webhook"\nurl = "https://x"\nsecret_env = "NOWHERE"\n'
+    Path(config).write_text(Path(config).read_text() + sink)
+    made = run("stop", "--reason", "loop", "--config", config)
+
+    assert (made.exit_code, len(program.controls().stops)) == (0, 1)
+
+
 def test_a_top_up_of_a_budget_that_is_only_in_code(program: Guard, url: str) -> None:
     """
     Its limit names unit and period, which are part of whose balance it is.
@@ -113,6 +191,46 @@ def test_a_top_up_of_a_budget_that_is_only_in_code(program: Guard, url: str) -> 
     (top_up,) = program.controls().top_ups
     assert top_up.until_s is not None
     assert 59 < top_up.until_s - top_up.at_s <= 60
+
+
+def test_a_top_up_says_what_to_write_where_no_settings_name_the_budget(
+    program: Guard, config: str, tmp_path: Path, url: str
+) -> None:
+    """
+    Whoever tops up is no programmer, and has no use for what a program is told.
+    """
+    done = run("top-up", "serach", "1 USD", "--config", config)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "There is no budget 'serach' in the settings; there are: search (5 USD/month)." in done.stderr
+    assert "--limit '250 USD/month'" in done.stderr
+
+    (tmp_path / "empty.toml").write_text("")
+    done = run("top-up", "search", "1 USD", "--config", str(tmp_path / "empty.toml"), "--ledger", url)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith("Where no settings name it, say unit and period: --limit '250 USD/month'.\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "per", "is_known"),
+    [
+        ("search", "9 USD/month", ["--per", "user=bob"], True),
+        ("serach", "9 USD/month", ["--per", "user=bob"], False),
+        ("search", "9 USD/day", ["--per", "user=bob"], False),
+        ("search", "9 USD/month", [], False),
+    ],
+)
+def test_a_top_up_that_meets_no_balance_is_told(
+    program: Guard, url: str, name: str, limit: str, per: list[str], is_known: bool
+) -> None:
+    """
+    With a limit on the command line, a slip is a balance that nobody looks at.
+    """
+    with scope(user="alice"), program.hold("Converse", HELLO, region="us-east-1") as hold:
+        hold.rejected()
+
+    done = run("top-up", name, "1 USD", "--limit", limit, *per, "--ledger", url)
+    assert done.exit_code == 0
+    assert ("compare name, unit, period, time zone and --per" in done.stderr) is not is_known
 
 
 def test_a_lifetime_top_up_and_everything_as_json(program: Guard, url: str) -> None:
@@ -140,6 +258,10 @@ def test_a_lifetime_top_up_and_everything_as_json(program: Guard, url: str) -> N
             "--until 'tomorrow': write a time with its zone",
         ),
         (("stop", "--reason", "x", "--until", "2030-01-01"), 2, "--until '2030-01-01'"),
+        (("stop", "--reason", "x", "--until", "9999999d"), 2, "--until '9999999d': write a time"),
+        (("stop", "--reason", "x", "--until", "99999999999d"), 2, "--until '99999999999d': write a time"),
+        (("stop", "--reason", "x", "--match", "a=1", "--match", "a=2"), 2, "a is given twice"),
+        (("resume", "--match", "a=1", "--match", "a=2"), 2, "a is given twice"),
         (("stop", "--reason", " "), 2, "a stop says why"),
         (("resume", "stop-9"), 2, "There is no stop 'stop-9'"),
         (("top-up", "search", "1 USD", "--limit", "nonsense"), 2, "'nonsense' is not a limit"),

@@ -37,6 +37,7 @@ from bedrock_guard.testing.ledger_calls import (
     open_entry,
     settle,
 )
+from bedrock_guard.testing.ledger_controls_contract import TRIP
 
 DAY_S = 86_400
 
@@ -149,6 +150,7 @@ def spend(ledger: DynamoDBLedger) -> None:
     assert ledger.claim_alert(HALF)
     assert ledger.unconfirmed_alerts() == [HALF]
     ledger.confirm_alert(HALF)
+    assert ledger.write_control(TRIP, open_entry("tripped", outcome="stop"))
 
 
 def test_a_program_needs_no_more_than_the_writers_policy_and_no_less(url: str, clock: SetClock) -> None:

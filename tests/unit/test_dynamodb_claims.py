@@ -4,11 +4,13 @@ Claims of alerts on DynamoDB, whatever the network does to a request.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import dynamodb_engine
 import dynamodb_faults as faults
 import pytest
+from botocore.exceptions import ClientError
 from dynamodb_faults import Fault, Watched
 
 from bedrock_guard.errors import LedgerUnavailable
@@ -121,3 +123,28 @@ def test_a_claim_ages_with_its_window(ledger: DynamoDBLedger) -> None:
     found = reading.get_all(ledger._table, [items.place_of_claim(claim.id) for claim in (HALF, WHOLE)])
 
     assert sorted(item.get("ttl", {}).get("N", "") for item in found) == ["", str(int(HALF.forget_at_s or 0))]
+
+
+def test_a_list_that_is_full_keeps_nobody_from_telling(ledger: DynamoDBLedger) -> None:
+    """
+    A receiver that is away for a day leaves thousands, and an item has 400 KB.
+    """
+
+    def refuse(send: Callable[[], Any], operation: str, params: dict[str, Any]) -> Any:
+        reasons = [
+            {"Code": "None"},
+            {
+                "Code": "ValidationError",
+                "Message": "Item size to update has exceeded the maximum allowed size",
+            },
+        ]
+        error = {"Code": "TransactionCanceledException", "Message": "See the reasons"}
+        raise ClientError({"Error": error, "CancellationReasons": reasons}, operation)  # type: ignore[typeddict-item, typeddict-unknown-key]
+
+    watched = Watched(ledger, iter([refuse, None, refuse, None]))
+    assert ledger.claim_alert(HALF)
+    assert not ledger.claim_alert(HALF)
+    assert ledger.unconfirmed_alerts() == []
+    watched.faults = None
+    ledger.confirm_alert(HALF)
+    assert not ledger.claim_alert(HALF)

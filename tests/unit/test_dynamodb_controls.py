@@ -27,9 +27,9 @@ from dynamodb_faults import (
 from bedrock_guard.domain.control import Controls
 from bedrock_guard.domain.ledger import Reservation
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, items
 from bedrock_guard.testing.ledger_calls import SetClock, ids, open_entry
-from bedrock_guard.testing.ledger_controls_contract import STOP, TOP_UP, reserve_by
+from bedrock_guard.testing.ledger_controls_contract import STOP, TOP_UP, TRIP, reserve_by
 
 
 @pytest.fixture
@@ -71,6 +71,37 @@ def test_a_control_is_written_once_whatever_becomes_of_the_request(
 
     assert ledger.controls() == Controls(2, (STOP,), (TOP_UP,))
     assert sorted(ids(ledger)) == ["told-0", "told-1"]
+
+
+def test_nothing_but_stops_of_breakers_is_read_from_where_programs_write(
+    ledger: DynamoDBLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A program that is taken over may stop calls, and neither speak for an operator nor top up.
+    """
+    ledger.write_control(TRIP, open_entry("told-1", outcome="stop"))
+    monkeypatch.setattr(items, "CONTROLS_PLACE", items.TRIPS_PLACE)
+    for number, control in enumerate((STOP, TOP_UP)):
+        ledger.write_control(control, open_entry(f"forged-{number}", outcome="stop"))
+    monkeypatch.undo()
+
+    found = ledger.controls()
+
+    assert (found.stops, found.top_ups) == ((TRIP,), ())
+
+
+def test_no_two_states_of_the_two_records_have_one_version(clock: SetClock) -> None:
+    """
+    They are not read in one moment: who has seen a trip and not a stop knows another record than who has seen
+    a stop and not a trip.
+    """
+    versions = []
+    for control in (STOP, TRIP):
+        ledger = DynamoDBLedger.open(dynamodb_engine.table_url(), clock=clock)
+        versions.append(ledger.write_control(control, open_entry("told", outcome="stop")))
+        ledger.close()
+
+    assert versions[0] != versions[1]
 
 
 def test_a_late_request_does_not_bring_back_what_was_resumed(ledger: DynamoDBLedger) -> None:
@@ -128,15 +159,35 @@ def test_a_table_that_throttles_is_no_table_to_ask_for_stops(url: str, clock: Se
     """
     ledger = DynamoDBLedger.open(url.replace("deadline_ms=10000", "deadline_ms=100"), clock=clock)
     watched = Watched(ledger, itertools.repeat(throttle))
-    watched.operations = frozenset(["get_item"])
+    watched.operations = frozenset(["batch_get_item"])
 
     with pytest.raises(LedgerUnavailable) as caught:
         reserve_by(ledger, "one", 0)
     assert caught.value.outcome == "not_done"
+    ledger.close()
 
-    watched.faults = None
+    ledger = DynamoDBLedger.open(url, clock=clock)  # of a deadline that a busy machine meets
     assert isinstance(reserve_by(ledger, "one", 0), Reservation)
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    "damaged", [{"v": {"N": "9"}}, {"rec": {"S": "{}"}}, {"v": {"N": "9"}, "rec": {"S": "no json"}}]
+)
+def test_an_item_that_cannot_be_read_lets_nobody_through(
+    ledger: DynamoDBLedger, url: str, damaged: items.Item
+) -> None:
+    """
+    As one that says that all are stopped.
+    """
+    item = {**items.place_item(items.CONTROLS_PLACE), **damaged}
+    table = url.removeprefix("dynamodb://").partition("?")[0]
+    dynamodb_engine.client(dynamodb_engine.endpoint()).put_item(TableName=table, Item=item)
+
+    with pytest.raises(LedgerUnavailable, match="record of stops and top-ups cannot be read"):
+        reserve_by(ledger, "one", 0)
+    with pytest.raises(LedgerUnavailable, match="record of stops and top-ups cannot be read"):
+        ledger.write_control(STOP, open_entry("told", outcome="stop"))
 
 
 def test_the_shortest_wish_holds_and_both_clocks_are_asked(
@@ -153,7 +204,7 @@ def test_the_shortest_wish_holds_and_both_clocks_are_asked(
 
     def reads() -> int:
         ledger.controls()
-        return watched.sent.count("get_item")
+        return watched.partitions.count("C#controls")
 
     assert [reads(), reads()] == [1, 1]
     clock.now += 0.9

@@ -110,11 +110,12 @@ def test_who_had_a_turn_steps_aside_and_who_comes_rarely_does_not(tmp_path: Path
         now[0] += seconds
         holder.release()
 
-    def meet() -> None:
+    def meet(*, idle_s: float = 0.0) -> None:
         """
-        Ask for the lock while another has it.
+        Ask for the lock while another has it, so long after giving it back.
         """
         heavy.release()
+        now[0] += idle_s
         slept.clear()
         holder.acquire(timeout_s=0)
         assert heavy.acquire(timeout_s=10)
@@ -131,9 +132,11 @@ def test_who_had_a_turn_steps_aside_and_who_comes_rarely_does_not(tmp_path: Path
     heavy._writes = file_lock.TURN_WRITES
     meet()
     assert slept[0] >= file_lock.ASIDE_S[0], "and then it is over"
-    now[0] += file_lock.LONGEST_TURN_S + file_lock.FORGOTTEN_S
+    now[0] += file_lock.LONGEST_TURN_S + file_lock.FORGOTTEN_S + 1e-3
     meet()
     assert slept[0] <= file_lock.SLEEP_S[1], "what is long ago does not count"
+    meet(idle_s=file_lock.LONGEST_TURN_S + 1e-3)
+    assert slept[0] <= file_lock.SLEEP_S[1], "who did something else meanwhile is no heavy writer"
     holder.close()
     heavy.close()
 
@@ -144,6 +147,7 @@ def test_to_step_aside_does_not_outlast_the_wait(tmp_path: Path) -> None:
     """
     holder, heavy = (file_lock.FileLock(str(tmp_path / "x.lock")) for _ in range(2))
     heavy._turn_began = time.monotonic() - file_lock.LONGEST_TURN_S - 1e-3
+    heavy._released = time.monotonic()
     holder.acquire(timeout_s=0)
     before = time.monotonic()
 

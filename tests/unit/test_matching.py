@@ -90,6 +90,17 @@ def test_an_untagged_call_can_be_refused() -> None:
         matcher.match({}, NOW)
 
 
+@pytest.mark.parametrize("soft", [{"on_exceed": "warn"}, {"mode": "shadow"}])
+def test_a_budget_that_refuses_nobody_refuses_no_untagged_call(soft: dict[str, Any]) -> None:
+    """
+    To try one out beside those that hold must not break a call.
+    """
+    budgets = [Budget("all", "5 USD"), Budget("user", "5 USD", per="user", **soft)]
+    matcher = Matcher(budgets, Settings(untagged="refuse"))
+
+    assert [match.key.per for match in matcher.match({}, NOW)] == [(), (("user", UNTAGGED),)]
+
+
 def test_two_budgets_of_one_name_are_refused() -> None:
     """
     They would share a balance under two limits.

@@ -11,12 +11,14 @@ import time
 
 import pytest
 
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import Balance, LedgerKey, Line, Reservation, Settled
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers import forgetting
+from bedrock_guard.ledgers import forgetting, memory_claims
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import (
+    NOW,
     SetClock,
     answered,
     books,
@@ -223,10 +225,68 @@ def test_windows_are_over_when_two_newer_ones_are_known_and_an_hour_has_passed(
     """
     A clock that is set back a little must not find a full window empty.
     """
-    keys = [of_user("ann", start, "USD/minute@UTC") for start in starts]
+    keys = {of_user("ann", start, "USD/minute@UTC"): (0, 0, 0) for start in starts}
 
     assert [key.window_start for key in forgetting.find_over(keys, now)] == over
-    assert forgetting.find_over([key._replace(rule="USD/rolling 30 minutes@UTC") for key in keys], now) == []
-    assert forgetting.find_over([*keys, of_user("ann", 10**10, "USD/hour@UTC")], now) == [
-        key for key in keys if key.window_start in over
+    keys[of_user("ann", 10**10, "USD/hour@UTC")] = 0, 0, 0
+    assert [key.window_start for key in forgetting.find_over(keys, now)] == over
+
+
+@pytest.mark.parametrize(("rule", "span_s"), [("USD/rolling hour", 3_600), ("USD/rolling 24 hours", DAY_S)])
+def test_sub_windows_are_over_an_hour_after_they_have_left_the_span(rule: str, span_s: int) -> None:
+    """
+    All of those that count are looked at, and nobody looks at others.
+    """
+    newest = TODAY + 5 * DAY_S
+    starts = range(newest - 2 * span_s, newest + 1, span_s // 30)
+    keys = {of_user("ann", start, rule): (0, 0, 0) for start in starts}
+
+    over = {key.window_start for key in forgetting.find_over(keys, newest)}
+    assert over == {start for start in starts if start < newest - span_s - span_s // 30 - forgetting.KEPT_S}
+
+
+def test_what_rolls_and_rates_of_many_are_forgotten_too() -> None:
+    """
+    A rate for each user must not keep all users there ever were; one that is not full again is kept.
+    """
+    clock = SetClock()
+    clock.now = TODAY
+    ledger = MemoryLedger.open("memory://", clock=clock)
+    slow, quick = of_user("slow", 0, "requests/hour rate"), of_user("quick", 0, "requests/second rate")
+    rolling = of_user("ann", TODAY, "USD/rolling minute")
+    lines = [
+        Line(slow, 10, 10, kind="rate", span_s=3_600, refill=5),
+        Line(quick, 10, 10, kind="rate", span_s=1, refill=5),
+        Line(rolling, 10, 5, kind="rolling", span_s=60),
     ]
+    held = ledger.reserve(lines, entry=open_entry("one"), hold_s=10**6, on_expiry="charge")
+    assert isinstance(held, Reservation)
+
+    def left_at(now: float) -> set[LedgerKey]:
+        ledger._forget(now)
+        return {balance.key for balance in ledger.balances()}
+
+    assert left_at(TODAY + DAY_S) == {slow, quick, rolling}  # a call holds them
+    ledger.settle(held, {line.key: line.amount for line in lines}, answered("one"))
+    assert left_at(TODAY + 2 * forgetting.KEPT_S) == {slow}  # full in an hour: not long enough ago
+    forgetting.forget(ledger._balances, slow, TODAY + 2 * forgetting.KEPT_S)  # it was taken from since
+    assert slow in ledger._balances
+    assert left_at(TODAY + 3 * forgetting.KEPT_S) == set()
+    assert ledger._balances == {}
+
+
+def test_claims_of_alerts_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A budget for each user and day has thresholds without end; the newest are what is still told.
+    """
+    monkeypatch.setattr(memory_claims, "_MOST", 10)
+    ledger = MemoryLedger(clock=SetClock())
+    claims = [AlertClaim(str(number), "{}", NOW + number) for number in range(50)]
+    for claim in claims[:25]:
+        assert ledger.claim_alert(claim)
+        ledger.confirm_alert(claim)
+    for claim in claims[25:]:
+        assert ledger.claim_alert(claim)
+
+    assert ledger.unconfirmed_alerts() == claims[40:]
+    assert not any(ledger.claim_alert(claim) for claim in [*claims[15:25], *claims[40:]])

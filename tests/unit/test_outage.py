@@ -21,15 +21,16 @@ from typing import Any, Literal
 
 import pytest
 
-from bedrock_guard import Guard, outage
+from bedrock_guard import Guard
+from bedrock_guard.calls import outage
+from bedrock_guard.calls.outage import Outage
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.entry import Attempt
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed
 from bedrock_guard.holding import Hold
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.outage import Outage
-from bedrock_guard.pipeline import Pipeline
 
 NOON = 1_800_000_000.0
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -698,7 +699,7 @@ def test_of_many_that_come_while_the_ledger_is_gone_few_wait(
     """
     A pool of threads must not stand still at two seconds a call.
     """
-    monkeypatch.setattr("bedrock_guard.outage.monotonic", lambda: 1000.0)
+    monkeypatch.setattr("bedrock_guard.calls.outage.monotonic", lambda: 1000.0)
     ledger.is_gone = True
     with pytest.raises(LedgerUnavailable):
         hold(slow).__enter__()
@@ -719,7 +720,7 @@ def test_nobody_is_turned_away_for_longer_than_a_second(
     """
     now = [1000.0]
     outage = slow._pipeline.outage
-    monkeypatch.setattr("bedrock_guard.outage.monotonic", lambda: now[0])
+    monkeypatch.setattr("bedrock_guard.calls.outage.monotonic", lambda: now[0])
     outage.begin(LedgerUnavailable("gone"), is_slow=True)
     now[0] += 0.99
     with pytest.raises(LedgerUnavailable, match="a moment ago"):
@@ -743,7 +744,7 @@ def test_while_one_asks_the_others_do_not_wait_with_it(monkeypatch: pytest.Monke
     One a second, for an answer that was lost must not keep all of them waiting for as long.
     """
     now = [1000.0]
-    monkeypatch.setattr("bedrock_guard.outage.monotonic", lambda: now[0])
+    monkeypatch.setattr("bedrock_guard.calls.outage.monotonic", lambda: now[0])
     outage = Outage()
     outage.begin(LedgerUnavailable("gone"), is_slow=True)
     now[0] += 1.0

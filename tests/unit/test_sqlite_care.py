@@ -22,6 +22,7 @@ from bedrock_guard.domain.ledger import (
     Ledger,
     LedgerKey,
     Line,
+    Reservation,
     SweepReport,
     read_all_entries,
 )
@@ -139,6 +140,39 @@ def test_a_late_settle_is_known_for_as_long_as_entries_are_kept(any_ledger: Ledg
     with pytest.raises(ReservationClosed, match="so long ago"):
         settle(any_ledger, other, 1)
     assert books(any_ledger) == (50, 0)
+
+
+def test_what_has_rolled_out_goes_with_its_entries(path: Path, clock: SetClock) -> None:
+    """
+    A rolling minute has 43,200 sub-windows a day: they must not be kept for longer than the calls in them.
+    """
+    ledger = SQLiteLedger(str(path), clock=clock)
+
+    def keys() -> list[tuple[str, int, int]]:
+        return [(each.key.budget, each.spent, each.pending) for each in ledger.balances()]
+
+    minute = LedgerKey("minute", "USD/rolling minute", (), int(NOW) // 2 * 2)
+    month = LedgerKey("month", "USD/rolling 30 days", (), int(NOW // DAY_S * DAY_S))
+    spans = {minute: 60, month: 30 * 86_400}
+    lines = [Line(key, 100, 10, kind="rolling", span_s=span_s) for key, span_s in spans.items()]
+    open_calls = []
+    for name, at_s in (("first", NOW), ("second", NOW + 1), ("open", NOW + 1)):
+        held = ledger.reserve(lines, entry=open_entry(name, at_s=at_s), hold_s=HOLD_S, on_expiry="charge")
+        assert isinstance(held, Reservation)
+        open_calls.append((held, name, at_s))
+    for held, name, at_s in open_calls[:2]:
+        ledger.settle(held, {minute: 10, month: 10}, answered(name, at_s=at_s))
+    before = NOW + HOLD_S + DAY_S
+
+    assert ledger.drop_entries(before=before, limit=1) == 1
+    assert keys() == [("minute", 10, 10), ("month", 20, 10)]
+    assert ledger.drop_entries(before=before) == 1
+    assert keys() == [("minute", 0, 10), ("month", 20, 10)]
+    ledger.settle(open_calls[2][0], {minute: 5, month: 5}, answered("open", at_s=NOW + 1))
+    assert ledger.drop_entries(before=before) == 1
+    assert keys() == [("month", 25, 0)]  # it still counts, for weeks
+    ledger.close()
+    assert sqlite_care.check(f"sqlite:///{path.as_posix()}").findings == ()
 
 
 @pytest.mark.parametrize(("days", "kept"), [(30, 1), (90, 2), (None, 3)])

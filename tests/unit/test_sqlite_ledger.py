@@ -14,15 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import bedrock_guard
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import Balance, Line, Refusal, SweepReport, read_all_entries
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers import sqlite
+from bedrock_guard.ledgers import sqlite, sqlite_schema
 from bedrock_guard.ledgers.file_lock import FileLock
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
 from bedrock_guard.testing.ledger_calls import (
@@ -312,8 +314,12 @@ def test_a_damaged_file_is_named(path: Path) -> None:
     for number in range(50):
         settle(ledger, hold(ledger, f"{number}", 1), 1)
     ledger.close()
-    content = path.read_bytes()
-    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    content = bytearray(path.read_bytes())
+    with closing(sqlite3.connect(path)) as db:
+        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'balance'").fetchone()
+    content[(page - 1) * page_bytes : page * page_bytes] = b"\xff" * page_bytes
+    path.write_bytes(content)
 
     ledger = open_file(path)
     with pytest.raises(LedgerUnavailable, match=r"malformed\. Move it away, or restore a copy\.") as caught:
@@ -511,3 +517,18 @@ def test_entries_of_a_newer_version_are_read(path: Path, ledger: SQLiteLedger) -
     settle(ledger, hold(ledger, "two", 60), 40)
     assert ledger.sweep(now=NOW) == SweepReport()
     assert ids(ledger) == ["two", "one"]
+
+
+def test_a_claim_reads_no_others(path: Path, ledger: SQLiteLedger) -> None:
+    """
+    Of a hundred thousand users each has thresholds, and what is old is forgotten with each claim.
+    """
+    ledger.claim_alert(AlertClaim("one", "{}", NOW))
+    ledger.confirm_alert(AlertClaim("one", "{}", NOW))
+    with sqlite3.connect(path) as db:
+        (plan,) = db.execute(f"EXPLAIN QUERY PLAN {sqlite_schema.FORGET_CLAIMS}", (NOW,))
+        (kept,) = db.execute("SELECT alert FROM alert")
+    db.close()
+
+    assert "USING INDEX" in plan[-1] or "USING COVERING INDEX" in plan[-1]
+    assert kept == ("",), "nobody takes over what is confirmed"

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from bedrock_guard.budgets.steering import Steering, show_stop
+from bedrock_guard.calls.steering import Helm
 from bedrock_guard.domain.budget import MAX_LIMIT
-from bedrock_guard.domain.control import CHANGED, MOST_CONTROLS, Controls, Stop, TopUp
+from bedrock_guard.domain.control import CHANGED, MOST_BYTES, MOST_CONTROLS, Controls, Stop, TopUp
 from bedrock_guard.domain.ledger import LedgerKey, Line
+from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import sqlite_schema
+from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
-from bedrock_guard.testing.ledger_calls import NOW, SetClock
+from bedrock_guard.testing.ledger_calls import NOW, SetClock, open_entry
 from bedrock_guard.testing.ledger_controls_contract import STOP, TOP_UP, reserve_by
 
 TEAM = LedgerKey("teams", "USD/month@UTC", (("team", "search"),), 1_800_000_000)
@@ -94,6 +97,40 @@ def test_there_is_an_end_to_how_many() -> None:
     assert full.with_(STOP, now=NOW + 60) == Controls(2, (STOP,), ())
 
 
+def test_there_is_an_end_to_how_much_they_say() -> None:
+    """
+    All of it is one item of a table, which has 400 KB.
+    """
+    long = replace(STOP, reason="\N{GRINNING FACE}" * 500, by="\N{GRINNING FACE}" * 500)
+    record = Controls()
+    with pytest.raises(LedgerUnavailable, match="a ledger keeps no more: resume some"):
+        for number in range(MOST_CONTROLS):
+            record = record.with_(replace(long, id=f"{number}"), now=NOW)
+
+    assert len(record.to_json().encode()) <= MOST_BYTES
+    assert Controls.from_json(record.version, record.to_json()) == record
+    assert len(record.stops) > 80
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[]",
+        '{"stops": 5}',
+        '{"stops": [{"id": "x"}]}',
+        '{"stops": [{"id": "x", "match": {"a": 3}, "reason": "r", "by": "b", "at_s": 1}]}',
+        '{"top_ups": [{"id": "x"}]}',
+    ],
+)
+def test_a_record_that_cannot_be_read_says_what_to_do(text: str) -> None:
+    """
+    Nobody knows who is stopped, so that nobody may call.
+    """
+    with pytest.raises(LedgerUnavailable, match=r"cannot be read .* is to be upgraded, or it is damaged"):
+        Controls.from_json(1, text)
+
+
 def test_a_record_of_a_newer_version_is_read() -> None:
     """
     In a rolling deploy somebody writes what we do not know yet.
@@ -103,6 +140,30 @@ def test_a_record_of_a_newer_version_is_read() -> None:
     assert isinstance(Controls.from_json(4, text).top_ups[0], TopUp)
     assert Controls.from_json(4, text) == Controls(4, (STOP,), (TOP_UP,))
     assert Controls.from_json(4, "{}") == Controls(4)
+
+
+def test_a_thread_that_read_before_takes_nobody_s_version_away() -> None:
+    """
+    Who has just read a newer one decides by that, whatever is put in its place meanwhile.
+    """
+
+    class Overtaken(Helm):
+        @property
+        def known(self) -> Steering:  # type: ignore[override]
+            return Steering(Controls())
+
+        @known.setter
+        def known(self, _: Steering) -> None:
+            """
+            Another thread puts the one before back at once.
+            """
+
+    ledger = MemoryLedger.open("memory://", clock=SetClock())
+    helm = Overtaken(ledger, SetClock(), Settings())
+    ledger.write_control(STOP, open_entry("told", outcome="stop"))
+
+    helm.catch_up(Steering(Controls()))
+    assert helm.read().version == 1
 
 
 def test_a_file_that_was_put_back_has_no_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from bedrock_guard import Budget
-from bedrock_guard.budgets.alerting import reached
+from bedrock_guard.budgets.alerting import balance_alert, day_alert, day_key, reached
 from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.domain.alert import alert_id
 from bedrock_guard.domain.ledger import LedgerKey
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
@@ -59,6 +60,22 @@ def test_a_balance_that_was_swept_is_found_again_by_its_key() -> None:
     found = matcher.find(old)
     assert found is not None
     assert (found.window.start, found.window.end) == (match.window.start - 86_400, match.window.start)
+
+
+def test_a_tag_writes_no_line_of_a_log_and_no_book() -> None:
+    """
+    Whose balance it is an end user may have named.
+    """
+    matcher = Matcher([Budget("all", "5 USD/day", per="user")], Settings())
+    (match,) = matcher.match({"user": "eve\nCRITICAL \u202ellik\x1b[2J" + 1_000_000 * "x"}, 1_795_305_600.0)
+    zone = matcher.zone
+    alert = balance_alert("threshold", 0.5, match, spent=1, what="50 %", at_s=1_795_305_600.0, zone=zone)
+
+    assert alert.text.startswith("all (5 USD/day) [user=eve CRITICAL  llik [2Jxxx")
+    assert len(alert.to_json()) < 2000
+    assert alert.id == alert_id("threshold", 0.5, match.key), "of the whole value"
+    long = day_alert("ledger", day_key("ledger", (), 0), text=f"a\n{5000 * 'b'}", at_s=0)
+    assert (len(long.text), long.text[:3]) == (1000, "a b")
 
 
 @pytest.mark.parametrize("alerts", [(0,), (-0.5,), (80,), ("0.5",), (True,), (float("nan"),), 0.5, "0.5"])

@@ -10,9 +10,9 @@ from time import monotonic
 
 import pytest
 
-from bedrock_guard import waiting
+from bedrock_guard.calls import waiting
+from bedrock_guard.calls.waiting import Queue
 from bedrock_guard.domain.ledger import LedgerKey
-from bedrock_guard.waiting import Queue
 
 ONE = LedgerKey("one", "USD/day@UTC", (), 0)
 ONE_TOMORROW = ONE._replace(window_start=86_400)

@@ -13,9 +13,10 @@ from hashlib import sha256
 from typing import Final
 
 from bedrock_guard.domain.alert_claim import AlertClaim
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.dynamodb import actions, items, reading
-from bedrock_guard.ledgers.dynamodb.items import Place
-from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn
+from bedrock_guard.ledgers.dynamodb.items import Item, Place
+from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn, is_too_large
 
 SHARDS: Final = 4
 
@@ -48,6 +49,22 @@ def claim(table: Table, turn: Turn, claim: AlertClaim, *, now: float, retry_afte
     )
     try:
         table.transact(turn, [own, listed])
+    except ConditionFailed:
+        return False
+    except LedgerUnavailable as error:
+        if not is_too_large(error.__cause__):
+            raise
+        return _claim_unlisted(table, turn, own)
+    return True
+
+
+def _claim_unlisted(table: Table, turn: Turn, own: Item) -> bool:
+    """
+    Claim by *own* alone: thousands are not confirmed, and the list is full. Nobody would take it over, and
+    without it nobody would be told of anything.
+    """
+    try:
+        table.transact(turn, [own])
     except ConditionFailed:
         return False
     return True

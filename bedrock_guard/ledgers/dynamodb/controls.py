@@ -1,5 +1,6 @@
 """
-Stops and top-ups in a table: one item, which operators write and programs read.
+Stops and top-ups in a table: one item, which operators write and programs read; and one for the stops of
+breakers, which programs write. For who reads them they are one record.
 
 No condition of a call's transaction is on it: every call of a fleet would meet in one
 partition. Instead each process has a copy, and reads it again before a call that finds
@@ -10,14 +11,15 @@ no call is admitted by what is older.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from bedrock_guard.domain.control import Control, Controls
+from bedrock_guard.domain.control import Control, Controls, is_of_breaker, unreadable
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers.dynamodb import actions, items
-from bedrock_guard.ledgers.dynamodb.items import Item
+from bedrock_guard.ledgers.dynamodb import actions, items, reading
+from bedrock_guard.ledgers.dynamodb.items import Item, Place
 from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn, code_of
 
 # Until somebody says otherwise.
@@ -64,11 +66,13 @@ class ControlsCopy:
         """
         Put *control* into the record, and *entry* into the journal; the new version.
         """
+        place = items.TRIPS_PLACE if is_of_breaker(control) else items.CONTROLS_PLACE
         while True:
-            before = self._read(turn)
+            records = self._read_records(turn)
+            before = records[place]
             after = before.with_(control, now=self._clock())
             try:
-                self._table.transact(turn, self._actions(turn, before, after, entry, kept))
+                self._table.transact(turn, self._actions(turn, place, (before, after), entry, kept))
             except ConditionFailed as failed:
                 if failed.reasons[1].is_failed:  # it had been written, and the answer was lost
                     return self._read(turn).version
@@ -76,14 +80,10 @@ class ControlsCopy:
             except LedgerUnavailable as error:
                 if not code_of(error.__cause__).startswith("AccessDenied"):
                     raise
-                raise LedgerUnavailable(
-                    f"{error} Stops and top-ups are an operator's to write: programs that call Bedrock must "
-                    "not change what steers them. The template's OperatorPolicy allows it.",
-                    error.outcome,
-                ) from error
+                raise LedgerUnavailable(f"{error} {_WHO_MAY[place]}", error.outcome) from error
             else:
                 self._copy = None  # who has written it reads it as it is
-                return after.version
+                return _merge({**records, place: after}).version
 
     def _is_fresh(self, copy: _Copy) -> bool:
         # By both clocks: one may be set back, and the other stand still while a process is frozen.
@@ -92,24 +92,21 @@ class ControlsCopy:
 
     def _read(self, turn: Turn) -> Controls:
         began_s, began_at_s = time.monotonic(), self._clock()
-        answer = self._table.send(
-            turn,
-            "get_item",
-            TableName=self._table.name,
-            Key=items.place_item(items.CONTROLS_PLACE),
-            ConsistentRead=True,
-        )
-        item = answer.get("Item")
-        controls = Controls.from_json(int(item["v"]["N"]), item["rec"]["S"]) if item else Controls()
+        controls = _merge(self._read_records(turn))
         if self._copy is None or self._copy.began_s <= began_s:  # another thread may have read since
             self._copy = _Copy(controls, began_s, began_at_s)
         return controls
 
+    def _read_records(self, turn: Turn) -> dict[Place, Controls]:
+        found = {item["pk"]["S"]: item for item in reading.get_all(self._table, _PLACES, turn)}
+        return {place: _read_item(found.get(place[0])) for place in _PLACES}
+
     def _actions(
-        self, turn: Turn, before: Controls, after: Controls, entry: Entry, kept: Item | None
+        self, turn: Turn, place: Place, change: tuple[Controls, Controls], entry: Entry, kept: Item | None
     ) -> list[Item]:
+        before, after = change
         record = {
-            **items.place_item(items.CONTROLS_PLACE),
+            **items.place_item(place),
             "v": items.number(after.version),
             "rec": {"S": after.to_json()},
         }
@@ -120,3 +117,35 @@ class ControlsCopy:
             {"Put": {"TableName": self._table.name, "Item": record, **condition}},
             actions.open_action(self._table.name, items.place_of_call(entry.id), told),
         ]
+
+
+def _read_item(item: Item | None) -> Controls:
+    if item is None:
+        return Controls()
+    try:
+        version, text = int(item["v"]["N"]), item["rec"]["S"]
+    except (KeyError, ValueError) as error:
+        raise unreadable(error) from error
+    return Controls.from_json(version, text)
+
+
+def _merge(records: Mapping[Place, Controls]) -> Controls:
+    """
+    One record of both; the one that programs write can only stop.
+    """
+    told, tripped = records[items.CONTROLS_PLACE], records[items.TRIPS_PLACE]
+    stops = (*told.stops, *(stop for stop in tripped.stops if is_of_breaker(stop)))
+    # A number for each pair: the sum might be that of another, as the two are not read in one moment.
+    return Controls(told.version + (tripped.version << 32), stops, told.top_ups)
+
+
+_PLACES: Final = (items.CONTROLS_PLACE, items.TRIPS_PLACE)
+_WHO_MAY: Final[dict[Place, str]] = {
+    items.CONTROLS_PLACE: (
+        "Stops and top-ups are an operator's to write: programs that call Bedrock must not change what "
+        "steers them. The template's OperatorPolicy allows it."
+    ),
+    items.TRIPS_PLACE: (
+        "A breaker's stop is its program's to write: the template's WriterPolicy allows it; deploy it again."
+    ),
+}

@@ -12,6 +12,7 @@ What the table's items hold, and where they are.
     A               open0..3      those that are not confirmed yet, an attribute each
     M               schema        the table's schema, and its home region
     C#controls      C             stops and top-ups: version (v), record (rec); C# is what steers programs
+    T#breakers      T             the same for stops of breakers, which programs write
 
 Each balance has a partition of its own, so that one budget's calls throttle no
 other's. The place of a call follows from its id alone, which is all that the
@@ -43,8 +44,9 @@ FOREIGN: Final = "F"
 SCHEMA_PLACE: Final[Place] = ("M", "schema")
 SWEEP_PLACE: Final[Place] = ("S", "sweep")
 CONTROLS_PLACE: Final[Place] = ("C#controls", "C")
+TRIPS_PLACE: Final[Place] = ("T#breakers", "T")
 # Partitions, as IAM matches them: those that programs write, and those that steer them.
-WRITTEN: Final = ("B#*", "D#*", "J#*", FOREIGN, SWEEP_PLACE[0], "A", "A#*")
+WRITTEN: Final = ("B#*", "D#*", "J#*", FOREIGN, SWEEP_PLACE[0], "A", "A#*", "T#*")
 STEERING: Final = ("C#*", SCHEMA_PLACE[0])
 
 # DynamoDB allows 2,048 bytes for one part of a key and 1,024 for the other.

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from bedrock_guard.domain.ledger import (
-    RATE_SUFFIX,
     ROLLING_PART,
     Balance,
     LedgerKey,
@@ -48,13 +47,6 @@ def is_rolling(key: LedgerKey) -> bool:
     Whether the key is that of a sub-window.
     """
     return ROLLING_PART in key.rule
-
-
-def is_rate(key: LedgerKey) -> bool:
-    """
-    Whether the key is that of a bucket.
-    """
-    return key.rule.endswith(RATE_SUFFIX)
 
 
 def read_sums(item: Item | None) -> tuple[int, int, int]:
@@ -102,7 +94,7 @@ def read_balance(key: LedgerKey, item: Item | None) -> Balance:
     """
     if is_rolling(key):
         return Balance(key, *read_sub_windows(item).get(key.window_start, (0, 0)))
-    return Balance(key, *read_sums(item)[:2], _full_at_ns(item) / 10**9 if is_rate(key) else None)
+    return Balance(key, *read_sums(item)[:2], _full_at_ns(item) / 10**9 if lines.is_rate(key) else None)
 
 
 def unfit(line: Line, item: Item | None, now: float) -> RefusedLine | None:

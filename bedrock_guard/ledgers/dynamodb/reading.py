@@ -86,22 +86,24 @@ def _all_keys(table: Table) -> Iterator[LedgerKey]:
             yield from map(items.read_directory_item, page["Items"])
 
 
-def get_all(table: Table, places: Sequence[Place]) -> list[Item]:
+def get_all(table: Table, places: Sequence[Place], turn: Turn | None = None) -> list[Item]:
     """
     The items at *places*, of which none is named twice; nothing for one that is not there.
+
+    In *turn*, or each hundred in one of their own.
     """
     found: list[Item] = []
     for first in range(0, len(places), _BATCH):
         rest = [items.place_item(place) for place in places[first : first + _BATCH]]
-        turn = Turn(table.address.deadline_s)
+        one = turn or Turn(table.address.deadline_s)
         for _ in range(_ROUNDS):
             wanted = {table.name: {"Keys": rest, "ConsistentRead": True}}
-            answer = table.send(turn, "batch_get_item", RequestItems=wanted)
+            answer = table.send(one, "batch_get_item", RequestItems=wanted)
             found += [item for each in answer["Responses"].values() for item in each]
             rest = [key for each in answer.get("UnprocessedKeys", {}).values() for key in each["Keys"]]
             if not rest:
                 break
-            table.rest(turn)
+            table.rest(one)
         else:
             raise LedgerUnavailable(f"DynamoDB table {table.name} is throttled: balances could not be read.")
     return found

@@ -65,6 +65,8 @@ _ADVICE: Final = {
 # A ValidationException is about many things; this is what it says of a table with other keys.
 _ABOUT_KEYS: Final = re.compile(r"\bkeys?\b", re.IGNORECASE)
 _OTHER_KEYS: Final = f"Is it a ledger's? Its keys are two strings, pk and sk, as made by {_MAKE}"
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
+_TOO_LARGE: Final = "item size"
 _ACTIONS: Final = {
     "transact_write_items": "dynamodb:PutItem and dynamodb:UpdateItem",
     "update_item": "dynamodb:UpdateItem",
@@ -289,6 +291,15 @@ def has_other_keys(error: BaseException | None) -> bool:
     Whether AWS says that a table has other keys than a ledger's.
     """
     return code_of(error) == "ValidationException" and bool(_ABOUT_KEYS.search(str(error)))
+
+
+def is_too_large(error: BaseException | None) -> bool:
+    """
+    Whether AWS says that an item would grow beyond what it takes.
+    """
+    response = getattr(error, "response", None) or {}
+    said = [response.get("Error", {}), *(response.get("CancellationReasons") or ())]
+    return any(_TOO_LARGE in str(each.get("Message", "")).lower() for each in said)
 
 
 def _text(error: Exception) -> str:

@@ -3,7 +3,9 @@ The table and who may do what with it, for CloudFormation.
 
 Writers are the programs that call Bedrock; readers make reports; operators set the table up, migrate it,
 and may do all of it. Writers write the partitions of balances and calls and no other
-(`dynamodb:LeadingKeys`): the schema and what will steer them they only read.
+(`dynamodb:LeadingKeys`): the schema and what steers them they only read. The stops of breakers are theirs to
+write, in a partition of their own, as a program may always stop itself; it cannot take back what an
+operator has said.
 """
 
 from __future__ import annotations

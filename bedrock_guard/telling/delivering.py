@@ -24,7 +24,8 @@ log = logging.getLogger("bedrock_guard")
 SEND_S: Final = 10.0
 """How long a sink may take, in seconds."""
 
-# Between two tries of one alert; after the last it is left to another process.
+_MOST_LACKING: Final = 10_000
+# Between two tries of one alert; after the last it is left to another process, or to this one, much later.
 _WAITS_S: Final = (1.0, 4.0)
 
 
@@ -56,9 +57,18 @@ class Deliveries:
         self._confirm = confirm
         self._parcels: list[_Parcel] = []
         self._hanging: dict[int, threading.Thread] = {}
+        # By the id of an alert that was given up: the sinks that do not have it.
+        self._lacking: dict[str, Sequence[AlertSink]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._parcels)
+
+    @property
+    def has_sinks(self) -> bool:
+        """
+        Whether there is anybody to tell.
+        """
+        return bool(self._sinks)
 
     @property
     def has_observers(self) -> bool:
@@ -69,9 +79,9 @@ class Deliveries:
 
     def add(self, alert: Alert, claim: AlertClaim | None) -> None:
         """
-        Deliver *alert*, at the next look.
+        Deliver *alert*, at the next look; one that was given up, to those who lack it.
         """
-        self._parcels.append(_Parcel(alert, claim, self._sinks))
+        self._parcels.append(_Parcel(alert, claim, self._lacking.pop(alert.id, self._sinks)))
 
     def send_due(self) -> float:
         """
@@ -79,7 +89,8 @@ class Deliveries:
         """
         for parcel in list(self._parcels):
             if time.monotonic() >= parcel.due_at and self._send(parcel):
-                self._parcels.remove(parcel)
+                # They may have been forgotten meanwhile: a guard is closed by another thread.
+                self._parcels = [each for each in self._parcels if each is not parcel]
         first = min((parcel.due_at for parcel in self._parcels), default=float("inf"))
         return max(0.0, first - time.monotonic())
 
@@ -99,6 +110,7 @@ class Deliveries:
         """
         self._parcels = []
         self._hanging = {}
+        self._lacking = {}
 
     def _send(self, parcel: _Parcel) -> bool:
         """
@@ -124,6 +136,9 @@ class Deliveries:
             log.info("An alert could not be delivered by %s; it is tried again.", names)
             return False
         log.error("An alert could not be delivered by %s: %s", names, parcel.alert.text)
+        if len(self._lacking) >= _MOST_LACKING:
+            self._lacking.clear()
+        self._lacking[parcel.alert.id] = parcel.left
         return True
 
     def _run(self, sink: object, work: Callable[[], None]) -> None:
@@ -136,27 +151,36 @@ class Deliveries:
         hanging = self._hanging.get(id(sink))
         if hanging is not None and hanging.is_alive():
             raise TimeoutError("it has not returned from the last one yet")
-        raised: list[Exception] = []
+        raised: list[BaseException] = []
         thread = threading.Thread(
             target=_attempt, args=(work, raised), name="bedrock_guard alert", daemon=True
         )
         try:
             thread.start()
         except RuntimeError:  # the interpreter is on its way out, and starts no threads any more
-            work()
-            return
-        thread.join(SEND_S)
-        if thread.is_alive():
-            self._hanging[id(sink)] = thread
-            raise TimeoutError(f"it took longer than {SEND_S:g} s")
+            _attempt(work, raised)
+        else:
+            thread.join(SEND_S)
+            if thread.is_alive():
+                self._hanging[id(sink)] = thread
+                raise TimeoutError(f"it took longer than {SEND_S:g} s")
         if raised:
-            raise raised[0]
+            raise _Failed(repr(raised[0]))
 
 
-def _attempt(work: Callable[[], None], raised: list[Exception]) -> None:
+class _Failed(Exception):
+    """
+    What a sink raised, whatever it was: its `sys.exit` is not ours, and its frames are not kept.
+    """
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _attempt(work: Callable[[], None], raised: list[BaseException]) -> None:
     try:
         work()
-    except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+    except BaseException as error:  # noqa: BLE001 - a cancelled task's, too: it is told where it is waited for
         raised.append(error)
 
 

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from bedrock_guard.delivering import Deliveries
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey
 from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.telling.delivering import Deliveries
 
 log = logging.getLogger("bedrock_guard")
 
@@ -27,6 +27,8 @@ _MOST_KNOWN: Final = 20_000
 _REMEMBER_S: Final = 30 * 86_400
 # What nobody could deliver in a day is old news.
 _NEWS_S: Final = 86_400.0
+# What this process could not deliver others try after a minute; it may be the only one.
+_FIRST_REST_S: Final = 600.0
 
 
 class Name(NamedTuple):
@@ -45,11 +47,20 @@ class Found(NamedTuple):
 
     Attributes:
         ends_s: When its window ends, seconds since 1970; None for never.
-        write: The alert, as it is noticed at `at_s`.
+        write: The alert.
     """
 
     ends_s: int | None
-    write: Callable[..., Alert]
+    write: Callable[[], Alert]
+
+
+class _Tried(NamedTuple):
+    """
+    An alert that this process has delivered, or could not: when it may be tried again, if nobody confirms it.
+    """
+
+    again_at_s: float
+    rest_s: float
 
 
 class Claims:
@@ -57,7 +68,7 @@ class Claims:
     Those of one guard.
 
     Attributes:
-        has_others: Whether another process may have claimed what it has not confirmed yet.
+        has_others: Whether there may be something to take over: of another process, or what rests here.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, deliveries: Deliveries, *, retry_after_s: float) -> None:
@@ -73,7 +84,7 @@ class Claims:
         """
         self._found: dict[Name, Found] = {}
         self._told: set[Name] = set()
-        self._tried: set[str] = set()
+        self._tried: dict[str, _Tried] = {}
         self._takes_over_at = 0.0
         self.has_others = False
 
@@ -95,9 +106,10 @@ class Claims:
 
     def find(self, name: Name, found: Found) -> None:
         """
-        Claim it with the next round. May be called by a finalizer.
+        Claim it with the next round, if there is anybody to tell. May be called by a finalizer.
         """
-        if name not in self._told and name not in self._found:
+        # Who tells nobody claims nothing: another process may have somebody to tell.
+        if self._deliveries.has_sinks and name not in self._told and name not in self._found:
             self._found[name] = found
 
     def claim(self) -> None:
@@ -107,9 +119,8 @@ class Claims:
         Raises:
             LedgerUnavailable: The rest stays to be claimed.
         """
-        # First that the ledger is gone, as the others will wait for it.
         names = list(self._found)  # at once: calls go on finding
-        for name in sorted(names, key=lambda name: name.kind != "ledger"):
+        for name in sorted(names, key=_turn):
             if name not in self._told:
                 self._claim(name, self._found[name])
                 if len(self._told) >= _MOST_KNOWN:
@@ -121,25 +132,27 @@ class Claims:
         """
         Tell what other processes have claimed and not confirmed, once their time is over.
         """
-        if self.takes_over_in_s > 0:
+        if self.takes_over_in_s > 0 or not self._deliveries.has_sinks:
             return
         self._takes_over_at = time.monotonic() + self._retry_after_s
-        # What this process could not deliver it leaves to others.
-        claims = [claim for claim in self._ledger.unconfirmed_alerts() if claim.id not in self._tried]
+        claims = self._ledger.unconfirmed_alerts()
         self.has_others = False
         for claim in claims:
-            if not self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
+            alert, now = _read(claim), self._clock()
+            if alert is None:
+                continue  # a later version's, and for such to tell
+            is_news = now - alert.at.timestamp() < _NEWS_S
+            rests = claim.id in self._tried and now < self._tried[claim.id].again_at_s
+            if (is_news and rests) or not self._ledger.claim_alert(claim, retry_after_s=self._retry_after_s):
                 self.has_others = True
-                continue
-            alert = _read(claim)
-            if alert is not None and self._clock() - alert.at.timestamp() < _NEWS_S:
+            elif is_news:
                 self._deliver(alert, claim)
             else:
                 self._ledger.confirm_alert(claim)
                 log.warning("An alert that nobody could deliver for a day is dropped: %s", claim.alert)
 
     def _claim(self, name: Name, found: Found) -> None:
-        alert = found.write(at_s=self._clock())
+        alert = found.write()
         forget_at_s = None if found.ends_s is None else float(found.ends_s + _REMEMBER_S)
         claim = AlertClaim(alert.id, alert.to_json(), forget_at_s)
         try:
@@ -155,12 +168,20 @@ class Claims:
     def _deliver(self, alert: Alert, claim: AlertClaim | None) -> None:
         if len(self._tried) >= _MOST_KNOWN:
             self._tried.clear()
-        self._tried.add(alert.id)
+        rest_s = 2 * self._tried[alert.id].rest_s if alert.id in self._tried else _FIRST_REST_S
+        self._tried[alert.id] = _Tried(self._clock() + rest_s, rest_s)
         self._deliveries.add(alert, claim)
+
+
+def _turn(name: Name) -> tuple[bool, bool, float]:
+    """
+    First that the ledger is gone, as the others will wait for it; then shares as they were reached.
+    """
+    return name.kind != "ledger", name.kind == "refused", name.threshold or 0.0
 
 
 def _read(claim: AlertClaim) -> Alert | None:
     try:
         return Alert.from_json(claim.alert)
-    except (KeyError, TypeError, ValueError):  # a later version's, which has its own way
+    except (KeyError, TypeError, ValueError):
         return None

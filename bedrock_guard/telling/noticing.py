@@ -24,25 +24,28 @@ from typing import Final
 from bedrock_guard.background import COURIER
 from bedrock_guard.budgets.alerting import (
     WHOLE,
+    anomaly_text,
     balance_alert,
+    breaker_alert,
     day_alert,
     day_key,
     keys_of,
     news_of,
+    overruns,
     reached,
+    refusal_text,
     spent_of,
 )
 from bedrock_guard.budgets.matching import Match, Matcher
-from bedrock_guard.budgets.verdict import show
-from bedrock_guard.claiming import Claims, Found, Name
-from bedrock_guard.delivering import Deliveries
-from bedrock_guard.domain.alert import AlertSink
+from bedrock_guard.domain.alert import AlertSink, Looking
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
-from bedrock_guard.domain.budget import in_api_units
+from bedrock_guard.domain.budget import Window
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.telling.claiming import Claims, Found, Name
+from bedrock_guard.telling.delivering import Deliveries
 
 log = logging.getLogger("bedrock_guard")
 
@@ -68,6 +71,7 @@ class Alerts:
     Those of one guard.
 
     Attributes:
+        breakers: Looked at beside the calls as well; None for none.
         noted: The balances that are known to be looked at; whoever changes others says so.
         topped_up: By how much the limit of a balance is topped up at a moment.
     """
@@ -88,6 +92,7 @@ class Alerts:
         self._sees_all = self._deliveries.has_observers
         self._claims = Claims(ledger, clock, self._deliveries, retry_after_s=retry_after_s)
         self.topped_up: Callable[[LedgerKey, float], int] = lambda _key, _now: 0
+        self.breakers: Looking | None = None
         self._is_closed = False
         self._begin_anew()
         # Finalizers run in reverse order at exit: after that of `Upkeep`, which writes the last ends, and
@@ -101,6 +106,7 @@ class Alerts:
         self._overran: dict[LedgerKey, str] = {}
         self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
         self._to_read: dict[LedgerKey, Match] = {}
+        self._is_kept = False
         self._is_woken = False
         self._looks_at = 0.0
         self._wait_s = _LOOK_EVERY_S
@@ -111,6 +117,7 @@ class Alerts:
         Be there beside the calls. Not for finalizers.
         """
         COURIER.keep(self)
+        self._is_kept = True
 
     # What calls say
 
@@ -126,20 +133,9 @@ class Alerts:
         if settled.overrun:
             held = {line.key: line.amount for line in opened.reservation.lines}
             amounts = opened.amounts(entry)
-            for match in matches:
-                if amounts[match.key] > held.get(match.key, 0):
-                    used, most = (
-                        show(in_api_units(amount, match.unit), match.unit)
-                        for amount in (amounts[match.key], held.get(match.key, 0))
-                    )
-                    self._overran[match.key] = f"a call came to {used}, and {most} was held for it"
+            self._overran |= overruns(matches, amounts, held)
         if entry.anomalies:
-            per = (("model", entry.model_id),)
-            text = (
-                f"Call {entry.id} of {entry.model_id} reports usage that cannot be right "
-                f"({', '.join(entry.anomalies)}); it is charged by its rule."
-            )
-            self._find_of_day("anomaly", per, text)
+            self._find_of_day("anomaly", (("model", entry.model_id),), anomaly_text(entry))
         if matches:
             self._changed[id(matches)] = matches
         self._wake()
@@ -154,10 +150,7 @@ class Alerts:
         by_key = {match.key: match for match in matches}
         for refused in refusal.lines:
             match = by_key[refused.line.key]._replace(limit=refused.line.limit or 0)  # top-ups included
-            asked = show(in_api_units(refused.line.amount, match.unit), match.unit, up=True)
-            free = show(in_api_units(refused.room, match.unit), match.unit)
-            what = f"a call was refused, it may come to {asked} and {free} is free"
-            self._find("refused", match, None, spent=refused.spent, what=what)
+            self._find("refused", match, None, spent=refused.spent, what=refusal_text(match, refused))
             if WHOLE in match.budget.alerts:
                 what = "100 % counts as reached, as a call was refused"
                 self._find("threshold", match, WHOLE, spent=refused.spent, what=what)
@@ -170,6 +163,14 @@ class Alerts:
         if self._sees_all:
             self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0))
             self._wake()
+
+    def see_booked(self, opened: OpenCall, entry: Entry) -> None:
+        """
+        A call that had been let through without the ledger is in it now, as *entry*.
+        """
+        if self._sees_all:
+            self._entries.append(entry)
+        self.see_charged(match.key for match in opened.plan.matches)
 
     def see_charged(self, keys: Iterable[LedgerKey]) -> None:
         """
@@ -193,15 +194,27 @@ class Alerts:
         self._find_of_day("ledger", (), f"The ledger could not take a call: {error}")
         self._wake()
 
+    def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:
+        """
+        A breaker has tripped, the trip that the rule of *key* names.
+        """
+        now = self._clock()
+        # What has no end is remembered by when it happened: it has a name of its own.
+        ends_s = int(now) if window.end is None else window.end
+        write = partial(breaker_alert, key, window, text=text, at_s=now)
+        self._claims.find(Name("breaker", None, key), Found(ends_s, write))
+        self._wake()
+
     def _find(self, kind: str, match: Match, threshold: float | None, *, spent: int, what: str) -> None:
         zone, now = self._matcher.zone, self._clock()
         key, window = news_of(match, now)
-        write = partial(balance_alert, kind, threshold, match, spent=spent, what=what, zone=zone)
+        write = partial(balance_alert, kind, threshold, match, spent=spent, what=what, at_s=now, zone=zone)
         self._claims.find(Name(kind, threshold, key), Found(window.end, write))
 
     def _find_of_day(self, kind: str, per: tuple[tuple[str, str], ...], text: str) -> None:
-        key = day_key(kind, per, self._clock())
-        write = partial(day_alert, kind, key, text=text)
+        now = self._clock()
+        key = day_key(kind, per, now)
+        write = partial(day_alert, kind, key, text=text, at_s=now)
         self._claims.find(Name(kind, None, key), Found(key.window_start, write))
 
     def _wake(self) -> None:
@@ -238,43 +251,64 @@ class Alerts:
         """
         return bool(
             self._changed or self._charged or self._claims or self._overran or self._entries or self._to_read
-        )
+        ) or (self.breakers is not None and self.breakers.has_news)
 
     @property
     def _is_done(self) -> bool:
         return self._is_closed or not (self.has_news or self._deliveries)
 
-    def flush(self, timeout_s: float) -> bool:
+    def flush(self, timeout_s: float, *, asks_again: bool = True) -> bool:
         """
         Look now, and wait for *timeout_s* seconds at most; whether all is told.
+
+        Without *asks_again*, not for a ledger that has just failed.
         """
         ends_at, pause_s = time.monotonic() + timeout_s, _FIRST_PAUSE_S
+        if COURIER.is_here():  # a stream that the collector ends in that thread: it cannot wait for itself
+            return self._is_done
         while not self._is_done:
-            self.begin()
+            if not self._is_kept and not self._begin_to_leave():
+                return self._is_done
             done = threading.Event()
             COURIER.soon(partial(self._look_now, done))
             if not done.wait(max(0.0, ends_at - time.monotonic())):
                 return False
             if self._is_done:
                 return True
-            if time.monotonic() + pause_s > ends_at:
+            is_in_vain = not asks_again and self._failed_at is not None and not self._deliveries
+            if is_in_vain or time.monotonic() + pause_s > ends_at:
                 return False
             time.sleep(pause_s)
             pause_s *= 2
+        return True
+
+    def _begin_to_leave(self) -> bool:
+        """
+        Whether there is a thread; where none can be started any more, alerts are told here and now.
+        """
+        try:
+            self.begin()
+        except RuntimeError:  # from Python 3.12 on, at exit
+            self._look_now(threading.Event())
+            return False
         return True
 
     def leave(self, timeout_s: float = _LEAVE_S) -> None:
         """
         A last try: somebody is on its way out.
         """
-        if not self.flush(timeout_s):
+        if self.flush(timeout_s, asks_again=False):
+            return
+        if self._claims or self._deliveries:
             log.warning("Alerts are left to be told by the next process.")
+        else:
+            log.info("Balances are left to be looked at by the next call of any process.")
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = _LEAVE_S) -> None:
         """
         A last try, and then nothing more: the ledger is about to be closed.
         """
-        self.leave()
+        self.leave(timeout_s)
         self._is_closed = True
         self.forget()
 
@@ -284,6 +318,8 @@ class Alerts:
         """
         self._deliveries.forget()
         self._claims.forget()
+        if self.breakers is not None:
+            self.breakers.forget()
         self._begin_anew()
         _UNTOLD.discard(self)
 
@@ -299,11 +335,14 @@ class Alerts:
         self._is_woken = False
         self.noted = None
         has_failed = False
-        for step in (self._observe, self._read_balances, self._claims.claim, self._claims.take_over):
+        looks = () if self.breakers is None else (self.breakers.look,)
+        steps = (self._observe, self._read_balances, *looks, self._claims.claim, self._claims.take_over)
+        for step in steps:
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - whatever a ledger raises, it is told later
-                log.info("Alerts wait for the ledger: %r", error)
+                is_news = self._failed_at is None and not has_failed
+                log.log(logging.WARNING if is_news else logging.INFO, "Alerts wait for the ledger: %s", error)
                 has_failed = True
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S) if has_failed else _LOOK_EVERY_S
         now = time.monotonic()

@@ -16,15 +16,15 @@ from typing import Final, TypeAlias
 
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import Output, fitting_tokens
+from bedrock_guard.calls.drafting import Request, Source, replan
+from bedrock_guard.calls.steering import Helm
 from bedrock_guard.domain.budget import UNITS, USD
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, RefusedLine, Reservation
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import OUTPUT_TOKENS
-from bedrock_guard.drafting import Request, Source, replan
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
 from bedrock_guard.planning import Plan, Planner
-from bedrock_guard.steering import Helm
 
 log = logging.getLogger("bedrock_guard")
 

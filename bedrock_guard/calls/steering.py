@@ -9,13 +9,15 @@ of calls that would not have begun.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from bedrock_guard.budgets.refusing import record_stopped, record_would_refuse
 from bedrock_guard.budgets.steering import Steering, stopped
-from bedrock_guard.domain.control import Controls, RefreshesControls
-from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.control import Control, Controls, RefreshesControls, TopUp, as_mapping
+from bedrock_guard.domain.entry import Entry, Outcome
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable
@@ -45,10 +47,10 @@ class Helm:
         Raises:
             LedgerUnavailable: It cannot be read.
         """
-        controls = self._ledger.controls()
-        if controls.version != self.known.version:
-            self.known = Steering(controls)
-        return self.known
+        controls, steering = self._ledger.controls(), self.known
+        if controls.version != steering.version:
+            steering = self.known = Steering(controls)
+        return steering  # not what another thread, which has read it before, puts in its place
 
     def catch_up(self, decided: Steering) -> None:
         """
@@ -110,3 +112,50 @@ class Helm:
             with suppress(LedgerUnavailable):
                 self.read()
         return self.admit(plan, entry, lines, is_gone=is_gone)[1]
+
+
+def write_control(
+    ledger: Ledger,
+    control: Control,
+    outcome: Outcome,
+    *,
+    now: float,
+    by: str | None = None,
+    entry_id: str | None = None,
+) -> None:
+    """
+    Put *control* into the record of *ledger*, with the journal's entry that says who and why.
+
+    *by* is who does it, where that is another than who made the control. The same *entry_id* again changes
+    nothing.
+
+    Raises:
+        LedgerUnavailable: It is not written, or nobody knows.
+    """
+    entry = blank_entry(
+        entry_id or f"{int(now * 1000):011x}-{os.urandom(8).hex()}",
+        now,
+        outcome=outcome,
+        budget=control.budget if isinstance(control, TopUp) else None,
+        control={**as_mapping(control), "by": by or control.by},
+    )
+    ledger.write_control(control, entry)
+
+
+def blank_entry(entry_id: str, now: float, **values: Any) -> Entry:
+    """
+    An entry that is no call's, with *values*.
+    """
+    return Entry(
+        id=entry_id,
+        at_s=now,
+        operation="",
+        model_id="",
+        model=None,
+        family="",
+        region="",
+        service_tier="",
+        latency="",
+        tags={},
+        **values,
+    )

@@ -1,6 +1,7 @@
 """
 What is tried for a call whose bound does not fit, before it is refused. In this order:
 
+    sweep      end what dead processes hold, if that is due
     refine     ask Bedrock how large its input is, exactly
     clamp      lower its limit on output tokens to what fits
     fall back  ask a model that its budget names instead, refined and clamped alike
@@ -20,18 +21,19 @@ from typing import Final
 
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import frees_at
-from bedrock_guard.clamping import Clamp, Hold
+from bedrock_guard.calls.clamping import Clamp, Hold
+from bedrock_guard.calls.drafting import Request, replan, restore
+from bedrock_guard.calls.steering import Helm
+from bedrock_guard.calls.sweeping import Sweeper
+from bedrock_guard.calls.upkeep import Upkeep
+from bedrock_guard.calls.waiting import Queue
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, Reservation
 from bedrock_guard.domain.usage import total_input
-from bedrock_guard.drafting import Request, replan, restore
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped, UnpricedModel
-from bedrock_guard.invocations import Invocations
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
 from bedrock_guard.planning import Plan, Planner
-from bedrock_guard.steering import Helm
-from bedrock_guard.waiting import Queue
 
 # No prompt is fewer tokens than a tenth of its bound.
 _FEWEST: Final = 10
@@ -48,14 +50,22 @@ class Edge:
     """
 
     def __init__(
-        self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm, invocations: Invocations
+        self,
+        planner: Planner,
+        ledger: Ledger,
+        clock: Clock,
+        helm: Helm,
+        *,
+        upkeep: Upkeep,
+        sweeper: Sweeper,
     ) -> None:
         self.clamp = Clamp(planner, ledger, clock, helm)
         self.queue = Queue()
         self._planner = planner
         self._refines = planner.settings.refine == "count_tokens"
         self._clock = clock
-        self._invocations = invocations
+        self._upkeep = upkeep
+        self._sweeper = sweeper
         self.lingers = self._refines or any(budget.wait_s for budget in planner.matcher.budgets)
 
     def is_crowded(self, plan: Plan) -> bool:
@@ -69,22 +79,29 @@ class Edge:
     ) -> Reservation | Refusal:
         """
         Take the steps for *opened*, which the ledger refused, until it holds one of them, or none is left;
-        without a *refusal*, in its turn behind those that wait already.
+        without a *refusal*, in its turn behind those that wait already. Where the ledger goes meanwhile, its
+        refusal is the last that it said.
 
         Raises:
-            LedgerUnavailable: The ledger can be asked no more.
+            LedgerUnavailable: It can be asked no more, and has not refused.
             Stopped: Calls like it are stopped.
         """
         answer: Reservation | Refusal | None = refusal
         try:
-            if refusal is not None:
-                answer = self._steps(opened, refusal, request, hold)
+            if refusal is not None and self._sweeper.sweep_for_room(self._clock()):
+                answer = hold()
+            if isinstance(answer, Refusal):
+                answer = self._steps(opened, answer, request, hold)
             if not isinstance(answer, Reservation):
                 answer = self._wait(opened, answer, request, hold)
-        except LedgerUnavailable:
+        except LedgerUnavailable as error:
             if request is not None:
                 restore(self._planner, opened, request)
-            raise
+            if refusal is None:
+                raise
+            if error.outcome == "unknown":
+                self._upkeep.put_off(opened, opened.not_sent(), error)
+            answer = refusal
         return _as_asked(opened.plan, answer) if isinstance(answer, Refusal) else answer
 
     def _steps(
@@ -158,7 +175,7 @@ class Edge:
         wait_s = _patience(opened.plan) if refusal is None else self._waits_for(opened, refusal, request)
         if wait_s:
             keys = [refused.line.key for refused in refusal.lines] if refusal else _patient_keys(opened.plan)
-            with self.queue.join(keys, until=began + self._invocations.left_s(wait_s)) as place:
+            with self.queue.join(keys, until=began + self._upkeep.invocations.left_s(wait_s)) as place:
                 while place.wait() and not (request is not None and request.is_dropped):
                     opened.entry = opened.entry.changed(waited_ms=round((monotonic() - began) * 1000))
                     answer = self._try_again(opened, request, hold)

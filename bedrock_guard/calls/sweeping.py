@@ -10,7 +10,7 @@ from typing import Final
 from bedrock_guard.background import BACKGROUND
 from bedrock_guard.domain.ledger import Clock, DropsEntries, KeepsEntries, Ledger, SweepReport
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.noticing import Alerts
+from bedrock_guard.telling.noticing import Alerts
 
 log = logging.getLogger("bedrock_guard")
 

@@ -18,14 +18,15 @@ from collections import deque
 from typing import Final
 
 from bedrock_guard.background import BACKGROUND
+from bedrock_guard.calls.outage import book
+from bedrock_guard.calls.tripping import Breakers
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, Reservation
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.invocations import Invocations
-from bedrock_guard.noticing import Alerts
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.outage import book
+from bedrock_guard.telling.noticing import Alerts
 
 log = logging.getLogger("bedrock_guard")
 
@@ -51,9 +52,12 @@ class Upkeep:
         invocations: Of a Lambda function: no hold is longer than they can last.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, alerts: Alerts | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, *, alerts: Alerts | None = None, breakers: Breakers | None = None
+    ) -> None:
         self._ledger = ledger
         self._alerts = alerts
+        self._breakers = breakers
         self._clock = clock
         self.invocations = Invocations(clock)
         self._open: dict[str, tuple[weakref.ref[OpenCall], float]] = {}
@@ -123,7 +127,10 @@ class Upkeep:
             if entry.outcome == "not_sent":
                 self._ledger.release(opened.reservation, entry)
             else:
-                settled = self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
+                if self._breakers is None:
+                    settled = self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
+                else:
+                    settled = self._breakers.settle(opened, entry)
                 alerts = self._alerts
                 if alerts is not None and (
                     opened.plan.matches is not alerts.noted or settled.overrun or entry.anomalies
@@ -141,7 +148,7 @@ class Upkeep:
                 error = again
             else:
                 if self._alerts is not None:
-                    self._alerts.see_charged(match.key for match in opened.plan.matches)
+                    self._alerts.see_booked(opened, entry)
                 return
         # One that was interrupted may never have been held.
         if opened.is_held or entry.allowed_by is not None:

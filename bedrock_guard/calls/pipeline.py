@@ -18,10 +18,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bedrock_guard import shadow
 from bedrock_guard.budgets.refusing import as_whole_call, record_refusal, refuse
 from bedrock_guard.budgets.soft import SoftLimits, lines_of_retry
-from bedrock_guard.charging import closed_entry
+from bedrock_guard.calls import shadow
+from bedrock_guard.calls.charging import closed_entry
+from bedrock_guard.calls.drafting import Source, as_begun
+from bedrock_guard.calls.edge import Edge
+from bedrock_guard.calls.outage import SLOW_S, Outage, StandIn, expired
+from bedrock_guard.calls.steering import Helm
+from bedrock_guard.calls.sweeping import Sweeper
+from bedrock_guard.calls.tripping import Breakers
+from bedrock_guard.calls.upkeep import Upkeep
 from bedrock_guard.context import current_scope
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.control import ControlsChanged
@@ -29,17 +36,10 @@ from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservation
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
-from bedrock_guard.drafting import Source, as_begun
-from bedrock_guard.edge import Edge
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
-from bedrock_guard.noticing import PROMPT_S, Alerts
 from bedrock_guard.open_call import OpenCall, open_entry
-from bedrock_guard.outage import SLOW_S, Outage, StandIn, expired
 from bedrock_guard.planning import Plan, Planner
-from bedrock_guard.shadow import ShadowStandIn
-from bedrock_guard.steering import Helm
-from bedrock_guard.sweeping import Sweeper
-from bedrock_guard.upkeep import Upkeep
+from bedrock_guard.telling.noticing import PROMPT_S, Alerts
 
 
 class Pipeline:
@@ -56,6 +56,7 @@ class Pipeline:
         new_id: Callable[[], str],
         wanted: Settings | None = None,
         alerts: Alerts | None = None,
+        breakers: Breakers | None = None,
         tells_first: bool = False,
     ) -> None:
         self.planner = planner
@@ -64,17 +65,18 @@ class Pipeline:
         self.clock = clock
         self.alerts = alerts
         self._tells_first = tells_first and alerts is not None
-        self.upkeep = Upkeep(ledger, clock, alerts=alerts)
+        self.upkeep = Upkeep(ledger, clock, alerts=alerts, breakers=breakers)
         self.sweeper = Sweeper(
             ledger, clock, keep_entries_days=planner.settings.keep_entries_days, alerts=alerts
         )
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.topped_up = self.helm.topped_up
-        self.edge = Edge(planner, ledger, clock, self.helm, self.upkeep.invocations)
+        self.edge = Edge(planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper)
+        self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
-        self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
+        self.stand_in = shadow.ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
         self._soft = SoftLimits(ledger, is_shadow=self.is_shadow)
         self._wanted = wanted or planner.settings
         self._new_id = new_id
@@ -99,8 +101,9 @@ class Pipeline:
         Whether an operation that may bill, and cannot be counted, may be called.
         """
         if self.is_shadow and self._wanted.on_unmetered == "refuse":
-            now = self.clock()
-            shadow.tell_unmetered(self.ledger, now, service=service, operation=operation, region=region)
+            shadow.tell_unmetered(
+                self.ledger, self.clock(), service=service, operation=operation, region=region
+            )
         return self.settings.on_unmetered == "allow"
 
     def reserve(self, opened: OpenCall, *, hold_s: float, source: Source | None = None) -> None:
@@ -163,16 +166,18 @@ class Pipeline:
 
     def retry(self, opened: OpenCall) -> None:
         """
-        Hold one more attempt: the one before may have been billed, and this one will be.
+        Hold one more attempt: the one before may have been billed, and this one will be. Where a lost reply
+        is not charged nothing more is held, and a stop still vetoes it.
 
         Raises:
             BudgetExceeded: The budgets cannot pay for both.
             Stopped: Calls like it are stopped.
             LedgerUnavailable: The ledger cannot tell, or the hold has expired.
         """
-        if self.settings.on_lost_reply == "release":
-            return
         plan = opened.plan
+        if self.settings.on_lost_reply == "release":
+            self._more(plan, opened.entry, ())
+            return
         held = {line.key: line.amount for line in opened.reservation.lines}
         later = self.planner.matcher.roll(plan.matches, self.clock())
         lines = lines_of_retry(plan.matches, later, plan.lines(), held)
@@ -220,7 +225,7 @@ class Pipeline:
             self.edge.queue.wake()
         for tally in opened.tallies:
             tally.count(entry)
-        if self._tells_first:
+        if self._tells_first:  # asked here, too: every call comes by
             self._tell()
         return entry
 
@@ -242,29 +247,14 @@ class Pipeline:
             self.alerts.leave()
 
     def _admit(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
-        if self.edge.queue.is_any and self.edge.is_crowded(opened.plan):
-            hold = partial(self._reserve, opened, hold_s, source)
-            return self.edge.fit(opened, None, source and source(), hold)
-        answer = self._reserve(opened, hold_s, source)
-        return self._find_room(opened, hold_s, source, answer) if isinstance(answer, Refusal) else answer
-
-    def _find_room(
-        self, opened: OpenCall, hold_s: float, source: Source | None, refusal: Refusal
-    ) -> Reservation | Refusal:
-        """
-        Ask once more, if a sweep made room, and for what `edge` finds. Where the ledger goes meanwhile, the
-        *refusal* is the last that it said.
-        """
+        refusal: Refusal | None = None  # yet: others may wait for room already
+        if not self.edge.queue.is_any or not self.edge.is_crowded(opened.plan):
+            answer = self._reserve(opened, hold_s, source)
+            if isinstance(answer, Reservation):
+                return answer
+            refusal = answer
         hold = partial(self._reserve, opened, hold_s, source)
-        try:
-            answer = hold() if self.sweeper.sweep_for_room(self.clock()) else refusal
-            if isinstance(answer, Refusal):
-                answer = self.edge.fit(opened, answer, source and source(), hold)
-        except LedgerUnavailable as error:
-            if error.outcome == "unknown":
-                self.upkeep.put_off(opened, opened.not_sent(), error)
-            return refusal
-        return answer
+        return self.edge.fit(opened, refusal, source and source(), hold)
 
     def _reserve(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on
@@ -300,11 +290,12 @@ class Pipeline:
         return answer
 
     def _see_trouble(self, opened: OpenCall, error: LedgerUnavailable) -> None:
-        if self.alerts is not None and not self.outage.is_on:
+        at_s, is_first = opened.entry.at_s, not self.outage.is_on
+        is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
+        if self.alerts is not None and is_first:
             self.alerts.see_trouble(error)
+            self._tell()
         if not error.is_lasting:
-            at_s = opened.entry.at_s
-            is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
             self.outage.begin(error, is_slow=is_slow)
 
     def _note(self, opened: OpenCall, answer: Reservation) -> None:
@@ -378,9 +369,12 @@ class Pipeline:
     def _tell(self) -> None:
         """
         Wait for alerts, where this process may freeze with the reply; a decorated handler does so itself.
+
+        Not for a ledger that is gone: the next call may wait for it.
         """
-        if self._tells_first and self.alerts is not None and not self.upkeep.invocations.are_any:
-            self.alerts.flush(PROMPT_S)
+        is_awaited = self._tells_first and not self.upkeep.invocations.are_any and not self.outage.is_on
+        if self.alerts is not None and is_awaited:
+            self.alerts.flush(PROMPT_S, asks_again=False)
 
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False

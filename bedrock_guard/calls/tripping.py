@@ -1,0 +1,376 @@
+"""
+Breakers, from the calls that end to the stop that one of them writes.
+
+    settle   what a call has used is counted with its end, where its budgets are charged
+    judge    once there is enough: by what the ledger has counted, of all processes
+    trip     a stop, an entry and an alert; or only the alert; or what would have been
+
+A process knows what the ledger had counted when it last looked, and what it added since: once that is
+enough, the call that brought it there is the last one before the judgement. What other processes add is
+looked at beside the calls, about once a second. What is judged has a name that follows from what was judged
+before, so that whoever judges the same writes the same stop and the same entry: once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, Protocol, Self
+
+from bedrock_guard.budgets import breakers as figures_of
+from bedrock_guard.budgets.breakers import Figures, Keys
+from bedrock_guard.budgets.loops import Loops
+from bedrock_guard.budgets.matching import Match, Matcher
+from bedrock_guard.budgets.refusing import record_would_refuse
+from bedrock_guard.calls.steering import Helm, blank_entry, write_control
+from bedrock_guard.domain.alert import Looking
+from bedrock_guard.domain.breaker import INPUT, MEASURES, Breaker
+from bedrock_guard.domain.budget import UNITS, Window
+from bedrock_guard.domain.control import Stop
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Reservation, Settled
+from bedrock_guard.domain.settings import Settings
+from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
+from bedrock_guard.ledgers.books import SETTLED
+from bedrock_guard.open_call import OpenCall
+
+log = logging.getLogger("bedrock_guard")
+
+# Scopes known at a time; one that is forgotten is looked at a little later.
+_MOST_SCOPES: Final = 4096
+# A booking is one step after another; who dies between them has charged it.
+_HOLD_S: Final = 60.0
+
+
+class Telling(Protocol):
+    """
+    Who tells of trips, and looks beside the calls that it has seen end.
+    """
+
+    breakers: Looking | None
+
+    def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:
+        """
+        Tell *text* once for *key*, whose rule names the trip.
+        """
+        ...
+
+
+class Scope:
+    """
+    The calls of one breaker with the same `per` values, in one window.
+
+    Attributes:
+        meters: What is added up for each of the keys that are counted; input tokens first.
+        known: What the ledger had counted, and nobody judged, when it was last looked at; input tokens.
+        own: What this process has added, ever.
+        seen: How much of that was there when it was last looked at.
+        entry: Of the last call.
+        has_failed: Whether the ledger could not be asked, so that a call does not try again.
+    """
+
+    __slots__ = (
+        "breaker",
+        "entry",
+        "has_failed",
+        "key",
+        "keys",
+        "known",
+        "meters",
+        "own",
+        "seen",
+        "verdict",
+        "window",
+    )
+
+    def __init__(self, breaker: Breaker, match: Match, keys: Keys, verdict: str, entry: Entry) -> None:
+        self.breaker = breaker
+        self.key = match.key
+        self.window = match.window
+        self.keys = keys
+        units = MEASURES[breaker.condition.measure].units
+        self.meters = [(key, UNITS[unit]) for key, unit in zip(keys.counted, units, strict=True)]
+        self.verdict = verdict
+        self.entry = entry
+        self.known = 0
+        self.own = 0
+        self.seen = 0
+        self.has_failed = False
+
+    @property
+    def has_news(self) -> bool:
+        """
+        Whether something was added that nobody has looked at.
+        """
+        return self.own != self.seen
+
+    @property
+    def most(self) -> int:
+        """
+        What there is to judge, as far as this process knows.
+        """
+        return self.known + self.own - self.seen
+
+
+class Breakers:
+    """
+    Those of one guard.
+    """
+
+    _helm: Helm
+
+    def __init__(
+        self, breakers: Iterable[Breaker], *, settings: Settings, ledger: Ledger, clock: Clock
+    ) -> None:
+        found = tuple(breakers)
+        self._ledger = ledger
+        self._clock = clock
+        self._time_zone = settings.time_zone
+        self._is_shadow = settings.mode == "shadow"
+        self._by_name = {breaker.name: breaker for breaker in found}
+        # A breaker refuses nobody who has no tag: such calls are a scope of their own.
+        lenient = replace(settings, untagged="shared")
+        counting = [each for each in found if MEASURES[each.condition.measure].units]
+        watching = [each for each in found if not MEASURES[each.condition.measure].units]
+        self._counting = Matcher(map(figures_of.as_budget, counting), lenient)
+        self._watching = Matcher(map(figures_of.as_budget, watching), lenient)
+        self._loops = Loops()
+        self._scopes: OrderedDict[LedgerKey, Scope] = OrderedDict()
+        self._alerts: Telling | None = None
+
+    def join(self, helm: Helm, alerts: Telling | None) -> Self | None:
+        """
+        Know the stops by *helm*, and tell by *alerts*.
+
+        Returns this if requests are to be seen before they are reserved for, else None.
+        """
+        self._helm, self._alerts = helm, alerts
+        if alerts is not None:
+            alerts.breakers = self
+        return self if self._watching.budgets else None
+
+    @property
+    def has_news(self) -> bool:
+        """
+        Whether something was counted that nobody has looked at.
+        """
+        return any(scope.has_news for scope in list(self._scopes.values()))
+
+    def forget(self) -> None:
+        """
+        In a fork: what was counted is the parent's to look at.
+        """
+        self._scopes.clear()
+        self._loops = Loops()  # another thread may have had its lock
+
+    # What calls have used
+
+    def settle(self, opened: OpenCall, entry: Entry) -> Settled:
+        """
+        Settle *opened* as its ledger does, and count what it has used, if AWS has reported it.
+
+        May be called by a finalizer.
+
+        Raises:
+            LedgerUnavailable: It is not written, or nobody knows.
+            ReservationClosed: It was settled with other amounts, or released.
+        """
+        amounts = opened.amounts(entry)
+        counted = self._count(opened, entry, amounts) if entry.basis == "reported" and entry.usage else ()
+        settled = self._ledger.settle(opened.reservation, amounts, entry)
+        if not counted:
+            return settled
+        for scope, tokens in counted:
+            scope.own += tokens
+            scope.entry = entry
+            after = scope.breaker.condition.after
+            if after is not None and scope.most >= after.amount and not scope.has_failed:
+                with suppress(Exception):  # it is tried again beside the calls; the reply has been paid for
+                    self._judge(scope)
+        # What is counted was never held.
+        return SETTLED[settled.how, settled.overrun and _is_overrun(opened.reservation, amounts)]
+
+    def look(self) -> None:
+        """
+        Judge what has changed. Called beside the calls.
+
+        Raises:
+            LedgerUnavailable: The rest stays to be looked at.
+        """
+        is_done = True
+        for scope in list(self._scopes.values()):
+            if scope.has_news:
+                # One that cannot be stopped must not keep the others from it.
+                is_done = self._judge(scope) and is_done
+        if not is_done:
+            raise LedgerUnavailable("A breaker has tripped, and its stop could not be written.")
+
+    def _count(
+        self, opened: OpenCall, entry: Entry, amounts: dict[LedgerKey, int]
+    ) -> list[tuple[Scope, int]]:
+        """
+        Add to *amounts* what a call has used, and tell how many input tokens in which scopes.
+        """
+        counted = []
+        usage = entry.usage
+        for match in self._counting.match(opened.plan.tags, entry.at_s):
+            scope = self._scopes.get(match.key) or self._open_scope(match, entry)
+            for key, meters in scope.meters:
+                amount = 0
+                for meter in meters:  # every call comes by: a generator would take twice as long
+                    amount += usage.get(meter, 0)
+                if amount:
+                    amounts[key] = amount
+            tokens = amounts.get(scope.keys.counted[0], 0)
+            if tokens:
+                counted.append((scope, tokens))
+        return counted
+
+    def _open_scope(self, match: Match, entry: Entry) -> Scope:
+        breaker = self._by_name[match.budget.name]
+        verdict = self._verdict(breaker)
+        keys = figures_of.keys_of(breaker, match.key, verdict, self._time_zone)
+        scope = Scope(breaker, match, keys, verdict, entry)
+        if len(self._scopes) >= _MOST_SCOPES:
+            with suppress(KeyError):  # another thread was quicker
+                self._scopes.popitem(last=False)
+        return self._scopes.setdefault(match.key, scope)
+
+    def _verdict(self, breaker: Breaker) -> str:
+        return "shadow" if self._is_shadow or breaker.mode == "shadow" else breaker.on_trip
+
+    # Judgement
+
+    def _judge(self, scope: Scope) -> bool:
+        """
+        Judge *scope*, if there is enough; False where it has tripped, and its stop could not be written.
+
+        Two threads may do so at once: whoever comes second finds it done.
+        """
+        own, condition = scope.own, scope.breaker.condition
+        is_done = False
+        try:
+            balances = self._ledger.balances((*scope.keys.counted, *scope.keys.judged))
+            figures, id_ = figures_of.read_figures(condition, scope.keys, balances)
+            if figures_of.is_due(condition, figures):
+                reason = "kept"
+                if figures_of.is_broken(condition, figures):
+                    reason = "tripped"
+                    if not self._trip(scope, figures_of.tell(scope.breaker, scope.key.per, figures), id_):
+                        return False
+                self._book(scope, figures, id_, reason)
+                figures = {INPUT: 0}
+            scope.known, scope.seen = figures[INPUT], own
+            is_done = True
+        finally:
+            scope.has_failed = not is_done
+        return True
+
+    def _book(self, scope: Scope, figures: Figures, id_: str, reason: str) -> None:
+        """
+        Take *figures* as judged: who looks next begins where they end.
+        """
+        lines = [
+            Line(key, None, amount) for key, amount in zip(scope.keys.judged, figures.values(), strict=True)
+        ]
+        now = self._clock()
+        entry = blank_entry(
+            figures_of.entry_id("judged", id_, now),
+            now,
+            outcome="judged",
+            budget=scope.breaker.key_name,
+            reason=reason,
+            control={
+                "kind": "breaker",
+                "condition": str(scope.breaker.condition),
+                "verdict": scope.verdict,
+                "per": dict(scope.key.per),
+                "figures": dict(figures),
+            },
+        )
+        with suppress(ReservationClosed):  # somebody else has judged the same
+            held = self._ledger.reserve(lines, entry=entry, hold_s=_HOLD_S, on_expiry="charge")
+            if isinstance(held, Reservation):
+                self._ledger.settle(held, {line.key: line.amount for line in lines}, entry)
+
+    def _trip(self, scope: Scope, text: str, id_: str) -> bool:
+        """
+        Do what a breaker is for; False where a stop could not be written.
+        """
+        breaker = scope.breaker
+        if scope.verdict == "shadow":
+            record_would_refuse(
+                self._ledger, scope.entry, reason="breaker", budget=breaker.key_name, per=scope.key.per
+            )
+            return True
+        # Told also where the stop cannot be written; a second time changes nothing.
+        if self._alerts is not None:
+            key = scope.key._replace(budget=breaker.key_name, rule=id_)
+            self._alerts.see_tripped(key, scope.window, text)
+        return scope.verdict == "warn" or self._stop(breaker, scope.key, text, id_)
+
+    def _stop(self, breaker: Breaker, key: LedgerKey, text: str, id_: str) -> bool:
+        now = self._clock()
+        stop = Stop(
+            id=f"stop-{id_[:8]}",
+            match=figures_of.match_of(breaker, key.per),
+            reason=text,
+            by=breaker.key_name,
+            at_s=now,
+            until_s=None if breaker.resume_after_s is None else now + breaker.resume_after_s,
+        )
+        try:
+            entry_id = figures_of.entry_id("stop", id_, now)
+            write_control(self._ledger, stop, "stop", now=now, entry_id=entry_id)
+        except LedgerUnavailable as error:
+            log.warning("Breaker %s has tripped and could not stop calls: %s (%s)", breaker.name, error, text)
+            return False
+        return True
+
+    # Loops
+
+    def see_request(self, opened: OpenCall, request: bytes) -> None:
+        """
+        A request, known by its fingerprint, is about to be reserved for.
+
+        It raises for no ledger's trouble: that is for the reserve to do.
+        """
+        tags, now = opened.plan.tags, opened.entry.at_s
+        if self._is_stopped(tags, now):
+            return  # it will not be sent
+        for match in self._watching.match(tags, now):
+            breaker = self._by_name[match.budget.name]
+            period = breaker.condition.period
+            if period is None:
+                continue
+            count = self._loops.count(match.key, request, period, now)
+            if count > breaker.condition.bound:
+                self._loops.forget(match.key, request)
+                with suppress(LedgerUnavailable):  # the reserve that follows says so
+                    self._trip_loop(breaker, match, opened, count)
+
+    def _is_stopped(self, tags: Mapping[str, str], now: float) -> bool:
+        known = self._helm.known
+        if not known.is_active or known.find_stop(tags, now) is None:
+            return False
+        with suppress(LedgerUnavailable):  # it may have been resumed
+            known = self._helm.read()
+        return known.find_stop(tags, now) is not None
+
+    def _trip_loop(self, breaker: Breaker, match: Match, opened: OpenCall, count: int) -> None:
+        scope = Scope(breaker, match, Keys((), ()), self._verdict(breaker), opened.entry)
+        if (
+            scope.verdict == "refuse"
+            and self._helm.read().find_stop(opened.plan.tags, self._clock()) is not None
+        ):
+            return  # another process has stopped it since
+        text = figures_of.tell_loop(breaker, match.key.per, count)
+        self._trip(scope, text, os.urandom(12).hex())
+
+
+def _is_overrun(reservation: Reservation, amounts: Mapping[LedgerKey, int]) -> bool:
+    return any(amounts.get(line.key, 0) > line.amount for line in reservation.lines)
