@@ -334,6 +334,37 @@ def test_a_refusal_is_of_what_was_asked_for(make_guarded: MakeGuarded) -> None:
     assert guarded.server.requests == ()
 
 
+class LeavingLedger(MemoryLedger):
+    """
+    Refuses once, and is gone when it is asked again: its answer is lost, whatever it did.
+    """
+
+    asked = 0
+
+    def reserve(self, *given: Any, **named: Any) -> Any:
+        self.asked += 1
+        answer = super().reserve(*given, **named)
+        if self.asked == 2:
+            raise LedgerUnavailable("gone", "unknown")
+        return answer
+
+
+def test_a_ledger_that_goes_between_two_steps_has_refused(make_guarded: MakeGuarded) -> None:
+    """
+    What it may hold of the second is given back behind the caller's back.
+    """
+    ledger = LeavingLedger(clock=time.time)
+    guarded = make_guarded("4000 output_tokens", ledger=ledger, clamp="always")
+
+    with pytest.raises(BudgetExceeded) as caught:
+        guarded.client.converse(**asking(64_000))
+
+    assert (caught.value.requested, caught.value.remaining) == (64_000, 4_000)
+    assert guarded.server.requests == ()
+    assert guarded.guard.flush()
+    assert guarded.pending == [0]
+
+
 class ReadLedger(MemoryLedger):
     """
     Counts how often its balances are looked at by a call.
