@@ -11,6 +11,7 @@ back in another process is not seen here, so the first tries from time to time i
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 from time import monotonic
@@ -32,14 +33,24 @@ class Queue:
     """
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self.is_any = False
         self.places: list[Place] = []
         self.changed = threading.Condition()
+
+    def _leave_to_parent(self) -> None:
+        # A fork has none of the threads that wait, and may have a lock that one of them held.
+        if self._process != os.getpid():
+            self._begin()
 
     def is_waited_for(self, keys: Iterable[LedgerKey]) -> bool:
         """
         Whether somebody waits for room in one of these balances, in whatever window.
         """
+        self._leave_to_parent()
         balances = {key[:3] for key in keys}
         return any(not balances.isdisjoint(place.balances) for place in self.places.copy())
 
@@ -47,12 +58,14 @@ class Queue:
         """
         A place behind all others, for room in *keys*; *until* when, by the monotonic clock.
         """
+        self._leave_to_parent()
         return Place(self, keys, until)
 
     def wake(self) -> None:
         """
         Money was given back, or nobody waits for the answer of one that is waiting.
         """
+        self._leave_to_parent()
         with self.changed:
             for place in self.places:
                 place.is_woken = True
@@ -86,7 +99,7 @@ class Place:
     ) -> None:
         queue = self._queue
         with queue.changed:
-            queue.places.remove(self)
+            queue.places = [place for place in queue.places if place is not self]  # a fork has none
             queue.is_any = bool(queue.places)
         queue.wake()  # who is behind may be the first now
 

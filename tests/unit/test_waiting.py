@@ -108,3 +108,19 @@ def test_an_interrupt_leaves_no_place_behind() -> None:
 
     assert not queue.is_any
     assert not queue.is_waited_for([ONE])
+
+
+def test_a_fork_waits_behind_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The threads that wait are its parent's, and so may be the lock.
+    """
+    queue = Queue()
+    with queue.join([ONE], until=monotonic() + LONG), monkeypatch.context() as forked, queue.changed:
+        forked.setattr(waiting.os, "getpid", lambda: -1)
+        done = threading.Thread(target=queue.wake, daemon=True)
+        done.start()
+        done.join(20)
+
+        assert not done.is_alive()
+        assert not queue.is_any
+        assert not queue.is_waited_for([ONE])
