@@ -10,6 +10,7 @@ one is kept for whoever asks the same.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -59,10 +60,14 @@ class InputCounter:
         self._verify = getattr(
             getattr(getattr(client, "_endpoint", None), "http_session", None), "_verify", None
         )
+        self._again_at = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._turn = threading.Lock()
         self._asker: Any = None
         self._body = b""
-        self._again_at = 0.0
 
     def count(self, call: Call, body: object) -> int | None:
         """
@@ -75,6 +80,8 @@ class InputCounter:
         known = counts.get(question)
         if known is not None or not counts.may_ask(question) or time.monotonic() < self._again_at:
             return known
+        if self._process != os.getpid():  # a fork has not the thread that may hold the lock
+            self._begin()
         until = time.monotonic() + _PATIENCE_S
         if not self._turn.acquire(timeout=_PATIENCE_S):
             return None

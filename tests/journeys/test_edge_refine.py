@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,6 +143,20 @@ def test_a_denial_holds_for_every_client(make_guarded: MakeGuarded) -> None:
         refuse(guarded)
 
     assert len(counted(guarded.server)) == 1
+
+
+def test_a_fork_asks_for_itself(make_guarded: MakeGuarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The lock of its parent may be held by a thread that it does not have.
+    """
+    guarded = make_guarded(BUDGET, refine="count_tokens")
+    counter = guarded.client._bedrock_guard.count_input.__self__
+    assert counter._turn.acquire(timeout=0)
+    monkeypatch.setattr("bedrock_guard.hooks.counting.os", SimpleNamespace(getpid=lambda: -1))
+
+    guarded.client.converse(**ASKED)
+
+    assert guarded.entry.counted_input_tokens == 1_000
 
 
 def test_a_slow_answer_is_not_waited_for(make_guarded: MakeGuarded) -> None:
