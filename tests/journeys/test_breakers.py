@@ -14,6 +14,7 @@ import pytest
 from dynamodb_faults import Watched
 
 from bedrock_guard import Guard, scope
+from bedrock_guard.calls import tripping
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.breaker import Breaker
@@ -696,6 +697,27 @@ def test_a_loop_that_the_ledger_cannot_stop_is_told_in_the_log(
     for _ in range(3):
         use(guard, uncached=1)
     assert is_stopped(guard)
+
+
+def test_scopes_that_are_known_are_bounded(
+    make: Callable[..., Guard], in_memory: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Tags are a caller's strings; who is forgotten is judged by what the ledger has, a call later.
+    """
+    monkeypatch.setattr(tripping, "_MOST_SCOPES", 2)
+    guard = make(in_memory, Breaker("cache", CACHE, per="team"))
+    breakers = guard._pipeline.upkeep._breakers
+    assert breakers is not None
+    nobody_looks(guard)
+
+    for team in ("a", "b", "c"):
+        use(guard, uncached=900, team=team)
+        assert len(breakers._scopes) <= 2
+    use(guard, uncached=200, team="a")
+    assert guard.flush(30)
+
+    assert is_stopped(guard, team="a")
 
 
 def test_what_a_fork_inherits_is_its_parents_to_judge(make: Callable[..., Guard], in_memory: Ledger) -> None:
