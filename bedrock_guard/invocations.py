@@ -68,6 +68,13 @@ class Invocations:
             return wanted_s
         return min(wanted_s, max(0.0, last_ends_at - self._clock()) + LATE_S)
 
+    def left_s(self, wanted_s: float) -> float:
+        """
+        For how many seconds to wait, where *wanted_s* would be: no longer than an invocation can last.
+        """
+        last_ends_at = self._last_ends_at
+        return wanted_s if last_ends_at is None else min(wanted_s, max(0.0, last_ends_at - self._clock()))
+
     def lead_s(self, wanted_s: float) -> float:
         """
         How many seconds before its end a hold is renewed: half of it; one that ends with the

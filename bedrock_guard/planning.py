@@ -241,7 +241,10 @@ class Planner:
             return bisect_right(range(tokens // candidates + 1), room, key=cost_with) - 1
 
         is_callers = plan.call.size.output_limit is not None
-        return Output(tokens // candidates, candidates, is_callers, total - cost_with(0), fitting)
+        clamp, least = self.settings.clamp, self.settings.min_output_tokens
+        return Output(
+            tokens // candidates, candidates, is_callers, total - cost_with(0), fitting, clamp, least
+        )
 
     def _all_tags(self, call: Call) -> dict[str, str]:
         # An end user's metadata must not choose the budget: what is nearer the program wins.

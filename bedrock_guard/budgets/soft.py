@@ -30,9 +30,11 @@ class SoftLimits:
         self._is_shadow = is_shadow
         self._told: set[LedgerKey] = set()
 
-    def note(self, entry: Entry, matches: Sequence[Match], over: Sequence[RefusedLine]) -> Entry:
+    def note(
+        self, entry: Entry, matches: Sequence[Match], over: Sequence[RefusedLine], *, reason: str = "budget"
+    ) -> Entry:
         """
-        *entry* with the budgets that had no room for the call.
+        *entry* with the budgets that had no room for the call; *reason* is what they would have done.
         """
         by_key = {match.key: match for match in matches}
         names = list(entry.exceeded)
@@ -44,7 +46,7 @@ class SoftLimits:
                 self._warn(match, refused)
             elif match.budget.on_exceed == "refuse":  # a soft limit that is tried out would refuse nobody
                 record_would_refuse(
-                    self._ledger, entry, reason="budget", budget=match.budget.name, per=match.key.per
+                    self._ledger, entry, reason=reason, budget=match.budget.name, per=match.key.per
                 )
         return entry.changed(exceeded=tuple(names))
 

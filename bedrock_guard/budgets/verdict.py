@@ -33,6 +33,8 @@ class Output:
         is_callers: Whether the caller set the limit; else it is the model's maximum.
         nanousd: What they are of the estimate.
         fitting: Room in nano-USD -> the most tokens with which the call would fit.
+        clamp: Whose limits are lowered, as the settings have it.
+        least: Fewer tokens no call is lowered to.
     """
 
     tokens: int
@@ -40,6 +42,8 @@ class Output:
     is_callers: bool
     nanousd: int
     fitting: Callable[[int], int]
+    clamp: str = "never"
+    least: int = 0
 
 
 def describe(lines: Sequence[tuple[Match, RefusedLine]]) -> tuple[RefusedBudget, ...]:
@@ -191,26 +195,42 @@ def _rate(refused: RefusedBudget, *, now: float) -> str:
     return f"{taken} · frees in {f'{seconds:.3g} s' if seconds < 60 else show_duration(seconds)}"
 
 
+def fitting_tokens(output: Output, unit: str, *, amount: int, room: int) -> int:
+    """
+    The most output tokens with which a call of *amount* fits in *room*, both in a ledger's *unit*; 0 or
+    less for none.
+    """
+    if unit == USD:
+        return output.fitting(room)
+    if OUTPUT_TOKENS not in UNITS[unit]:
+        return 0 if amount > room else output.tokens
+    return (room - amount + output.tokens * output.candidates) // output.candidates
+
+
 def _fitting(output: Output, refused: RefusedBudget) -> int:
-    """
-    The most output tokens with which a call would fit in one budget; 0 or less for none.
-    """
-    if refused.unit == USD:
-        return output.fitting(int(Decimal(refused.remaining).scaleb(9)))
-    if OUTPUT_TOKENS not in UNITS[refused.unit]:
-        return 0
-    rest = int(refused.requested) - output.tokens * output.candidates
-    return (int(refused.remaining) - rest) // output.candidates
+    amounts = [
+        int(Decimal(each).scaleb(9)) if refused.unit == USD else int(each)
+        for each in (refused.requested, refused.remaining)
+    ]
+    return fitting_tokens(output, refused.unit, amount=amounts[0], room=amounts[1])
 
 
 def _advice(output: Output, refusals: Sequence[RefusedBudget]) -> str | None:
     fitting = min(_fitting(output, refused) for refused in refusals)
     would = f"maxTokens<={fitting} would fit" if fitting > 0 else None
+    if would and output.clamp != "never" and fitting < output.least:
+        would += f", less than min_output_tokens={output.least}"
     if all(refused.unit != USD for refused in refusals):
         return would
     of_it = f"is {show(usd_from_nanousd(output.nanousd), USD)} of it"
     if output.is_callers:
-        return f"maxTokens={output.tokens} {of_it}" + (f"; {would}" if would else "")
+        advice = f"maxTokens={output.tokens} {of_it}" + (f"; {would}" if would else "")
+        is_held = output.clamp == "unset" and fitting >= output.least
+        return (
+            f'{advice}\nit is held in full, as the caller set it; clamp = "always" would lower it'
+            if is_held
+            else advice
+        )
     if would is None:
         return None
     return f"maxTokens is not set, so the model's {output.tokens} are held, which {of_it}; {would}"

@@ -2,7 +2,7 @@
 The story of one call: open, reserve, settle or release. Every `if` of it is here.
 
     open      bound it, price the bound, find the budgets
-    reserve   hold the bound in every budget, or refuse
+    reserve   hold the bound in every budget; else what `edge` finds that fits, or refuse
     rebound   what is about to be sent is not what was bounded: hold the difference
     retry     the answer to an attempt was lost: hold another, or refuse to send again
     end       charge what AWS reported, the estimate where it reported nothing, or
@@ -16,13 +16,15 @@ It knows neither botocore's events nor which ledger it talks to.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from bedrock_guard.budgets.refusing import as_whole_call, record_refusal, refuse
 from bedrock_guard.budgets.soft import SoftLimits, lines_of_retry
 from bedrock_guard.calls import shadow
 from bedrock_guard.calls.charging import closed_entry
+from bedrock_guard.calls.drafting import Source, as_begun
+from bedrock_guard.calls.edge import Edge
 from bedrock_guard.calls.outage import SLOW_S, Outage, StandIn, expired
-from bedrock_guard.calls.shadow import ShadowStandIn
 from bedrock_guard.calls.steering import Helm
 from bedrock_guard.calls.sweeping import Sweeper
 from bedrock_guard.calls.tripping import Breakers
@@ -70,10 +72,11 @@ class Pipeline:
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.topped_up = self.helm.topped_up
+        self.edge = Edge(planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper)
         self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
-        self.stand_in = ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
+        self.stand_in = shadow.ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
         self._soft = SoftLimits(ledger, is_shadow=self.is_shadow)
         self._wanted = wanted or planner.settings
         self._new_id = new_id
@@ -98,37 +101,34 @@ class Pipeline:
         Whether an operation that may bill, and cannot be counted, may be called.
         """
         if self.is_shadow and self._wanted.on_unmetered == "refuse":
-            now = self.clock()
-            shadow.tell_unmetered(self.ledger, now, service=service, operation=operation, region=region)
+            shadow.tell_unmetered(
+                self.ledger, self.clock(), service=service, operation=operation, region=region
+            )
         return self.settings.on_unmetered == "allow"
 
-    def reserve(self, opened: OpenCall, *, hold_s: float) -> None:
+    def reserve(self, opened: OpenCall, *, hold_s: float, source: Source | None = None) -> None:
         """
-        Hold the most that a call can cost, in every budget it counts towards.
+        Hold the most that a call can cost, or its request is brought to, in every budget it counts towards.
 
         Raises:
             BudgetExceeded: It does not fit; nothing is held.
             Stopped: Calls like it are stopped.
-            LedgerUnavailable: The ledger cannot tell whether it fits, and `on_ledger_error` does not let
-                it through.
+            LedgerUnavailable: The ledger cannot tell, and `on_ledger_error` does not let it through.
         """
-        plan, entry = opened.plan, opened.entry
         if not self.upkeep.is_kept:
             self.upkeep.begin()
         try:
-            answer = self._reserve(opened, hold_s)
-            if isinstance(answer, Refusal):
-                answer = self._reserve_again(opened, hold_s, answer)
+            answer = self._admit(opened, hold_s, source)
         except Stopped:
             opened.take_end()
-            self._see_stopped(entry)
+            self._see_stopped(opened.entry)
             raise
         except LedgerUnavailable as error:
             self._go_without(opened, error, hold_s)
         else:
             if isinstance(answer, Refusal):
                 opened.take_end()
-                raise self._refused(plan, entry, answer)
+                raise self._refused(opened.plan, opened.entry, answer)
             opened.reservation = answer
             opened.hold_s = hold_s
             opened.is_held = True
@@ -136,8 +136,8 @@ class Pipeline:
                 self._note(opened, answer)
             self.upkeep.watch(opened)
             # After the hold: where the ledger is gone, a call must not wait for it twice.
-            if entry.at_s >= self.sweeper.due_at:
-                self.sweeper.sweep_if_due(entry.at_s)
+            if opened.entry.at_s >= self.sweeper.due_at:
+                self.sweeper.sweep_if_due(opened.entry.at_s)
         if opened.is_ended:  # its task was dropped while a thread reserved for it
             self._write(opened, opened.not_sent())
 
@@ -160,7 +160,7 @@ class Pipeline:
         answer = self._extend(opened, more, money)
         if isinstance(answer, Refusal):
             raise self._refused(plan, entry, as_whole_call(answer, held))
-        entry = entry.changed(allowed_by=opened.entry.allowed_by, exceeded=opened.entry.exceeded)
+        entry = as_begun(entry, opened.entry)
         if answer.over:
             entry = self._soft.note(entry, plan.matches, answer.over)
         opened.reservation, opened.plan, opened.entry = answer, plan, entry
@@ -222,6 +222,8 @@ class Pipeline:
             elif has_end:
                 opened.give_back_end()
             raise
+        if self.edge.queue.is_any:
+            self.edge.queue.wake()
         for tally in opened.tallies:
             tally.count(entry)
         if self._tells_first:  # asked here, too: every call comes by
@@ -245,7 +247,17 @@ class Pipeline:
         if self.alerts is not None:
             self.alerts.leave()
 
-    def _reserve(self, opened: OpenCall, hold_s: float) -> Reservation | Refusal:
+    def _admit(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
+        refusal: Refusal | None = None  # yet: others may wait for room already
+        if not self.edge.queue.is_any or not self.edge.is_crowded(opened.plan):
+            answer = self._reserve(opened, hold_s, source)
+            if isinstance(answer, Reservation):
+                return answer
+            refusal = answer
+        hold = partial(self._reserve, opened, hold_s, source)
+        return self.edge.fit(opened, refusal, source and source(), hold)
+
+    def _reserve(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on
         if is_gone:
             if self.helm.known.is_active:
@@ -254,6 +266,8 @@ class Pipeline:
         if self.upkeep.invocations.are_any:
             hold_s = self.upkeep.invocations.hold_s(hold_s)
         try:
+            if opened.plan.call.size.output_limit is None and source is not None and self.edge.clamp.is_on:
+                self.edge.clamp.take_share(opened, source)
             while True:  # until it is admitted by the stops and top-ups that the ledger keeps
                 steering, lines = self.helm.known, opened.plan.lines()
                 if steering.is_active:
@@ -286,27 +300,12 @@ class Pipeline:
             self.outage.begin(error, is_slow=is_slow)
 
     def _note(self, opened: OpenCall, answer: Reservation) -> None:
-        """
-        Tell what would have refused *opened*, and did not.
-        """
+        # What would have refused it, and did not.
         if self.is_shadow:
             self.helm.tell(opened.plan, opened.entry)
         if answer.over:
-            opened.entry = self._soft.note(opened.entry, opened.plan.matches, answer.over)
-
-    def _reserve_again(self, opened: OpenCall, hold_s: float, refusal: Refusal) -> Reservation | Refusal:
-        """
-        Ask once more, if a sweep made room; where the ledger goes just then, its *refusal* is the last that
-        it said.
-        """
-        if not self.sweeper.sweep_for_room(self.clock()):
-            return refusal
-        try:
-            return self._reserve(opened, hold_s)
-        except LedgerUnavailable as error:
-            if error.outcome == "unknown":
-                self.upkeep.put_off(opened, opened.not_sent(), error)
-            return refusal
+            reason = self.edge.clamp.verdict(opened.plan, answer.over, self._wanted)
+            opened.entry = self._soft.note(opened.entry, opened.plan.matches, answer.over, reason=reason)
 
     def _more(self, plan: Plan, entry: Entry, lines: Sequence[Line]) -> list[Line]:
         try:

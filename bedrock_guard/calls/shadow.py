@@ -40,6 +40,8 @@ def lenient(settings: Settings) -> Settings:
         untagged="shared",
         max_price_age_days=None,
         tags_to_aws=False,
+        clamp="never",
+        refine="off",
     )
 
 

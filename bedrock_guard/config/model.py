@@ -51,6 +51,8 @@ class BudgetTable(_Strict):
     mode: Literal["enforce", "shadow"] = "enforce"
     burst: float | int | str | None = None
     alerts: list[float | int] | None = None
+    fallback: str | list[str] = Field(default_factory=list)
+    wait_s: float | int = 0.0
 
     def to_budget(self, name: str) -> Budget:
         """
@@ -130,6 +132,10 @@ class SettingsFile(_Strict):
     models: dict[str, str] = Field(default_factory=dict)
     resolve_profiles: Literal["off", "lookup"] = "off"
     max_price_age_days: int | None = Field(default=None, gt=0)
+    clamp: Literal["unset", "always", "never"] = "unset"
+    clamp_share: float | int = Field(default=0.25, gt=0, le=1, allow_inf_nan=False)
+    min_output_tokens: int = Field(default=256, gt=0)
+    refine: Literal["off", "count_tokens"] = "off"
     untagged: Literal["shared", "refuse"] = "shared"
     principal: Literal["off", "lookup"] = "off"
     tags_to_aws: bool | list[str] = False

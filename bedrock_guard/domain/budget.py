@@ -12,15 +12,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal, TypeAlias, get_args
 
-from bedrock_guard.domain.budget_fields import (
-    DEFAULT_ALERTS,
-    check_match,
-    check_name,
-    check_tags,
-    check_word,
-    read_per,
-    read_shares,
-)
+from bedrock_guard.domain import budget_fields
 from bedrock_guard.domain.cost import nanousd_from_usd, usd_from_nanousd
 from bedrock_guard.domain.globs import Globs, read_match
 from bedrock_guard.domain.ledger import RATE_SUFFIX, LineKind
@@ -175,6 +167,8 @@ class Budget:
             windows. As an argument in USD or as a count; a rate without one has that of its limit.
         alerts: Shares of the limit; somebody is told when so much is spent. 1.0 counts as reached, too,
             when a call is refused. A rate has none.
+        fallback: Model ids: a Converse that does not fit is sent to the first of them with which it does.
+        wait_s: For how many seconds a call that does not fit waits for room, in order of arrival.
 
     Raises:
         ConfigurationError: The name, a limit, a tag or a share cannot be understood.
@@ -188,7 +182,9 @@ class Budget:
     on_exceed: OnExceed = "refuse"
     mode: Mode = "enforce"
     burst: int | None = None
-    alerts: tuple[float, ...] = DEFAULT_ALERTS
+    alerts: tuple[float, ...] = budget_fields.DEFAULT_ALERTS
+    fallback: tuple[str, ...] = ()
+    wait_s: float = 0.0
 
     def __init__(
         self,
@@ -202,14 +198,16 @@ class Budget:
         mode: Mode = "enforce",
         burst: float | Decimal | str | None = None,
         alerts: Iterable[float] | None = None,
+        fallback: str | Iterable[str] = (),
+        wait_s: float = 0.0,
     ) -> None:
-        check_name("budget", name)
+        budget_fields.check_name("budget", name)
         owner = f"Budget {name!r}"
-        tags = read_per(owner, per)
-        check_match(owner, match)
-        check_tags(owner, tags, match or {})
-        check_word(owner, "on_exceed", on_exceed, get_args(OnExceed))
-        check_word(owner, "mode", mode, get_args(Mode))
+        tags = budget_fields.read_per(owner, per)
+        budget_fields.check_match(owner, match)
+        budget_fields.check_tags(owner, tags, match or {})
+        budget_fields.check_word(owner, "on_exceed", on_exceed, get_args(OnExceed))
+        budget_fields.check_word(owner, "mode", mode, get_args(Mode))
         usual, own = read_limits(name, limit, limits, per=tags, read=_read_limit)
         rate, most = _rate(name, usual, burst)
         if most is not None and own:
@@ -225,7 +223,9 @@ class Budget:
         object.__setattr__(self, "match", read_match(f"Budget {name!r}", match or {}))
         object.__setattr__(self, "per", tags)
         object.__setattr__(self, "limits", own)
-        object.__setattr__(self, "alerts", read_shares(name, alerts, is_rate=most is not None))
+        object.__setattr__(self, "alerts", budget_fields.read_shares(name, alerts, is_rate=most is not None))
+        object.__setattr__(self, "fallback", budget_fields.read_fallback(name, fallback))
+        object.__setattr__(self, "wait_s", budget_fields.read_wait(name, wait_s))
 
     @property
     def most(self) -> int:

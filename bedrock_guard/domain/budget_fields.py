@@ -15,6 +15,7 @@ DEFAULT_ALERTS: Final = (0.5, 0.8, 1.0)
 
 # A soft limit may be passed; what is above ten times of it was meant as per cent.
 _MOST_SHARE: Final = 10
+_LONGEST_WAIT_S: Final = 3_600
 _NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 _.:@+-]{0,127}$")
 
 
@@ -52,6 +53,39 @@ def read_shares(name: str, alerts: object, *, is_rate: bool) -> tuple[float, ...
             "spent; of the first call that it refuses in a day somebody is told."
         )
     return tuple(sorted({float(share) for share in given}))
+
+
+def read_fallback(name: str, fallback: object) -> tuple[str, ...]:
+    """
+    The models that calls fall back to which the budget *name* has no room for.
+
+    Raises:
+        ConfigurationError: They are no model ids, or one comes twice.
+    """
+    given: tuple[Any, ...] = (
+        (fallback,) if isinstance(fallback, str) or not isinstance(fallback, Iterable) else tuple(fallback)
+    )
+    if not all(isinstance(each, str) and each for each in given) or len(set(given)) != len(given):
+        raise ConfigurationError(
+            f"Budget {name!r}: fallback is {fallback!r}; it is model ids, each once, the first to be tried "
+            "first: fallback=['us.amazon.nova-lite-v1:0']."
+        )
+    return given
+
+
+def read_wait(name: str, wait_s: object) -> float:
+    """
+    For how long a call waits that the budget *name* has no room for, in seconds.
+
+    Raises:
+        ConfigurationError: It is no time, or longer than any reply is worth waiting for.
+    """
+    is_number = isinstance(wait_s, int | float) and not isinstance(wait_s, bool)
+    if not is_number or not 0 <= wait_s <= _LONGEST_WAIT_S:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"Budget {name!r}: wait_s is {wait_s!r}; it is seconds, from 0 to {_LONGEST_WAIT_S}: wait_s=5."
+        )
+    return float(wait_s)  # type: ignore[arg-type]
 
 
 def read_per(owner: str, per: object) -> tuple[str, ...]:

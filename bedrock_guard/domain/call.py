@@ -94,6 +94,7 @@ class RequestSize(NamedTuple):
         reads_tokens: False where nothing of its input is billed by the token.
         sized_images: How many of its images say their size.
         sized_image_tokens: The most tokens that those can be together.
+        counted_tokens: The input as Bedrock's CountTokens has counted it; None where it was not asked.
     """
 
     text_bytes: int = 0
@@ -113,6 +114,7 @@ class RequestSize(NamedTuple):
     reads_tokens: bool = True
     sized_images: int = 0
     sized_image_tokens: int = 0
+    counted_tokens: int | None = None
 
     def with_sizes(self, tokens: Sequence[int]) -> RequestSize:
         """
@@ -167,6 +169,24 @@ class Call(NamedTuple):
         """
         return self._replace(
             principal=principal, routes=tuple([each._replace(principal=principal) for each in self.routes])
+        )
+
+    def limited(self, tokens: int) -> Call:
+        """
+        This call, with *tokens* as the limit of each answer.
+        """
+        return self._replace(
+            size=self.size._replace(output_limit=tokens),
+            routes=tuple([each.limited(tokens) for each in self.routes]),
+        )
+
+    def counted(self, tokens: int) -> Call:
+        """
+        This call, with an input of *tokens*.
+        """
+        return self._replace(
+            size=self.size._replace(counted_tokens=tokens),
+            routes=tuple([each.counted(tokens) for each in self.routes]),
         )
 
     @property

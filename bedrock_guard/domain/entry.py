@@ -92,10 +92,16 @@ class Entry:
         job: The ARN of the job that the call began, which may go on long after; else None.
         allowed_by: `"on_ledger_error"` when that setting let the call, or a retry of it, through while the
             ledger was gone; None when its budgets had room for all of it.
+        clamped_max_tokens: The limit on output tokens that the request was sent with, where that was lowered
+            so that the call fits; else None.
+        counted_input_tokens: The input as CountTokens counted it, where the call was held by that; else None.
+        fallback_from: The model that was asked for, where another was asked instead; else None.
+        waited_ms: How long the call waited for room.
         exceeded: Names of the budgets that had no room for the call and let it go on: soft limits, shadows.
         budget: Who refused, or would have, for refusals; a breaker is named `breaker:<name>`.
         reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"breaker"`, `"unpriced"`, `"untagged"` or
-            `"unmetered"`. Of `judged`, what came of it: `"kept"` or `"tripped"`.
+            `"unmetered"`; `"clamped"` where the call would have been let through with a lower limit on its
+            output. Of `judged`, what came of it: `"kept"` or `"tripped"`.
         control: The stop that refused, or would have; with the outcomes `stop`, `resume` and `top_up`, what
             was told: who, why, whose calls or which balance, until when. Of `judged`, the breaker, whose
             calls, and the figures.
@@ -129,6 +135,10 @@ class Entry:
     narrowed_by: str | None = None
     job: str | None = None
     allowed_by: str | None = None
+    clamped_max_tokens: int | None = None
+    counted_input_tokens: int | None = None
+    fallback_from: str | None = None
+    waited_ms: int = 0
     exceeded: tuple[str, ...] = ()
     budget: str | None = None
     reason: str | None = None

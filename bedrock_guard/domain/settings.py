@@ -41,6 +41,13 @@ class Settings:
         resolve_profiles: Whether Bedrock's control plane is asked, once, what is behind other opaque ids:
             `"off"`, or `"lookup"`, which needs permission for it.
         max_price_age_days: Calls are refused as unpriced once the price list is older; None never.
+        clamp: Whose `maxTokens` is lowered where a call does not fit: `"unset"`, of calls whose caller set
+            none, which are held at a share of what is free in any case; `"always"`, everybody's; `"never"`.
+        clamp_share: How much of the smallest room that is free a call is lowered to, while that leaves
+            *min_output_tokens*; above 0 and up to 1.
+        min_output_tokens: No call is lowered below so many output tokens.
+        refine: Whether Bedrock's free CountTokens is asked for the input of a call that does not fit:
+            `"off"`, or `"count_tokens"`, which needs permission for it.
         untagged: What becomes of a call without a tag that a `per` budget needs: `"shared"`
             puts it on one balance with others like it, `"refuse"` refuses it.
         principal: Whether calls have the tag `principal`, the ARN that their client's credentials are of:
@@ -68,6 +75,10 @@ class Settings:
     models: Mapping[str, str] = field(default_factory=dict)
     resolve_profiles: Literal["off", "lookup"] = "off"
     max_price_age_days: int | None = None
+    clamp: Literal["unset", "always", "never"] = "unset"
+    clamp_share: float = 0.25
+    min_output_tokens: int = 256
+    refine: Literal["off", "count_tokens"] = "off"
     untagged: Literal["shared", "refuse"] = "shared"
     principal: Literal["off", "lookup"] = "off"
     tags_to_aws: bool | tuple[str, ...] = False

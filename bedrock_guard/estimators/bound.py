@@ -70,8 +70,10 @@ _INPUT_METERS: Final[dict[str | None, tuple[str, ...]]] = {
 
 def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
     """
-    The most tokens that a request can be: its bytes, or the model's whole window.
+    The most tokens that a request can be: its bytes, or the model's whole window; what Bedrock has counted.
     """
+    if size.counted_tokens is not None:
+        return size.counted_tokens
     window = max(limits.max_input_tokens or family.text_window or _UNKNOWN_WINDOW, size.max_input_tokens or 0)
     text = size.text_bytes + _MESSAGE_TOKENS * size.messages + family.template_tokens
     if size.has_tools:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 Path: TypeAlias = tuple[str, ...]
 Spellings: TypeAlias = tuple[tuple[Path, frozenset[str]], ...]
 
-_LIMITS: Final[Spellings] = (
+LIMITS: Final[Spellings] = (
     (
         (),
         frozenset(
@@ -34,7 +34,7 @@ _LIMITS: Final[Spellings] = (
     (("textGenerationConfig",), frozenset(["maxTokenCount"])),
 )
 # Room for reasoning: it raises a limit, and is none by itself.
-_BUDGETS: Final[Spellings] = (
+BUDGETS: Final[Spellings] = (
     (("thinking",), frozenset(["budget_tokens"])),
     (("reasoning_config",), frozenset(["budget_tokens"])),
     (("reasoningConfig",), frozenset(["budget_tokens"])),
@@ -42,7 +42,7 @@ _BUDGETS: Final[Spellings] = (
 )
 _CANDIDATES: Final[Spellings] = (((), frozenset(["n", "best_of", "num_generations", "numResults"])),)
 # Nova 2 takes no limit with it, and thinks for as long as it likes.
-_EFFORTS: Final[tuple[Path, ...]] = (
+EFFORTS: Final[tuple[Path, ...]] = (
     ("reasoningConfig", "maxReasoningEffort"),
     ("inferenceConfig", "reasoningConfig", "maxReasoningEffort"),
 )
@@ -62,12 +62,12 @@ def output_limit(
 
     *default* is what the model goes by when the request says nothing.
     """
-    limits = _positives(fields, _LIMITS)
+    limits = _positives(fields, LIMITS)
     if stated is not None:
         limits.append(_positive(stated))
     if not limits:
         return _WIDEST_OUTPUT if _asks_for_the_widest(fields) else default
-    largest = max(limits + _positives(fields, _BUDGETS))
+    largest = max(limits + _positives(fields, BUDGETS))
     return None if largest >= _NO_LIMIT else largest
 
 
@@ -124,7 +124,7 @@ def _positive(value: object) -> int:
 
 
 def _asks_for_the_widest(fields: Mapping[str, Any]) -> bool:
-    return "output-128k" in _betas(fields) or any(at(fields, path) == "high" for path in _EFFORTS)
+    return "output-128k" in _betas(fields) or any(at(fields, path) == "high" for path in EFFORTS)
 
 
 def _betas(fields: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 The same for aiobotocore: async shells round the sync handlers, and no second copy of them.
 
 A ledger that may wait for a disk is called in a thread, as is what may ask the control plane; one in
-memory inline.
+memory inline. Opening a call that may wait for others has a thread of its own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any
 
+from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, reads_content, settle_reply
-from bedrock_guard.hooks.threads import off_loop, run_soon
+from bedrock_guard.hooks.threads import in_own_thread, off_loop, run_soon
 
 
 def is_async_client(client: Any) -> bool:
@@ -32,6 +33,7 @@ class AioClientHooks(ClientHooks):
     """
 
     is_async = True
+    _lingers = False
 
     async def async_open(self, **event: Any) -> None:
         """
@@ -39,7 +41,11 @@ class AioClientHooks(ClientHooks):
         """
         if self._tells_principal and self._principal.is_due:
             await self._principal.ask_off_loop()
-        await self._run(partial(self.open, **event))
+        work = partial(self.open, **event)
+        if self._lingers:
+            await in_own_thread(work, give_up=partial(self._give_up, CURRENT.get()))
+        else:
+            await self._run(work)
 
     async def async_check_retry(self, request: Any, **event: Any) -> None:
         """
@@ -86,6 +92,16 @@ class AioClientHooks(ClientHooks):
         after-call-error: no answer; what may have been billed is charged.
         """
         await self._run(partial(self.settle_error, **event))
+
+    def _own(self, owners: dict[Pipeline, object]) -> None:
+        super()._own(owners)
+        self._lingers = any(pipeline.edge.lingers for pipeline in owners)
+
+    def _give_up(self, state: CallState | None) -> None:
+        if state is not None:
+            state.is_over = True
+        for pipeline in self.pipelines:
+            pipeline.edge.queue.wake()
 
     def _handler(self, name: str) -> Callable[..., Any]:
         handler: Callable[..., Any] = getattr(self, f"async_{name}", None) or super()._handler(name)

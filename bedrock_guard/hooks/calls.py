@@ -42,6 +42,8 @@ class CallState:
         opened: The call as each guard holds it; empty before `before-call` and when nothing is billed.
         attempts: Its HTTP attempts so far.
         wire: The request that was bounded; before that, as botocore made it.
+        draft: The request as a guard would have it, while one decides; None where none has to.
+        changes: What was changed of the request, as the reply tells it; None where nothing was.
         is_over: True once the method has returned or raised, or was dropped.
         is_handed_over: True once a stream or body owns the end of the call.
     """
@@ -49,6 +51,8 @@ class CallState:
     __slots__ = (
         "attempts",
         "call",
+        "changes",
+        "draft",
         "has_begun",
         "is_handed_over",
         "is_over",
@@ -66,6 +70,8 @@ class CallState:
         self.opened: list[tuple[Pipeline, OpenCall]] = []
         self.attempts = AttemptLog()
         self.wire: Wire | None = None
+        self.draft: Any = None
+        self.changes: Mapping[str, object] | None = None
         self.is_handed_over = False
         self.is_over = False
 

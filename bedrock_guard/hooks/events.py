@@ -19,6 +19,7 @@ KeyboardInterrupt or when another tool's handler raises: the safety net round
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from botocore.client import BaseClient
@@ -27,6 +28,8 @@ from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
+from bedrock_guard.hooks.changes import draft_of
+from bedrock_guard.hooks.counting import InputCounter
 from bedrock_guard.hooks.lookup import ProfileLookup
 from bedrock_guard.hooks.metering import find_counting
 from bedrock_guard.hooks.principal import PrincipalLookup
@@ -74,6 +77,7 @@ class ClientHooks:
         self._region = client.meta.region_name
         self._client_hold_s = _hold_s(client.meta.config)
         self._look_up = ProfileLookup(client).find
+        self.count_input = InputCounter(client).count
         self._principal = PrincipalLookup(client, is_async=self.is_async)
         self._tells_principal = False
 
@@ -142,17 +146,23 @@ class ClientHooks:
             return
         state.operation = operation
         asked = {} if isinstance(operation, Unmeterable) else _read_params(state, operation, params)
-        state.call = self._read_call(operation, asked)
+        state.call = self.read_call(operation, asked)
         state.params = None
         pipelines = self.pipelines
         if state.call.flat_key:
             pipelines = find_counting(pipelines, operation, state.call, service=self._service)
+        source = partial(draft_of, self, state, state.call, params)
         for pipeline in pipelines:
-            opened = pipeline.open(state.call)
+            opened = pipeline.open(state.call if state.draft is None else state.draft.call)
             state.opened.append((pipeline, opened))
             if pipeline.loops is not None and state.wire is not None:
                 pipeline.loops.see_request(opened, state.wire.fingerprint)
-            pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s)
+            pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s, source=source)
+            if state.draft is not None:
+                state.draft.admit()
+        if state.draft is not None:
+            state.draft.put_in()
+            state.draft = None  # it holds the prompt
         if state.is_over:  # its task was dropped while a thread reserved for it
             state.end(None)
 
@@ -226,7 +236,10 @@ class ClientHooks:
             return unknown(self._service, name)
         return None if isinstance(operation, Free) else operation
 
-    def _read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
+    def read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
+        """
+        What a request asks for, and who asks.
+        """
         call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
         return call.by(self._principal.find()) if self._tells_principal else call
 
@@ -240,8 +253,11 @@ class ClientHooks:
         content = _as_bytes(body)
         if content is not body and body is not None:  # it was a file, and is read now
             setattr(request, attribute, content)
-        state.wire = Wire(request.url, request.headers, content)
-        state.call = self._read_call(operation, state.wire.read(operation))
+        before, state.wire = state.wire, Wire(request.url, request.headers, content)
+        counted = None if state.call is None else state.call.size.counted_tokens
+        state.call = self.read_call(operation, state.wire.read(operation))
+        if counted is not None and (before.url, before.body) == (request.url, content):
+            state.call = state.call.counted(counted)
         for pipeline, opened in state.opened:
             pipeline.rebound(opened, state.call)
 

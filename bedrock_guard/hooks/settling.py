@@ -51,6 +51,8 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
         return
     metadata = parsed.setdefault("ResponseMetadata", {})
     metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
+    if state.changes is not None:
+        metadata["BedrockGuard"].update(state.changes)
     if call.is_silent and not call.is_traced:
         _tell_cost(metadata, state.end(None))
         return

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
@@ -32,13 +33,37 @@ async def off_loop(work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
     except RuntimeError:  # a fork from inside of the loop: there is none in the child
         return work()
-    future = loop.run_in_executor(_threads(), partial(copy_context().run, work))
+    return await _finish(loop.run_in_executor(_threads(), partial(copy_context().run, work)))
+
+
+async def in_own_thread(work: Callable[[], T], *, give_up: Callable[[], object]) -> T:
+    """
+    As `off_loop`, for work that may wait for that of others: it has a thread of its own, and is told to
+    *give_up* when the task is cancelled.
+    """
+    done: Future[T] = Future()
+    run = copy_context().run
+
+    def do() -> None:
+        try:
+            done.set_result(run(work))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it is to have it
+            done.set_exception(error)
+
+    future = asyncio.wrap_future(done)
+    threading.Thread(target=do, name="bedrock_guard open", daemon=True).start()
+    return await _finish(future, give_up)
+
+
+async def _finish(future: asyncio.Future[T], give_up: Callable[[], object] | None = None) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait([future])
         except asyncio.CancelledError as error:
             cancelled = error
+            if give_up is not None:
+                give_up()
     if cancelled is None:
         return future.result()
     future.exception()  # looked at, so that nobody warns of it

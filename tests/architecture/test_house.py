@@ -137,8 +137,12 @@ def test_a_page_that_can_be_followed_runs(page: str, tmp_path: Path) -> None:
 
 
 EXAMPLES = [
-    # Older service models have no cache points.
-    pytest.param(path, id=path.name, marks=needs_newer_model if "cachePoint" in path.read_text() else ())
+    # Older service models have neither cache points nor CountTokens.
+    pytest.param(
+        path,
+        id=path.name,
+        marks=needs_newer_model if re.search("cachePoint|count_tokens", path.read_text()) else (),
+    )
     for path in sorted((ROOT / "examples").glob("[0-9]*.py"))
 ]
 

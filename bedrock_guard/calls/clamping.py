@@ -1,0 +1,213 @@
+"""
+Output tokens, cut short: a call that does not fit is given a limit with which it does.
+
+    a share    of what is free, for a call whose caller set no limit, before it is held
+    what fits  in such a share, for a call that the ledger refused; in all that is free where the share
+               is too little for an answer
+
+What fits is for the ledger to say: what is read here of balances may be old by then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from bedrock_guard.budgets.matching import Match
+from bedrock_guard.budgets.verdict import Output, fitting_tokens
+from bedrock_guard.calls.drafting import Request, Source, replan
+from bedrock_guard.calls.steering import Helm
+from bedrock_guard.domain.budget import UNITS, USD
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, RefusedLine, Reservation
+from bedrock_guard.domain.settings import Settings
+from bedrock_guard.domain.usage import OUTPUT_TOKENS
+from bedrock_guard.open_call import OpenCall
+from bedrock_guard.operations.output_limit import OutputLimit
+from bedrock_guard.planning import Plan, Planner
+
+log = logging.getLogger("bedrock_guard")
+
+Hold: TypeAlias = Callable[[], Reservation | Refusal]
+"""Asks the ledger for what the open call now says; may raise what a reserve may."""
+
+Rooms: TypeAlias = Mapping[LedgerKey, int]
+"""What is free of balances, each in its unit."""
+
+# What is counted so is less with fewer output tokens.
+_WITH_OUTPUT: Final = frozenset(
+    unit for unit, meters in UNITS.items() if unit == USD or OUTPUT_TOKENS in meters
+)
+# Others may be quicker: how often a share of what was just free is tried, before the least is.
+_TRIES: Final = 4
+# What a model surely takes of which no list says how much it writes.
+_SURE_OUTPUT: Final = 4_096
+# How long is believed that plenty was free.
+_BELIEVED_S: Final = 1.0
+_MOST_KNOWN: Final = 4_096
+_MOST_TOLD: Final = 4_096
+
+
+class Clamp:
+    """
+    Limits on output for the calls of one guard.
+
+    Attributes:
+        is_on: Whether any may be lowered.
+    """
+
+    def __init__(self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm) -> None:
+        self._planner = planner
+        self._settings = planner.settings
+        self.is_on = planner.settings.clamp != "never"
+        self._ledger = ledger
+        self._clock = clock
+        self._helm = helm
+        # How much of what was free of a balance this process has not held since, and how long to believe it.
+        self._plenty: dict[LedgerKey, list[float]] = {}
+        self._told: set[LedgerKey] = set()
+
+    def take_share(self, opened: OpenCall, source: Source) -> None:
+        """
+        Hold *opened*, whose caller set no limit, at a share of what is free, where its bound is more.
+
+        Raises:
+            LedgerUnavailable: It cannot be read.
+        """
+        plan = opened.plan
+        lines = [
+            line
+            for match, line in zip(plan.matches, plan.lines(), strict=True)
+            if match.special is None and match.unit in _WITH_OUTPUT
+        ]
+        if plan.call.size.generates and not self._has_plenty(lines, opened.entry.at_s):
+            self._share(opened, lines, source())
+
+    def _share(self, opened: OpenCall, lines: Sequence[Line], request: Request) -> None:
+        plan, now = opened.plan, self._clock()
+        balances = self._ledger.balances([line.key for line in lines])
+        used = {balance.key: balance.spent + balance.pending for balance in balances}
+        rooms = {
+            line.key: max(0, (line.limit or 0) - used.get(line.key, 0))
+            for line in self._helm.known.top_up(lines, now)
+        }
+        if len(self._plenty) >= _MOST_KNOWN:
+            self._plenty.clear()
+        self._plenty.update((line.key, [rooms[line.key] - line.amount, now + _BELIEVED_S]) for line in lines)
+        how, output = self.lowerable(request), self._planner.output(plan)
+        if how is None or output is None:
+            return
+        tokens = self._fitting(plan, output, rooms, how.least)
+        if how.least <= tokens < output.tokens and self._limit(request, how, tokens):
+            replan(self._planner, opened, request)
+            self._tell(plan, rooms, request.call.size.output_limit or 0)
+
+    def _has_plenty(self, lines: Sequence[Line], now: float) -> bool:
+        """
+        Whether a share of what is known to be free is more than each of *lines*; they count as held then.
+        """
+        share = self._settings.clamp_share
+        for line in lines:
+            known = self._plenty.get(line.key)
+            if known is None or now >= known[1] or line.amount > known[0] * share:
+                return False
+            known[0] -= line.amount
+        return True
+
+    def verdict(self, plan: Plan, over: Sequence[RefusedLine], wanted: Settings) -> str:
+        """
+        What a shadow that has no room for the call would have done by the settings that are *wanted*:
+        `"clamped"` it, or refused it for its `"budget"`.
+        """
+        output, least = self._planner.output(plan), wanted.min_output_tokens
+        is_touched = wanted.clamp == "always" or (wanted.clamp == "unset" and not plan.call.size.output_limit)
+        if output is None or not is_touched:
+            return "budget"
+        rooms = {refused.line.key: refused.room for refused in over}
+        return "clamped" if least <= self._fitting(plan, output, rooms, least) < output.tokens else "budget"
+
+    def lowerable(self, request: Request) -> OutputLimit | None:
+        """
+        How the request limits its output, if that may be lowered.
+        """
+        if not self.is_on:
+            return None
+        how = request.read_limit(self._settings.min_output_tokens)
+        return None if how is None or (how.is_stated and self._settings.clamp == "unset") else how
+
+    def lower(
+        self, opened: OpenCall, refusal: Refusal, request: Request, hold: Hold, how: OutputLimit
+    ) -> Reservation | Refusal:
+        """
+        Hold *opened*, which the ledger refused, with as many output tokens as fit.
+        """
+        plan, whole = opened.plan, request.draft
+        output = self._planner.output(plan)
+        rooms: dict[LedgerKey, int] = {}
+        for more in reversed(range(_TRIES)):
+            rooms.update({refused.line.key: refused.room for refused in refusal.lines})
+            tokens = 0 if output is None else self._fitting(plan, output, rooms, how.least)
+            if output is None or tokens < how.least or not how.least <= output.tokens:
+                return refusal
+            request.draft = whole
+            is_lowered = tokens < output.tokens
+            if is_lowered and not self._limit(request, how, tokens if more else how.least):
+                return refusal
+            replan(self._planner, opened, request)
+            answer = hold()
+            if isinstance(answer, Reservation):
+                if is_lowered:
+                    self._tell(plan, rooms, request.call.size.output_limit or 0)
+                return answer
+            refusal = answer
+        return refusal
+
+    def _limit(self, request: Request, how: OutputLimit, tokens: int) -> bool:
+        if not how.is_stated:  # then it is for the model to say what it takes
+            models = [each.model for each in request.call.routes or (request.call,)]
+            tokens = min(
+                tokens,
+                *(self._planner.prices.limits(model).max_output_tokens or _SURE_OUTPUT for model in models),
+            )
+        return tokens >= how.least and request.limit(how, tokens)
+
+    def _fitting(self, plan: Plan, output: Output, rooms: Rooms, least: int) -> int:
+        """
+        How many output tokens the call may have: what fits in a share of the smallest room, or in all of it
+        where the share is less than *least*.
+        """
+        most = [
+            min(
+                fitting_tokens(
+                    output, match.unit, amount=line.amount, room=_part(rooms[line.key], match, share)
+                )
+                for match, line in zip(plan.matches, plan.lines(), strict=True)
+                if line.key in rooms
+            )
+            for share in (self._settings.clamp_share, 1)
+        ]
+        return most[0] if most[0] >= least else most[1]
+
+    def _tell(self, plan: Plan, rooms: Rooms, tokens: int) -> None:
+        """
+        Say, once for each balance and window, that calls are cut short.
+        """
+        new = [match for match in plan.matches if match.key in rooms and match.key not in self._told]
+        if len(self._told) + len(new) > _MOST_TOLD:
+            self._told.clear()
+        for match in new:
+            self._told.add(match.key)
+            per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in match.key.per)
+            log.warning(
+                "A call may use more than its share of what is free of %s%s: maxTokens of a %s of %s was "
+                "lowered to %d; that of others may be, too.",
+                match.budget,
+                per,
+                plan.call.operation,
+                plan.call.model.model_id,
+                tokens,
+            )
+
+
+def _part(room: int, match: Match, share: float) -> int:
+    return int(room * share) if share < 1 and match.unit in _WITH_OUTPUT else room
