@@ -27,6 +27,7 @@ _PLACES: Final[dict[str, Path]] = {
     "nova": ("inferenceConfig", "maxTokens"),
     "openai_chat": ("max_tokens",),
     "titan": ("textGenerationConfig", "maxTokenCount"),
+    "twelvelabs": ("maxOutputTokens",),
     "writer": ("max_tokens",),
 }
 # OpenAI's own models call it so; those that write as OpenAI does do not.
