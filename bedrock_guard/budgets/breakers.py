@@ -1,12 +1,13 @@
 """
 Breakers, as a ledger's balances have them: what is counted, what is judged, and what a trip says.
 
-    breaker:cache                  what calls have used since the window began, a balance for each unit
-    breaker:cache judged refuse    what of it has been judged, and what came of it
+    breaker:cache (refuse)           what calls have used since the window began, a balance for each unit
+    breaker:cache (refuse) judged    what of it has been judged
 
 The difference is what is judged next. It is judged once it has come to its *after*, and then added to what
 has been judged, kept or tripped: so each so many tokens stand for themselves. No healthy past hides a cache
-that stops working, and nobody who resumes is stopped at once for what was judged before.
+that stops working, and nobody who resumes is stopped at once for what was judged before. Each verdict has
+figures of its own: who has tried a condition as a shadow, and enforces it, begins at 0.
 """
 
 from __future__ import annotations
@@ -58,15 +59,15 @@ def as_budget(breaker: Breaker) -> Budget:
 
 def keys_of(breaker: Breaker, key: LedgerKey, verdict: str, time_zone: str) -> Keys:
     """
-    The balances of the scope whose key `as_budget` has; what was judged counts for this *verdict* alone.
+    The balances of the scope whose key `as_budget` has, for this *verdict*.
     """
     after = breaker.condition.after
     period = _FOREVER if after is None else after.period
     rules = [Limit(1, unit, period).rule(time_zone) for unit in MEASURES[breaker.condition.measure].units]
-    judged = f"{breaker.key_name} judged {verdict}"
+    counted = f"{breaker.key_name} ({verdict})"  # no breaker's name has brackets, so that no two have one key
     return Keys(
-        tuple(key._replace(budget=breaker.key_name, rule=rule) for rule in rules),
-        tuple(key._replace(budget=judged, rule=rule) for rule in rules),
+        tuple(key._replace(budget=counted, rule=rule) for rule in rules),
+        tuple(key._replace(budget=f"{counted} judged", rule=rule) for rule in rules),
     )
 
 

@@ -37,7 +37,7 @@ NOON = 1_795_305_600.0
 POINT = {"cachePoint": {"type": "default"}}
 KEYS = [
     LedgerKey(budget, rule, (), 0)
-    for budget in ("breaker:cache", "breaker:cache judged refuse")
+    for budget in ("breaker:cache (refuse)", "breaker:cache (refuse) judged")
     for rule in ("total_input_tokens", "cache_read_tokens")
 ]
 PARAMS: dict[str, Any] = {
@@ -434,21 +434,36 @@ def test_calls_go_on_where_a_breaker_only_tells(
         assert (would.budget, would.model_id) == ("breaker:cache", SONNET)
 
 
-def test_a_shadow_takes_no_trip_from_who_enforces(make: Callable[..., Guard], in_memory: Ledger) -> None:
+def test_a_shadow_and_who_enforces_have_figures_of_their_own(
+    make: Callable[..., Guard], in_memory: Ledger
+) -> None:
     """
-    What the one has judged, the other has not.
+    Neither takes the other's tokens for judged, and what a trial found stops nobody once it is over.
     """
-    shadow, guard = (
-        make(in_memory, Breaker("cache", CACHE), mode="shadow"),
-        make(in_memory, f"cache: {CACHE}"),
-    )
+    shadow = make(in_memory, Breaker("cache", CACHE), mode="shadow")
+    for _ in range(5):
+        use(shadow, uncached=1000)
 
-    use(shadow, uncached=1000)
-    use(guard, uncached=1)
+    guard = make(in_memory, f"cache: {CACHE}")
+    use(guard, uncached=10, read=990)
     assert guard.flush(30)
+    assert not is_stopped(guard), "it was mended before it was enforced"
+    use(guard, uncached=1000)
 
     assert is_stopped(guard)
     assert not is_stopped(shadow)
+
+
+def test_no_two_breakers_count_in_one_balance(make: Callable[..., Guard], in_memory: Ledger) -> None:
+    """
+    Whatever they are called.
+    """
+    names = ["cache", "cache judged refuse", "cache judged", "cache refuse"]
+    guard = make(in_memory, *(Breaker(name, CACHE) for name in names))
+
+    use(guard, uncached=1000)
+
+    assert {stop.by for stop in guard.controls().stops} == {f"breaker:{name}" for name in names}
 
 
 def test_a_stop_that_the_ledger_does_not_take_is_written_later(
