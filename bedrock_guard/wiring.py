@@ -119,8 +119,9 @@ class Guard(Operated):
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
         self._matcher = matcher
-        # Who tells nobody claims nothing: another process may have somebody to tell.
-        alerts = Alerts(self._ledger, matcher, self._clock, told) if told else None
+        # Breakers are looked at where alerts are, also where nobody is to be told.
+        is_needed = told or resolved.breakers
+        alerts = Alerts(self._ledger, matcher, self._clock, told) if is_needed else None
         planner.age_watch.tell = None if alerts is None else alerts.see_old_prices
         self._pipeline = Pipeline(
             planner=planner,

@@ -100,15 +100,17 @@ class Claims:
 
     def is_told(self, name: Name) -> bool:
         """
-        Whether this process knows that somebody tells it.
+        Whether this process knows that somebody tells it, or has nobody to tell.
         """
-        return name in self._told
+        return name in self._told or not self._deliveries.has_sinks
 
     def find(self, name: Name, found: Found) -> None:
         """
         Claim it with the next round. May be called by a finalizer.
+
+        Who tells nobody claims nothing: another process may have somebody to tell.
         """
-        if name not in self._told and name not in self._found:
+        if not self.is_told(name) and name not in self._found:
             self._found[name] = found
 
     def claim(self) -> None:
@@ -131,7 +133,7 @@ class Claims:
         """
         Tell what other processes have claimed and not confirmed, once their time is over.
         """
-        if self.takes_over_in_s > 0:
+        if self.takes_over_in_s > 0 or not self._deliveries.has_sinks:
             return
         self._takes_over_at = time.monotonic() + self._retry_after_s
         claims = self._ledger.unconfirmed_alerts()

@@ -64,6 +64,13 @@ class Deliveries:
         return bool(self._parcels)
 
     @property
+    def has_sinks(self) -> bool:
+        """
+        Whether there is anybody to be told.
+        """
+        return bool(self._sinks)
+
+    @property
     def has_observers(self) -> bool:
         """
         Whether a sink is to be told of every call.

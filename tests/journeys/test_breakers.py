@@ -228,6 +228,22 @@ def test_what_other_processes_add_counts(make: Callable[..., Guard], ledger: Led
     assert is_stopped(other)
 
 
+def test_what_others_add_is_looked_at_where_nobody_is_told(
+    make: Callable[..., Guard], ledger: Ledger, told: list[Alert]
+) -> None:
+    """
+    Without sinks; no alert is claimed that nobody would hear.
+    """
+    one, other = make(ledger, f"cache: {CACHE}", sinks=[]), make(ledger, f"cache: {CACHE}", sinks=[])
+
+    for guard in (one, other):
+        use(guard, uncached=600)
+        assert guard.flush(30)
+
+    assert is_stopped(other)
+    assert ledger.unconfirmed_alerts() == []
+
+
 def test_only_the_calls_that_break_it_are_stopped(make: Callable[..., Guard], ledger: Ledger) -> None:
     """
     One team's mistake is no reason to stop another, nor what the breaker does not match.
