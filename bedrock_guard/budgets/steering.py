@@ -22,13 +22,15 @@ class Steering:
 
     Attributes:
         version: Which.
+        stops: All of them, also what has passed.
         is_active: Whether there is anything to ask.
     """
 
-    __slots__ = ("_stops", "_top_ups", "is_active", "version")
+    __slots__ = ("_stops", "_top_ups", "is_active", "stops", "version")
 
     def __init__(self, controls: Controls) -> None:
         self.version = controls.version
+        self.stops = controls.stops
         self.is_active = bool(controls.stops or controls.top_ups)
         self._stops = [(stop, compile_match(stop.match)) for stop in controls.stops]
         self._top_ups: dict[tuple[str, str, object], list[TopUp]] = defaultdict(list)

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Final, Protocol, Self
 
 from bedrock_guard.budgets import breakers as figures_of
+from bedrock_guard.budgets.breaker_scope import Scope
 from bedrock_guard.budgets.breakers import Figures, Keys
 from bedrock_guard.budgets.loops import Loops
 from bedrock_guard.budgets.matching import Match, Matcher
@@ -29,8 +30,8 @@ from bedrock_guard.budgets.refusing import record_would_refuse
 from bedrock_guard.calls.steering import Helm, blank_entry, write_control
 from bedrock_guard.domain.alert import Looking
 from bedrock_guard.domain.breaker import INPUT, MEASURES, Breaker
-from bedrock_guard.domain.budget import UNITS, Window
-from bedrock_guard.domain.control import Stop
+from bedrock_guard.domain.budget import Window
+from bedrock_guard.domain.control import Stop, is_in_force
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Reservation, Settled
 from bedrock_guard.domain.settings import Settings
@@ -44,6 +45,7 @@ log = logging.getLogger("bedrock_guard")
 _MOST_SCOPES: Final = 4096
 # A booking is one step after another; who dies between them has charged it.
 _HOLD_S: Final = 60.0
+_DAY_S: Final = 86_400
 
 
 class Telling(Protocol):
@@ -58,62 +60,6 @@ class Telling(Protocol):
         Tell *text* once for *key*, whose rule names the trip.
         """
         ...
-
-
-class Scope:
-    """
-    The calls of one breaker with the same `per` values, in one window.
-
-    Attributes:
-        meters: What is added up for each of the keys that are counted; input tokens first.
-        known: What the ledger had counted, and nobody judged, when it was last looked at; input tokens.
-        own: What this process has added, ever.
-        seen: How much of that was there when it was last looked at.
-        entry: Of the last call.
-        has_failed: Whether the ledger could not be asked, so that a call does not try again.
-    """
-
-    __slots__ = (
-        "breaker",
-        "entry",
-        "has_failed",
-        "key",
-        "keys",
-        "known",
-        "meters",
-        "own",
-        "seen",
-        "verdict",
-        "window",
-    )
-
-    def __init__(self, breaker: Breaker, match: Match, keys: Keys, verdict: str, entry: Entry) -> None:
-        self.breaker = breaker
-        self.key = match.key
-        self.window = match.window
-        self.keys = keys
-        units = MEASURES[breaker.condition.measure].units
-        self.meters = [(key, UNITS[unit]) for key, unit in zip(keys.counted, units, strict=True)]
-        self.verdict = verdict
-        self.entry = entry
-        self.known = 0
-        self.own = 0
-        self.seen = 0
-        self.has_failed = False
-
-    @property
-    def has_news(self) -> bool:
-        """
-        Whether something was added that nobody has looked at.
-        """
-        return self.own != self.seen
-
-    @property
-    def most(self) -> int:
-        """
-        What there is to judge, as far as this process knows.
-        """
-        return self.known + self.own - self.seen
 
 
 class Breakers:
@@ -256,12 +202,12 @@ class Breakers:
         try:
             balances = self._ledger.balances((*scope.keys.counted, *scope.keys.judged))
             figures, id_ = figures_of.read_figures(condition, scope.keys, balances)
-            if figures_of.is_due(condition, figures):
-                reason = "kept"
-                if figures_of.is_broken(condition, figures):
-                    reason = "tripped"
-                    if not self._trip(scope, figures_of.tell(scope.breaker, scope.key.per, figures), id_):
-                        return False
+            reason = self._find_reason(scope, figures, id_)
+            if reason == "tripped" and not self._trip(
+                scope, figures_of.tell(scope.breaker, scope.key.per, figures), id_
+            ):
+                return False
+            if reason is not None:
                 self._book(scope, figures, id_, reason)
                 figures = {INPUT: 0}
             if own >= scope.seen:  # another thread may have looked since
@@ -270,6 +216,37 @@ class Breakers:
         finally:
             scope.has_failed = not is_done
         return True
+
+    def _find_reason(self, scope: Scope, figures: Figures, id_: str) -> str | None:
+        """
+        What comes of *figures*; None while there are not enough of them.
+
+        What calls add that were under way when theirs were stopped is skipped: it would stop them a second
+        time, or just after somebody has mended what was broken, and resumed.
+        """
+        condition = scope.breaker.condition
+        is_due = figures_of.is_due(condition, figures)
+        if is_due and not figures_of.is_broken(condition, figures):
+            return "kept"
+        if scope.verdict == "refuse" and figures[INPUT] and self._has_tripped(scope, id_, anew=is_due):
+            return "stopped"
+        return "tripped" if is_due else None
+
+    def _has_tripped(self, scope: Scope, id_: str, *, anew: bool) -> bool:
+        """
+        Whether an earlier trip of *scope* than the one by *id_* still stops its calls.
+        """
+        with suppress(LedgerUnavailable):  # then the trip says so
+            known = self._helm.read_anew() if anew else self._helm.read()
+            match, now = figures_of.match_of(scope.breaker, scope.key.per), self._clock()
+            return any(
+                stop.by == scope.breaker.key_name
+                and stop.id != _stop_id(id_)
+                and stop.match == match
+                and is_in_force(stop, now)
+                for stop in known.stops
+            )
+        return False
 
     def _book(self, scope: Scope, figures: Figures, id_: str, reason: str) -> None:
         """
@@ -308,16 +285,18 @@ class Breakers:
                 self._ledger, scope.entry, reason="breaker", budget=breaker.key_name, per=scope.key.per
             )
             return True
-        # Told also where the stop cannot be written; a second time changes nothing.
+        # Told also where the stop cannot be written; a second time changes nothing. What goes on trips again
+        # and again: of that, somebody is told once a day.
         if self._alerts is not None:
-            key = scope.key._replace(budget=breaker.key_name, rule=id_)
+            name = id_ if scope.verdict == "refuse" else f"day {int(self._clock() // _DAY_S)}"
+            key = scope.key._replace(budget=breaker.key_name, rule=name)
             self._alerts.see_tripped(key, scope.window, text)
         return scope.verdict == "warn" or self._stop(breaker, scope.key, text, id_)
 
     def _stop(self, breaker: Breaker, key: LedgerKey, text: str, id_: str) -> bool:
         now = self._clock()
         stop = Stop(
-            id=f"stop-{id_[:8]}",
+            id=_stop_id(id_),
             match=figures_of.match_of(breaker, key.per),
             reason=text,
             by=breaker.key_name,
@@ -356,7 +335,7 @@ class Breakers:
 
     def _is_stopped(self, tags: Mapping[str, str], now: float) -> bool:
         known = self._helm.known
-        if not known.is_active or known.find_stop(tags, now) is None:
+        if self._is_shadow or not known.is_active or known.find_stop(tags, now) is None:
             return False
         with suppress(LedgerUnavailable):  # it may have been resumed
             known = self._helm.read()
@@ -364,13 +343,15 @@ class Breakers:
 
     def _trip_loop(self, breaker: Breaker, match: Match, opened: OpenCall, count: int) -> None:
         scope = Scope(breaker, match, Keys((), ()), self._verdict(breaker), opened.entry)
-        if (
-            scope.verdict == "refuse"
-            and self._helm.read().find_stop(opened.plan.tags, self._clock()) is not None
-        ):
+        tags, now = opened.plan.tags, self._clock()
+        if scope.verdict == "refuse" and self._helm.read_anew().find_stop(tags, now) is not None:
             return  # another process has stopped it since
         text = figures_of.tell_loop(breaker, match.key.per, count)
         self._trip(scope, text, os.urandom(12).hex())
+
+
+def _stop_id(id_: str) -> str:
+    return f"stop-{id_[:8]}"
 
 
 def _is_overrun(reservation: Reservation, amounts: Mapping[LedgerKey, int]) -> bool:

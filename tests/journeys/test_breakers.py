@@ -396,6 +396,80 @@ def test_two_who_have_read_the_same_write_it_once(
 # What a trip does
 
 
+def test_calls_that_were_under_way_trip_no_second_time(
+    make: Callable[..., Guard], ledger: Ledger, told: list[Alert]
+) -> None:
+    """
+    Two stops would have to be resumed, and two alerts be read, for one broken cache.
+    """
+    guards = [make(ledger, f"cache: {CACHE}") for _ in range(4)]
+    held = [guard.hold("Converse", PARAMS, region="us-east-1").__enter__() for guard in guards * 2]
+    for guard in guards:
+        nobody_looks(guard)
+
+    for hold in held:
+        hold.settle(reply(1000))
+    for guard in guards:
+        assert guard.flush(30)
+
+    assert len(told) == len(guards[0].controls().stops) == 1
+    assert [each for each in outcomes(guards[0]) if each[0] == "stop"] == [("stop", None)]
+
+
+def test_what_was_under_way_trips_nobody_who_has_resumed(
+    make: Callable[..., Guard], ledger: Ledger, clock: SetClock
+) -> None:
+    """
+    It is what was broken, not what was mended.
+    """
+    guard, other = make(ledger, f"cache: {CACHE}"), make(ledger, f"cache: {CACHE}")
+    late = [each.hold("Converse", PARAMS, region="us-east-1").__enter__() for each in (guard, other)]
+    use(guard, uncached=1000)
+
+    clock.now += 2
+    for hold in late:
+        hold.settle(reply(450))
+    assert guard.flush(30)
+    assert other.flush(30)
+    guard.resume(guard.controls().stops[0].id)
+    use(guard, uncached=10, read=190)
+
+    assert not is_stopped(guard)
+    assert ("judged", "stopped") in outcomes(guard)
+    use(guard, uncached=800)
+    assert is_stopped(guard), "from there on it is judged as ever"
+
+
+@pytest.mark.parametrize("condition", [CACHE, LOOP])
+def test_what_goes_on_is_told_once_a_day(
+    make: Callable[..., Guard], in_memory: Ledger, told: list[Alert], clock: SetClock, condition: str
+) -> None:
+    """
+    A condition that is broken trips again and again where nothing is stopped.
+    """
+    guard = make(in_memory, Breaker("broken", condition, on_trip="warn"))
+
+    for day in (1, 2):
+        for _ in range(20):
+            use(guard, uncached=1000)
+        assert guard.flush(30)
+        assert len(told) == day
+        clock.now += 86_400
+
+
+def test_a_shadow_sees_loops_of_calls_that_are_stopped(make: Callable[..., Guard], in_memory: Ledger) -> None:
+    """
+    They are sent all the same.
+    """
+    guard = make(in_memory, f"loop: {LOOP}", mode="shadow")
+    guard.stop(reason="for others")
+
+    for _ in range(4):
+        use(guard, uncached=1)
+
+    assert ("would_refuse", "breaker") in outcomes(guard)
+
+
 def test_a_stop_may_pass_by_itself(make: Callable[..., Guard], ledger: Ledger, clock: SetClock) -> None:
     """
     At night nobody resumes.
