@@ -34,6 +34,9 @@ from bedrock_guard.domain.ledger import Balance, LedgerKey
 Figures: TypeAlias = Mapping[str, int]
 """Unit -> how many, since the last time that a breaker was judged."""
 
+LEAST_CACHED: Final = 1000
+"""Shorter prompts no model caches, in tokens: Nova from 1,000 on, Claude from 1,024 (AWS, prompt caching)."""
+
 _FOREVER: Final = Period()
 # A stop's text is read by every program, again and again; a tag's value may be long.
 _LONGEST_VALUE: Final = 60

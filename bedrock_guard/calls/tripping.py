@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final, Protocol, Self
 
 from bedrock_guard.budgets import breakers as figures_of
@@ -35,9 +36,11 @@ from bedrock_guard.domain.control import Stop, is_in_force
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Reservation, Settled
 from bedrock_guard.domain.settings import Settings
+from bedrock_guard.domain.usage import CACHE_READ, CACHE_WRITE_1H, CACHE_WRITE_5M, INPUT_TOKENS, Usage
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.ledgers.books import SETTLED
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.pricing.price_list import PriceList
 
 log = logging.getLogger("bedrock_guard")
 
@@ -70,9 +73,16 @@ class Breakers:
     _helm: Helm
 
     def __init__(
-        self, breakers: Iterable[Breaker], *, settings: Settings, ledger: Ledger, clock: Clock
+        self,
+        breakers: Iterable[Breaker],
+        *,
+        settings: Settings,
+        ledger: Ledger,
+        clock: Clock,
+        prices: PriceList,
     ) -> None:
         found = tuple(breakers)
+        self._may_cache = lru_cache(prices.may_cache)
         self._ledger = ledger
         self._clock = clock
         self._time_zone = settings.time_zone
@@ -161,8 +171,10 @@ class Breakers:
         """
         Add to *amounts* what a call has used, and tell how many input tokens in which scopes.
         """
-        counted = []
+        counted: list[tuple[Scope, int]] = []
         usage = entry.usage
+        if not self._tells_of_cache(opened, usage):
+            return counted
         for match in self._counting.match(opened.plan.tags, entry.at_s):
             scope = self._scopes.get(match.key) or self._open_scope(match, entry)
             for key, meters in scope.meters:
@@ -175,6 +187,17 @@ class Breakers:
             if tokens:
                 counted.append((scope, tokens))
         return counted
+
+    def _tells_of_cache(self, opened: OpenCall, usage: Usage) -> bool:
+        """
+        Whether a cache could have had a part in *usage*: most models have none, and short prompts are never
+        in it.
+        """
+        if usage.get(CACHE_READ) or usage.get(CACHE_WRITE_5M) or usage.get(CACHE_WRITE_1H):
+            return True
+        prices = opened.plan.prices
+        is_long = usage.get(INPUT_TOKENS, 0) >= figures_of.LEAST_CACHED
+        return is_long and (prices is None or self._may_cache(prices.model))
 
     def _open_scope(self, match: Match, entry: Entry) -> Scope:
         breaker = self._by_name[match.budget.name]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from bedrock_guard.testing.ledger_calls import SetClock
 
 from .conftest import HELLO, SONNET, Guarded, eventually
 
-CACHE = "cache_hit >= 0.5 after 1K total_input_tokens"
-THRASH = "cache_write / cache_read <= 5 after 1K total_input_tokens"
+CACHE = "cache_hit >= 0.5 after 10K total_input_tokens"
+THRASH = "cache_write / cache_read <= 5 after 10K total_input_tokens"
 LOOP = "same_request <= 3/minute"
 URLS: dict[str, Callable[[Path], str]] = {
     "memory": lambda _: "memory://",
@@ -42,7 +43,7 @@ KEYS = [
 ]
 PARAMS: dict[str, Any] = {
     "modelId": SONNET,
-    "messages": [{"role": "user", "content": [{"text": "x" * 2000}, POINT]}],
+    "messages": [{"role": "user", "content": [{"text": "x" * 20_000}, POINT]}],
     "inferenceConfig": {"maxTokens": 10},
 }
 
@@ -148,16 +149,16 @@ def test_a_cache_that_does_nothing_stops_the_calls_of_all(
     """
     one, other = make(ledger, f"cache: {CACHE}"), make(ledger, f"cache: {CACHE}")
 
-    use(one, uncached=900, read=90)
+    use(one, uncached=9000, read=900)
     assert not is_stopped(one)
-    use(one, uncached=400, read=10)
+    use(one, uncached=4000, read=100)
 
     with pytest.raises(Stopped) as caught:
-        use(one, uncached=100)
+        use(one, uncached=1000)
     clock.now += 2  # until every copy of what is stopped is too old, where there are copies
     assert is_stopped(other)
     assert caught.value.by == "breaker:cache"
-    assert caught.value.reason.startswith("prompt caching does little: 7.1 % of 1.4K input tokens were read")
+    assert caught.value.reason.startswith("prompt caching does little: 7.1 % of 14K input tokens were read")
     assert one.flush(30)
     assert [(alert.kind, alert.budget, alert.text) for alert in told] == [
         ("breaker", "breaker:cache", caught.value.reason)
@@ -166,7 +167,7 @@ def test_a_cache_that_does_nothing_stops_the_calls_of_all(
     judged = next(entry for entry in one.entries() if entry.outcome == "judged")
     assert judged.budget == "breaker:cache"
     assert judged.control is not None
-    assert judged.control["figures"] == {"total_input_tokens": 1400, "cache_read_tokens": 100}
+    assert judged.control["figures"] == {"total_input_tokens": 14_000, "cache_read_tokens": 1000}
 
 
 def test_who_resumes_is_judged_afresh(make: Callable[..., Guard], ledger: Ledger, told: list[Alert]) -> None:
@@ -174,18 +175,18 @@ def test_who_resumes_is_judged_afresh(make: Callable[..., Guard], ledger: Ledger
     A stop that comes back at once by the same figures would never be resumed, but switched off.
     """
     guard = make(ledger, f"cache: {CACHE}")
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
     guard.resume(guard.controls().stops[0].id)
 
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
     assert not is_stopped(guard)
     guard.flush(30)
     assert not is_stopped(guard)
-    use(guard, uncached=100)
+    use(guard, uncached=1000)
 
     assert is_stopped(guard)
     guard.resume(guard.controls().stops[0].id)
-    use(guard, read=1000)
+    use(guard, read=10_000)
     assert not is_stopped(guard), "what was mended is not what was broken"
     assert guard.flush(30)
     assert len({alert.id for alert in told}) == len(told) == 2
@@ -204,11 +205,11 @@ def test_a_healthy_past_hides_no_cache_that_stops_working(
     """
     guard = make(in_memory, f"cache: {CACHE}")
     for _ in range(50):
-        use(guard, uncached=10, read=990)
+        use(guard, uncached=100, read=9900)
 
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
     assert not is_stopped(guard)
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
 
     assert is_stopped(guard)
 
@@ -219,10 +220,10 @@ def test_what_other_processes_add_counts(make: Callable[..., Guard], ledger: Led
     """
     one, other = make(ledger, f"cache: {CACHE}"), make(ledger, f"cache: {CACHE}")
 
-    use(one, uncached=600)
+    use(one, uncached=6000)
     assert one.flush(30)
     assert not is_stopped(other)
-    use(other, uncached=600)
+    use(other, uncached=6000)
     assert other.flush(30)
 
     assert is_stopped(other)
@@ -237,7 +238,7 @@ def test_what_others_add_is_looked_at_where_nobody_is_told(
     one, other = make(ledger, f"cache: {CACHE}", sinks=[]), make(ledger, f"cache: {CACHE}", sinks=[])
 
     for guard in (one, other):
-        use(guard, uncached=600)
+        use(guard, uncached=6000)
         assert guard.flush(30)
 
     assert is_stopped(other)
@@ -252,16 +253,16 @@ def test_only_the_calls_that_break_it_are_stopped(make: Callable[..., Guard], le
     guard = make(ledger, breaker, untagged="refuse")
 
     for _ in range(2):
-        use(guard, uncached=600, workflow="agent-1", team="a*")
-        use(guard, uncached=100, read=500, workflow="agent-1", team="ads")
-        use(guard, uncached=600, workflow="batch", team="a*")
-        use(guard, uncached=400, workflow="agent-2")
+        use(guard, uncached=6000, workflow="agent-1", team="a*")
+        use(guard, uncached=1000, read=5000, workflow="agent-1", team="ads")
+        use(guard, uncached=6000, workflow="batch", team="a*")
+        use(guard, uncached=4000, workflow="agent-2")
 
     assert is_stopped(guard, workflow="agent-2", team="a*")
     assert not is_stopped(guard, workflow="agent-2", team="ads")
     assert not is_stopped(guard, workflow="batch", team="a*")
     assert not is_stopped(guard, workflow="agent-1")
-    use(guard, uncached=200, workflow="agent-1")
+    use(guard, uncached=2000, workflow="agent-1")
     assert is_stopped(guard, workflow="agent-1"), "calls without the tag are a scope of their own"
     assert [dict(stop.match) for stop in guard.controls().stops] == [
         {"workflow": "agent*", "team": "a[*]"},
@@ -275,11 +276,13 @@ def test_caches_that_are_written_and_not_read_stop_calls(make: Callable[..., Gua
     """
     guard = make(ledger, f"thrash: {THRASH}")
 
-    use(guard, written=833, read=167)
+    use(guard, written=8330, read=1670)
     assert not is_stopped(guard)
-    use(guard, written=834, read=166)
+    use(guard, written=8340, read=1660)
 
-    with pytest.raises(Stopped, match=r"caches are written and hardly read: 834 tokens written, 166 read"):
+    with pytest.raises(
+        Stopped, match=r"caches are written and hardly read: 8\.34K tokens written, 1\.66K read"
+    ):
         use(guard)
 
 
@@ -298,17 +301,59 @@ def test_only_what_aws_has_reported_counts(make: Callable[..., Guard], in_memory
     assert in_memory.balances() == []
 
 
+@pytest.mark.parametrize(
+    ("model_id", "uncached", "is_counted"),
+    [
+        ("meta.llama3-70b-instruct-v1:0", 10_000, False),
+        ("mistral.mistral-large-2402-v1:0", 10_000, False),
+        ("cohere.command-r-v1:0", 10_000, True),  # not in the list, so that nobody knows
+        ("amazon.nova-2-lite-v1:0", 10_000, True),
+        (SONNET, 1000, True),
+        (SONNET, 999, False),
+    ],
+)
+def test_what_no_cache_could_hold_trips_nothing(
+    make: Callable[..., Guard], in_memory: Ledger, model_id: str, uncached: int, *, is_counted: bool
+) -> None:
+    """
+    Models without a prompt cache, and prompts that are too short for one, read nothing from it and are well.
+    """
+    guard = make(in_memory, f"cache: {CACHE}", f"thrash: {THRASH}", on_unpriced="upper_bound")
+    params = {**PARAMS, "modelId": model_id}
+
+    for _ in range(11):
+        with suppress(Stopped), guard.hold("Converse", params, region="us-east-1") as hold:
+            hold.settle(reply(uncached))
+
+    assert is_stopped(guard) == is_counted
+
+
+def test_a_cache_that_nobody_knows_of_counts_by_what_it_reports(
+    make: Callable[..., Guard], in_memory: Ledger
+) -> None:
+    """
+    The price list may be older than the model's cache.
+    """
+    guard = make(in_memory, f"cache: {CACHE}")
+    params = {**PARAMS, "modelId": "meta.llama3-70b-instruct-v1:0"}
+
+    with guard.hold("Converse", params, region="us-east-1") as hold:
+        hold.settle(reply(9999, read=1))
+
+    assert is_stopped(guard)
+
+
 def test_a_window_begins_afresh(make: Callable[..., Guard], in_memory: Ledger, clock: SetClock) -> None:
     """
     Whose calls are few is judged by a day of them, or not at all.
     """
     guard = make(in_memory, f"cache: {CACHE}/hour")
 
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
     clock.now += 3600
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
     assert not is_stopped(guard)
-    use(guard, uncached=100)
+    use(guard, uncached=1000)
 
     assert is_stopped(guard)
 
@@ -317,7 +362,7 @@ def test_what_is_counted_is_no_overrun(make: Callable[..., Guard], ledger: Ledge
     """
     It was never held, and a call that kept to its bound must not be told of as one that did not.
     """
-    guard = make(ledger, f"cache: {CACHE}", budgets=["all: 1M tokens/day"])
+    guard = make(ledger, f"cache: {CACHE}", budgets=["all: 10M tokens/day"])
     alerts = guard._pipeline.alerts
     assert alerts is not None
     overran: list[bool] = []
@@ -327,13 +372,13 @@ def test_what_is_counted_is_no_overrun(make: Callable[..., Guard], ledger: Ledge
         see(opened, entry, settled),
     )[1]  # type: ignore[func-returns-value, method-assign]
 
-    use(guard, uncached=100, read=400)
+    use(guard, uncached=1000, read=4000)
 
     assert guard.flush(30)
     assert told == []
     assert overran == [False]
-    assert {row.budget: row.spent for row in guard.status()} == {"all": 501}
-    use(guard, uncached=50_000)
+    assert {row.budget: row.spent for row in guard.status()} == {"all": 5001}
+    use(guard, uncached=500_000)
     assert guard.flush(30)
     assert sorted({alert.kind for alert in told}) == ["anomaly", "breaker", "overrun"]
 
@@ -346,9 +391,9 @@ def test_two_who_judge_the_same_stop_once(
     """
     guards = [make(ledger, f"cache: {CACHE}") for _ in range(4)]
     for guard in guards:
-        use(guard, uncached=240)
+        use(guard, uncached=2300)
     held = [guard.hold("Converse", PARAMS, region="us-east-1").__enter__() for guard in guards]
-    threads = [threading.Thread(target=hold.settle, args=(reply(60),)) for hold in held]
+    threads = [threading.Thread(target=hold.settle, args=(reply(1000),)) for hold in held]
 
     for thread in threads:
         thread.start()
@@ -359,9 +404,10 @@ def test_two_who_judge_the_same_stop_once(
 
     assert len(guards[0].controls().stops) == len(told) == 1
     counted, _, judged, _ = [balance.spent for balance in ledger.balances(KEYS)]
-    assert counted == 1200
-    assert 1000 <= judged <= 1200
-    assert outcomes(guards[0]) == [("stop", None), ("judged", "tripped")]
+    assert counted == 13_200
+    assert 10_000 <= judged <= 13_200
+    late = ("judged", "stopped")  # of calls that ended in between
+    assert [each for each in outcomes(guards[0]) if each != late] == [("stop", None), ("judged", "tripped")]
 
 
 def test_two_who_have_read_the_same_write_it_once(
@@ -381,7 +427,7 @@ def test_two_who_have_read_the_same_write_it_once(
     for guard in guards:
         nobody_looks(guard)
     held = [guard.hold("Converse", PARAMS, region="us-east-1").__enter__() for guard in guards]
-    threads = [threading.Thread(target=hold.settle, args=(reply(1000),)) for hold in held]
+    threads = [threading.Thread(target=hold.settle, args=(reply(10_000),)) for hold in held]
     monkeypatch.setattr(in_memory, "balances", read)
     for thread in threads:
         thread.start()
@@ -408,7 +454,7 @@ def test_calls_that_were_under_way_trip_no_second_time(
         nobody_looks(guard)
 
     for hold in held:
-        hold.settle(reply(1000))
+        hold.settle(reply(10_000))
     for guard in guards:
         assert guard.flush(30)
 
@@ -424,19 +470,19 @@ def test_what_was_under_way_trips_nobody_who_has_resumed(
     """
     guard, other = make(ledger, f"cache: {CACHE}"), make(ledger, f"cache: {CACHE}")
     late = [each.hold("Converse", PARAMS, region="us-east-1").__enter__() for each in (guard, other)]
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
 
     clock.now += 2
     for hold in late:
-        hold.settle(reply(450))
+        hold.settle(reply(4500))
     assert guard.flush(30)
     assert other.flush(30)
     guard.resume(guard.controls().stops[0].id)
-    use(guard, uncached=10, read=190)
+    use(guard, uncached=100, read=1900)
 
     assert not is_stopped(guard)
     assert ("judged", "stopped") in outcomes(guard)
-    use(guard, uncached=800)
+    use(guard, uncached=8000)
     assert is_stopped(guard), "from there on it is judged as ever"
 
 
@@ -451,7 +497,7 @@ def test_what_goes_on_is_told_once_a_day(
 
     for day in (1, 2):
         for _ in range(20):
-            use(guard, uncached=1000)
+            use(guard, uncached=10_000)
         assert guard.flush(30)
         assert len(told) == day
         clock.now += 86_400
@@ -465,7 +511,7 @@ def test_a_shadow_sees_loops_of_calls_that_are_stopped(make: Callable[..., Guard
     guard.stop(reason="for others")
 
     for _ in range(4):
-        use(guard, uncached=1)
+        use(guard, uncached=10)
 
     assert ("would_refuse", "breaker") in outcomes(guard)
 
@@ -475,7 +521,7 @@ def test_a_stop_may_pass_by_itself(make: Callable[..., Guard], ledger: Ledger, c
     At night nobody resumes.
     """
     guard = make(ledger, Breaker("cache", CACHE, resume_after_s=600))
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
 
     with pytest.raises(Stopped) as caught:
         use(guard)
@@ -512,7 +558,7 @@ def test_calls_go_on_where_a_breaker_only_tells(
     """
     guard = make(ledger, breaker, **options)
 
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
 
     assert not is_stopped(guard)
     assert guard.flush(30)
@@ -532,13 +578,13 @@ def test_a_shadow_and_who_enforces_have_figures_of_their_own(
     """
     shadow = make(in_memory, Breaker("cache", CACHE), mode="shadow")
     for _ in range(5):
-        use(shadow, uncached=1000)
+        use(shadow, uncached=10_000)
 
     guard = make(in_memory, f"cache: {CACHE}")
-    use(guard, uncached=10, read=990)
+    use(guard, uncached=100, read=9900)
     assert guard.flush(30)
     assert not is_stopped(guard), "it was mended before it was enforced"
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
 
     assert is_stopped(guard)
     assert not is_stopped(shadow)
@@ -551,7 +597,7 @@ def test_no_two_breakers_count_in_one_balance(make: Callable[..., Guard], in_mem
     names = ["cache", "cache judged refuse", "cache judged", "cache refuse"]
     guard = make(in_memory, *(Breaker(name, CACHE) for name in names))
 
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
 
     assert {stop.by for stop in guard.controls().stops} == {f"breaker:{name}" for name in names}
 
@@ -576,7 +622,7 @@ def test_a_stop_that_the_ledger_does_not_take_is_written_later(
     nobody_looks(guard)
 
     for team in ("ads", "search"):
-        use(guard, uncached=1000, team=team)
+        use(guard, uncached=10_000, team=team)
         assert not is_stopped(guard, team=team)
     assert not guard.flush(0.1)
 
@@ -606,17 +652,17 @@ def test_on_dynamodb_a_call_costs_no_request_more(
     ledger = open_ledger(dynamodb_engine.table_url(), clock=clock)
     ledgers.append(ledger)
     assert isinstance(ledger, DynamoDBLedger)
-    guard = make(ledger, "cache: cache_hit >= 0.5 after 10K total_input_tokens")
+    guard = make(ledger, "cache: cache_hit >= 0.5 after 100K total_input_tokens")
     nobody_looks(guard)
     guard._pipeline.sweeper.due_at = float("inf")
-    use(guard, read=100)  # its balances are there now
+    use(guard, read=1000)  # its balances are there now
     watched = Watched(ledger)
 
     for _ in range(8):
-        use(guard, read=1000)
+        use(guard, read=10_000)
 
     assert watched.sent == ["transact_write_items"] * 16
-    use(guard, read=2000)
+    use(guard, read=20_000)
     settled, looked = ["transact_write_items"] * 2, ["batch_get_item"]
     booked = ["transact_write_items"] * 3  # to new balances: the first try finds none
     assert watched.sent[16:] == settled + looked + booked
@@ -629,8 +675,8 @@ def test_streams_count_too(make_guarded: Callable[..., Guarded]) -> None:
     """
     They settle where all calls do.
     """
-    guarded = make_guarded(breakers=["cache: cache_hit >= 0.5 after 20 total_input_tokens"])
-    text = {"modelId": SONNET, "messages": [{"role": "user", "content": [{"text": "hello " * 20}]}]}
+    guarded = make_guarded(breakers=["cache: cache_hit >= 0.5 after 1K total_input_tokens"])
+    text = {"modelId": SONNET, "messages": [{"role": "user", "content": [{"text": "hello " * 1000}]}]}
 
     with pytest.raises(Stopped, match=r"prompt caching does nothing: 0\.0 % of"):
         for _ in range(20):
@@ -706,7 +752,7 @@ def test_a_loop_goes_on_where_its_breaker_only_tells(
     guard = make(ledger, breaker)
 
     for _ in range(7):
-        use(guard, uncached=1)
+        use(guard, uncached=10)
 
     assert guard.flush(30)
     assert guard.controls().stops == ()
@@ -722,7 +768,7 @@ def test_a_loop_stops_all_processes(make: Callable[..., Guard], ledger: Ledger, 
 
     for guard in (one, other):
         for _ in range(3):
-            use(guard, uncached=1)
+            use(guard, uncached=10)
     assert is_stopped(one)
     assert is_stopped(other)
 
@@ -741,7 +787,7 @@ def test_a_loop_that_the_ledger_cannot_stop_is_told_in_the_log(
     """
     guard = make(in_memory, f"loop: {LOOP}")
     for _ in range(3):
-        use(guard, uncached=1)
+        use(guard, uncached=10)
 
     def fail(*_: Any) -> int:
         raise LedgerUnavailable("It is gone.")
@@ -752,7 +798,7 @@ def test_a_loop_that_the_ledger_cannot_stop_is_told_in_the_log(
 
     assert "Breaker loop has tripped and could not stop calls: It is gone." in caplog.text
     for _ in range(3):
-        use(guard, uncached=1)
+        use(guard, uncached=10)
     assert is_stopped(guard)
 
 
@@ -764,7 +810,7 @@ def test_what_a_fork_inherits_is_its_parents_to_judge(make: Callable[..., Guard]
     breakers = guard._pipeline.upkeep._breakers
     assert breakers is not None
     nobody_looks(guard)
-    use(guard, uncached=10)
+    use(guard, uncached=1000)
     assert breakers.has_news
 
     guard._pipeline.alerts.forget()
