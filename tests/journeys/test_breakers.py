@@ -668,6 +668,23 @@ def test_on_dynamodb_a_call_costs_no_request_more(
     assert watched.sent[16:] == settled + looked + booked
 
 
+def test_more_breakers_than_a_transaction_takes_keep_no_call_open(
+    make: Callable[..., Guard], ledgers: list[Ledger], clock: SetClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The call has been answered, and its budgets are charged.
+    """
+    ledger = open_ledger(dynamodb_engine.table_url(), clock=clock)
+    ledgers.append(ledger)
+    guard = make(ledger, *(f"{number}: {THRASH}" for number in range(17)), budgets=["all: 1M tokens"])
+
+    use(guard, uncached=2000, read=2000, written=2000)
+
+    assert [(row.spent, row.pending) for row in guard.status()] == [(6001, 0)]
+    assert "Breakers do not count call" in caplog.text
+    assert "52 balances; on DynamoDB" in caplog.text
+
+
 # Through botocore
 
 
