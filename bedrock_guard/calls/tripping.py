@@ -16,11 +16,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from bedrock_guard.budgets import breakers as figures_of
 from bedrock_guard.budgets.breaker_scope import Scope
@@ -29,12 +29,11 @@ from bedrock_guard.budgets.loops import Loops
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.refusing import record_would_refuse
 from bedrock_guard.calls.steering import Helm, blank_entry, write_control
-from bedrock_guard.domain.alert import Looking
+from bedrock_guard.domain.alert import Telling
 from bedrock_guard.domain.breaker import INPUT, MEASURES, Breaker
-from bedrock_guard.domain.budget import Window
 from bedrock_guard.domain.control import Stop, is_in_force
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Reservation, Settled
+from bedrock_guard.domain.ledger import Balance, Clock, Ledger, LedgerKey, Line, Reservation, Settled
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import CACHE_READ, CACHE_WRITE_1H, CACHE_WRITE_5M, INPUT_TOKENS, Usage
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
@@ -49,20 +48,8 @@ _MOST_SCOPES: Final = 4096
 # A booking is one step after another; who dies between them has charged it.
 _HOLD_S: Final = 60.0
 _DAY_S: Final = 86_400
-
-
-class Telling(Protocol):
-    """
-    Who tells of trips, and looks beside the calls that it has seen end.
-    """
-
-    breakers: Looking | None
-
-    def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:
-        """
-        Tell *text* once for *key*, whose rule names the trip.
-        """
-        ...
+# Scopes whose balances are read with one question: on DynamoDB one request.
+_READ_TOGETHER: Final = 16
 
 
 class Breakers:
@@ -166,10 +153,11 @@ class Breakers:
             LedgerUnavailable: The rest stays to be looked at.
         """
         is_done = True
-        for scope in list(self._scopes.values()):
-            if scope.has_news:
-                # One that cannot be stopped must not keep the others from it.
-                is_done = self._judge(scope) and is_done
+        news = [scope for scope in list(self._scopes.values()) if scope.has_news]
+        while news:
+            # One that cannot be stopped must not keep the others from it.
+            is_done = self._judge(*news[:_READ_TOGETHER]) and is_done
+            del news[:_READ_TOGETHER]
         if not is_done:
             raise LedgerUnavailable("A breaker has tripped, and its stop could not be written.")
 
@@ -222,17 +210,29 @@ class Breakers:
 
     # Judgement
 
-    def _judge(self, scope: Scope) -> bool:
+    def _judge(self, *scopes: Scope) -> bool:
         """
-        Judge *scope*, if there is enough; False where it has tripped, and its stop could not be written.
+        Judge each of *scopes* of which there is enough; False where one has tripped, and its stop could not
+        be written.
 
         Two threads may do so at once: whoever comes second finds it done.
         """
-        own, condition = scope.own, scope.breaker.condition
+        own = [scope.own for scope in scopes]
+        try:
+            balances = self._ledger.balances(
+                [key for scope in scopes for key in (*scope.keys.counted, *scope.keys.judged)]
+            )
+        except Exception:
+            for scope in scopes:
+                scope.has_failed = True
+            raise
+        judged = [self._judge_by(balances, *each) for each in zip(scopes, own, strict=True)]
+        return all(judged)
+
+    def _judge_by(self, balances: Sequence[Balance], scope: Scope, own: int) -> bool:
         is_done = False
         try:
-            balances = self._ledger.balances((*scope.keys.counted, *scope.keys.judged))
-            figures, id_ = figures_of.read_figures(condition, scope.keys, balances)
+            figures, id_ = figures_of.read_figures(scope.breaker.condition, scope.keys, balances)
             reason = self._find_reason(scope, figures, id_)
             if reason == "tripped" and not self._trip(
                 scope, figures_of.tell(scope.breaker, scope.key.per, figures), id_

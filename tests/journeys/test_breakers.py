@@ -668,6 +668,29 @@ def test_on_dynamodb_a_call_costs_no_request_more(
     assert watched.sent[16:] == settled + looked + booked
 
 
+def test_many_scopes_are_read_together(
+    make: Callable[..., Guard], ledgers: list[Ledger], clock: SetClock
+) -> None:
+    """
+    A request for each team and second would be a bill of its own.
+    """
+    ledger = open_ledger(dynamodb_engine.table_url(), clock=clock)
+    ledgers.append(ledger)
+    assert isinstance(ledger, DynamoDBLedger)
+    guard = make(ledger, Breaker("cache", CACHE, per="team"))
+    nobody_looks(guard)
+    for number in range(16):
+        use(guard, uncached=9000, team=str(number))
+    breakers = guard._pipeline.upkeep._breakers
+    assert breakers is not None
+    watched = Watched(ledger)
+
+    breakers.look()
+
+    assert watched.sent.count("batch_get_item") <= 2  # and the copy of what is stopped
+    assert not breakers.has_news
+
+
 def test_more_breakers_than_a_transaction_takes_keep_no_call_open(
     make: Callable[..., Guard], ledgers: list[Ledger], clock: SetClock, caplog: pytest.LogCaptureFixture
 ) -> None:
