@@ -144,7 +144,7 @@ def breaker_alert(key: LedgerKey, window: Window, *, text: str, at_s: float) -> 
         id=alert_id("breaker", None, key),
         kind="breaker",
         budget=key.budget,
-        per=key.per,
+        per=_cut_values(key.per),
         window_start=start or datetime.fromtimestamp(0, UTC),
         window_end=end,
         text=text,

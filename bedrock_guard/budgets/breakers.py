@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2s
 from typing import Final, NamedTuple, TypeAlias, get_args
 
+from bedrock_guard.budgets.verdict import show_per
 from bedrock_guard.domain.breaker import (
     CACHE_HIT,
     CACHE_THRASH,
@@ -38,8 +39,6 @@ LEAST_CACHED: Final = 1000
 """Shorter prompts no model caches, in tokens: Nova from 1,000 on, Claude from 1,024 (AWS, prompt caching)."""
 
 _FOREVER: Final = Period()
-# A stop's text is read by every program, again and again; a tag's value may be long.
-_LONGEST_VALUE: Final = 60
 
 
 class Keys(NamedTuple):
@@ -125,20 +124,19 @@ def tell(breaker: Breaker, per: Sequence[tuple[str, str]], figures: Figures) -> 
     """
     Why *breaker* has tripped: the figures, and the likely cause.
     """
-    whose = "".join(f" [{tag}={value[:_LONGEST_VALUE] or 'untagged'}]" for tag, value in per)
-    return f"{_MEASURED[breaker.condition.measure].tell(breaker.condition, figures)} [{breaker}]{whose}"
+    what = _MEASURED[breaker.condition.measure].tell(breaker.condition, figures)
+    return f"{what} [{breaker}]{show_per(per)}"
 
 
 def tell_loop(breaker: Breaker, per: Sequence[tuple[str, str]], count: int) -> str:
     """
     As `tell`, of a request that was sent *count* times.
     """
-    whose = "".join(f" [{tag}={value[:_LONGEST_VALUE] or 'untagged'}]" for tag, value in per)
     period = breaker.condition.period or _FOREVER
     span = f"one {period}" if period.count == 1 else period
     return (
         f"a loop: one request was made {count} times in {span} by one process; does an "
-        f"agent not see the answer, or does a wrapper retry what did not fail? [{breaker}]{whose}"
+        f"agent not see the answer, or does a wrapper retry what did not fail? [{breaker}]{show_per(per)}"
     )
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from bedrock_guard.budgets.verdict import cut, one_line
 from bedrock_guard.domain.budget import MAX_LIMIT
 from bedrock_guard.domain.control import Controls, Stop, TopUp, is_in_force
 from bedrock_guard.domain.entry import Entry
@@ -101,5 +102,5 @@ def show_stop(stop: Stop) -> str:
     """
     Whose calls are stopped, for people: `calls with workflow=nightly*`.
     """
-    globs = ", ".join(f"{tag}={show_globs(globs)}" for tag, globs in stop.match.items())
+    globs = ", ".join(f"{tag}={one_line(cut(show_globs(globs)))}" for tag, globs in stop.match.items())
     return f"Calls with {globs}" if globs else "All calls"

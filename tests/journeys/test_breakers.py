@@ -516,6 +516,28 @@ def test_a_shadow_sees_loops_of_calls_that_are_stopped(make: Callable[..., Guard
     assert ("would_refuse", "breaker") in outcomes(guard)
 
 
+def test_whatever_a_tag_says_is_told_in_one_line(
+    make: Callable[..., Guard], in_memory: Ledger, told: list[Alert]
+) -> None:
+    """
+    It may be an end user's, and as long as they like.
+    """
+    guard = make(in_memory, Breaker("cache", CACHE, per="user"))
+    user = "!\n\x1b[31m" + "x" * 5000
+    use(guard, uncached=10_000, user=user)
+
+    with pytest.raises(Stopped) as caught:
+        use(guard, user=user)
+
+    assert "\n" not in caught.value.reason
+    first, *others = str(caught.value).splitlines()
+    assert first.isprintable()
+    assert len(first) < 1000
+    assert [line.partition(" ")[0] for line in others] == ["by", "bedrock-guard"]
+    assert guard.flush(30)
+    assert len(told[0].to_json()) < 2000
+
+
 def test_a_stop_may_pass_by_itself(make: Callable[..., Guard], ledger: Ledger, clock: SetClock) -> None:
     """
     At night nobody resumes.
