@@ -119,9 +119,9 @@ class Guard(Operated):
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
         self._matcher = matcher
-        # Breakers are looked at where alerts are, also where nobody is to be told.
-        is_needed = told or resolved.breakers
-        alerts = Alerts(self._ledger, matcher, self._clock, told) if is_needed else None
+        # Without sinks nothing is claimed; somebody has to look at breakers all the same.
+        is_looking = bool(told or resolved.breakers)
+        alerts = Alerts(self._ledger, matcher, self._clock, told) if is_looking else None
         planner.age_watch.tell = None if alerts is None else alerts.see_old_prices
         self._pipeline = Pipeline(
             planner=planner,

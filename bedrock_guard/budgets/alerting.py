@@ -147,7 +147,7 @@ def breaker_alert(key: LedgerKey, window: Window, *, text: str, at_s: float) -> 
         per=_cut_values(key.per),
         window_start=start or datetime.fromtimestamp(0, UTC),
         window_end=end,
-        text=text,
+        text=one_line(cut(text, _LONGEST_TEXT)),
         at=datetime.fromtimestamp(at_s, UTC),
     )
 

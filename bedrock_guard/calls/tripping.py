@@ -241,8 +241,7 @@ class Breakers:
             if reason is not None:
                 self._book(scope, figures, id_, reason)
                 figures = {INPUT: 0}
-            if own >= scope.seen:  # another thread may have looked since
-                scope.known, scope.seen = figures[INPUT], own
+            scope.known, scope.seen = figures[INPUT], own
             is_done = True
         finally:
             scope.has_failed = not is_done

@@ -106,10 +106,9 @@ class Claims:
 
     def find(self, name: Name, found: Found) -> None:
         """
-        Claim it with the next round. May be called by a finalizer.
-
-        Who tells nobody claims nothing: another process may have somebody to tell.
+        Claim it with the next round, if there is anybody to tell. May be called by a finalizer.
         """
+        # Who tells nobody claims nothing: another process may have somebody to tell.
         if not self.is_told(name) and name not in self._found:
             self._found[name] = found
 

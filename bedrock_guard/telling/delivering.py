@@ -66,7 +66,7 @@ class Deliveries:
     @property
     def has_sinks(self) -> bool:
         """
-        Whether there is anybody to be told.
+        Whether there is anybody to tell.
         """
         return bool(self._sinks)
 

@@ -15,12 +15,15 @@ import pytest
 from dynamodb_faults import Watched
 
 from bedrock_guard import Guard, scope
+from bedrock_guard.calls import tripping
 from bedrock_guard.domain.alert import Alert
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.ledger import Ledger, LedgerKey
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import SetClock
 
 from .conftest import HELLO, SONNET, Guarded, eventually
@@ -229,20 +232,22 @@ def test_what_other_processes_add_counts(make: Callable[..., Guard], ledger: Led
     assert is_stopped(other)
 
 
-def test_what_others_add_is_looked_at_where_nobody_is_told(
-    make: Callable[..., Guard], ledger: Ledger, told: list[Alert]
+def test_a_process_that_tells_nobody_looks_all_the_same(
+    make: Callable[..., Guard], in_memory: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Without sinks; no alert is claimed that nobody would hear.
+    What the breaker stops is one thing, and who hears of it another: that is left to whoever has sinks.
     """
-    one, other = make(ledger, f"cache: {CACHE}", sinks=[]), make(ledger, f"cache: {CACHE}", sinks=[])
-
-    for guard in (one, other):
-        use(guard, uncached=6000)
-        assert guard.flush(30)
+    claims: list[AlertClaim] = []
+    monkeypatch.setattr(MemoryLedger, "claim_alert", lambda _, claim, **__: claims.append(claim))
+    one, other = (make(in_memory, f"cache: {CACHE}", sinks=[]) for _ in range(2))
+    use(one, uncached=6000)
+    assert one.flush(30)
+    use(other, uncached=6000)
+    assert other.flush(30)
 
     assert is_stopped(other)
-    assert ledger.unconfirmed_alerts() == []
+    assert claims == []
 
 
 def test_only_the_calls_that_break_it_are_stopped(make: Callable[..., Guard], ledger: Ledger) -> None:
@@ -437,6 +442,33 @@ def test_two_who_have_read_the_same_write_it_once(
 
     assert outcomes(guards[0]) == [("stop", None), ("judged", "tripped")]
     assert len(guards[0].controls().stops) == 1
+
+
+def test_a_look_that_is_overtaken_forgets_nothing(
+    make: Callable[..., Guard], in_memory: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What it has read is old by the time it says so.
+    """
+    guard = make(in_memory, f"cache: {CACHE}")
+    breakers, balances = guard._pipeline.upkeep._breakers, in_memory.balances
+    assert breakers is not None
+    nobody_looks(guard)
+    use(guard, uncached=4000)
+
+    def be_overtaken(keys: Any = None) -> Any:
+        found = balances(keys)
+        monkeypatch.undo()
+        use(guard, uncached=3000)
+        breakers.look()
+        return found
+
+    monkeypatch.setattr(in_memory, "balances", be_overtaken)
+    breakers.look()
+    assert not is_stopped(guard)
+    use(guard, uncached=3000)
+
+    assert is_stopped(guard)
 
 
 # What a trip does
@@ -862,6 +894,27 @@ def test_a_loop_that_the_ledger_cannot_stop_is_told_in_the_log(
     for _ in range(3):
         use(guard, uncached=10)
     assert is_stopped(guard)
+
+
+def test_scopes_that_are_known_are_bounded(
+    make: Callable[..., Guard], in_memory: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Tags are a caller's strings; who is forgotten is judged by what the ledger has, a call later.
+    """
+    monkeypatch.setattr(tripping, "_MOST_SCOPES", 2)
+    guard = make(in_memory, Breaker("cache", CACHE, per="team"))
+    breakers = guard._pipeline.upkeep._breakers
+    assert breakers is not None
+    nobody_looks(guard)
+
+    for team in ("a", "b", "c"):
+        use(guard, uncached=9000, team=team)
+        assert len(breakers._scopes) <= 2
+    use(guard, uncached=2000, team="a")
+    assert guard.flush(30)
+
+    assert is_stopped(guard, team="a")
 
 
 def test_what_a_fork_inherits_is_its_parents_to_judge(make: Callable[..., Guard], in_memory: Ledger) -> None:
