@@ -17,11 +17,13 @@ from dynamodb_faults import Watched
 from bedrock_guard import Guard, scope
 from bedrock_guard.calls import tripping
 from bedrock_guard.domain.alert import Alert
+from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.ledger import Ledger, LedgerKey
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import SetClock
 
 from .conftest import HELLO, SONNET, Guarded, eventually
