@@ -391,7 +391,8 @@ class Guard(Operated):
         found = self._resolved.breakers
         if not found:
             return None
-        return Breakers(found, settings=self._resolved.settings, ledger=self._ledger, clock=self._clock)
+        settings, prices = self._resolved.settings, self._prices
+        return Breakers(found, settings=settings, ledger=self._ledger, clock=self._clock, prices=prices)
 
     def _new_id(self) -> str:
         # Time first, so that ids sort as calls were opened and stay together in a table.

@@ -1,12 +1,13 @@
 """
 Breakers, as a ledger's balances have them: what is counted, what is judged, and what a trip says.
 
-    breaker:cache                  what calls have used since the window began, a balance for each unit
-    breaker:cache judged refuse    what of it has been judged, and what came of it
+    breaker:cache (refuse)           what calls have used since the window began, a balance for each unit
+    breaker:cache (refuse) judged    what of it has been judged
 
 The difference is what is judged next. It is judged once it has come to its *after*, and then added to what
 has been judged, kept or tripped: so each so many tokens stand for themselves. No healthy past hides a cache
-that stops working, and nobody who resumes is stopped at once for what was judged before.
+that stops working, and nobody who resumes is stopped at once for what was judged before. Each verdict has
+figures of its own: who has tried a condition as a shadow, and enforces it, begins at 0.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2s
 from typing import Final, NamedTuple, TypeAlias, get_args
 
+from bedrock_guard.budgets.verdict import show_per
 from bedrock_guard.domain.breaker import (
     CACHE_HIT,
     CACHE_THRASH,
@@ -33,9 +35,10 @@ from bedrock_guard.domain.ledger import Balance, LedgerKey
 Figures: TypeAlias = Mapping[str, int]
 """Unit -> how many, since the last time that a breaker was judged."""
 
+LEAST_CACHED: Final = 1000
+"""Shorter prompts no model caches, in tokens: Nova from 1,000 on, Claude from 1,024 (AWS, prompt caching)."""
+
 _FOREVER: Final = Period()
-# A stop's text is read by every program, again and again; a tag's value may be long.
-_LONGEST_VALUE: Final = 60
 
 
 class Keys(NamedTuple):
@@ -58,15 +61,15 @@ def as_budget(breaker: Breaker) -> Budget:
 
 def keys_of(breaker: Breaker, key: LedgerKey, verdict: str, time_zone: str) -> Keys:
     """
-    The balances of the scope whose key `as_budget` has; what was judged counts for this *verdict* alone.
+    The balances of the scope whose key `as_budget` has, for this *verdict*.
     """
     after = breaker.condition.after
     period = _FOREVER if after is None else after.period
     rules = [Limit(1, unit, period).rule(time_zone) for unit in MEASURES[breaker.condition.measure].units]
-    judged = f"{breaker.key_name} judged {verdict}"
+    counted = f"{breaker.key_name} ({verdict})"  # no breaker's name has brackets, so that no two have one key
     return Keys(
-        tuple(key._replace(budget=breaker.key_name, rule=rule) for rule in rules),
-        tuple(key._replace(budget=judged, rule=rule) for rule in rules),
+        tuple(key._replace(budget=counted, rule=rule) for rule in rules),
+        tuple(key._replace(budget=f"{counted} judged", rule=rule) for rule in rules),
     )
 
 
@@ -121,20 +124,19 @@ def tell(breaker: Breaker, per: Sequence[tuple[str, str]], figures: Figures) -> 
     """
     Why *breaker* has tripped: the figures, and the likely cause.
     """
-    whose = "".join(f" [{tag}={value[:_LONGEST_VALUE] or 'untagged'}]" for tag, value in per)
-    return f"{_MEASURED[breaker.condition.measure].tell(breaker.condition, figures)} [{breaker}]{whose}"
+    what = _MEASURED[breaker.condition.measure].tell(breaker.condition, figures)
+    return f"{what} [{breaker}]{show_per(per)}"
 
 
 def tell_loop(breaker: Breaker, per: Sequence[tuple[str, str]], count: int) -> str:
     """
     As `tell`, of a request that was sent *count* times.
     """
-    whose = "".join(f" [{tag}={value[:_LONGEST_VALUE] or 'untagged'}]" for tag, value in per)
     period = breaker.condition.period or _FOREVER
     span = f"one {period}" if period.count == 1 else period
     return (
         f"a loop: one request was made {count} times in {span} by one process; does an "
-        f"agent not see the answer, or does a wrapper retry what did not fail? [{breaker}]{whose}"
+        f"agent not see the answer, or does a wrapper retry what did not fail? [{breaker}]{show_per(per)}"
     )
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from bedrock_guard.budgets.verdict import cut, one_line
 from bedrock_guard.domain.budget import MAX_LIMIT
 from bedrock_guard.domain.control import Controls, Stop, TopUp, is_in_force
 from bedrock_guard.domain.entry import Entry
@@ -22,13 +23,15 @@ class Steering:
 
     Attributes:
         version: Which.
+        stops: All of them, also what has passed.
         is_active: Whether there is anything to ask.
     """
 
-    __slots__ = ("_stops", "_top_ups", "is_active", "version")
+    __slots__ = ("_stops", "_top_ups", "is_active", "stops", "version")
 
     def __init__(self, controls: Controls) -> None:
         self.version = controls.version
+        self.stops = controls.stops
         self.is_active = bool(controls.stops or controls.top_ups)
         self._stops = [(stop, compile_match(stop.match)) for stop in controls.stops]
         self._top_ups: dict[tuple[str, str, object], list[TopUp]] = defaultdict(list)
@@ -99,5 +102,5 @@ def show_stop(stop: Stop) -> str:
     """
     Whose calls are stopped, for people: `calls with workflow=nightly*`.
     """
-    globs = ", ".join(f"{tag}={show_globs(globs)}" for tag, globs in stop.match.items())
+    globs = ", ".join(f"{tag}={one_line(cut(show_globs(globs)))}" for tag, globs in stop.match.items())
     return f"Calls with {globs}" if globs else "All calls"

@@ -37,8 +37,9 @@ class Helm:
         self._clock = clock
         self._is_shadow = settings.mode == "shadow"
         self.known = Steering(Controls())
-        if isinstance(ledger, RefreshesControls):
-            ledger.refresh_controls(settings.control_refresh_s)
+        self._copy = ledger if isinstance(ledger, RefreshesControls) else None
+        if self._copy is not None:
+            self._copy.refresh_controls(settings.control_refresh_s)
 
     def read(self) -> Steering:
         """
@@ -51,6 +52,17 @@ class Helm:
         if controls.version != steering.version:
             steering = self.known = Steering(controls)
         return steering  # not what another thread, which has read it before, puts in its place
+
+    def read_anew(self) -> Steering:
+        """
+        As `read`, and no copy that is seconds old.
+
+        Raises:
+            LedgerUnavailable: It cannot be read.
+        """
+        if self._copy is not None:
+            self._copy.forget_controls()
+        return self.read()
 
     def catch_up(self, decided: Steering) -> None:
         """

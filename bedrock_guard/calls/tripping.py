@@ -16,27 +16,30 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, Protocol, Self
+from functools import lru_cache
+from typing import Final, Self
 
 from bedrock_guard.budgets import breakers as figures_of
+from bedrock_guard.budgets.breaker_scope import Scope
 from bedrock_guard.budgets.breakers import Figures, Keys
 from bedrock_guard.budgets.loops import Loops
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.budgets.refusing import record_would_refuse
 from bedrock_guard.calls.steering import Helm, blank_entry, write_control
-from bedrock_guard.domain.alert import Looking
+from bedrock_guard.domain.alert import Telling
 from bedrock_guard.domain.breaker import INPUT, MEASURES, Breaker
-from bedrock_guard.domain.budget import UNITS, Window
-from bedrock_guard.domain.control import Stop
+from bedrock_guard.domain.control import Stop, is_in_force
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Reservation, Settled
+from bedrock_guard.domain.ledger import Balance, Clock, Ledger, LedgerKey, Line, Reservation, Settled
 from bedrock_guard.domain.settings import Settings
+from bedrock_guard.domain.usage import CACHE_READ, CACHE_WRITE_1H, CACHE_WRITE_5M, INPUT_TOKENS, Usage
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.ledgers.books import SETTLED
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.pricing.price_list import PriceList
 
 log = logging.getLogger("bedrock_guard")
 
@@ -44,76 +47,9 @@ log = logging.getLogger("bedrock_guard")
 _MOST_SCOPES: Final = 4096
 # A booking is one step after another; who dies between them has charged it.
 _HOLD_S: Final = 60.0
-
-
-class Telling(Protocol):
-    """
-    Who tells of trips, and looks beside the calls that it has seen end.
-    """
-
-    breakers: Looking | None
-
-    def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:
-        """
-        Tell *text* once for *key*, whose rule names the trip.
-        """
-        ...
-
-
-class Scope:
-    """
-    The calls of one breaker with the same `per` values, in one window.
-
-    Attributes:
-        meters: What is added up for each of the keys that are counted; input tokens first.
-        known: What the ledger had counted, and nobody judged, when it was last looked at; input tokens.
-        own: What this process has added, ever.
-        seen: How much of that was there when it was last looked at.
-        entry: Of the last call.
-        has_failed: Whether the ledger could not be asked, so that a call does not try again.
-    """
-
-    __slots__ = (
-        "breaker",
-        "entry",
-        "has_failed",
-        "key",
-        "keys",
-        "known",
-        "meters",
-        "own",
-        "seen",
-        "verdict",
-        "window",
-    )
-
-    def __init__(self, breaker: Breaker, match: Match, keys: Keys, verdict: str, entry: Entry) -> None:
-        self.breaker = breaker
-        self.key = match.key
-        self.window = match.window
-        self.keys = keys
-        units = MEASURES[breaker.condition.measure].units
-        self.meters = [(key, UNITS[unit]) for key, unit in zip(keys.counted, units, strict=True)]
-        self.verdict = verdict
-        self.entry = entry
-        self.known = 0
-        self.own = 0
-        self.seen = 0
-        self.has_failed = False
-
-    @property
-    def has_news(self) -> bool:
-        """
-        Whether something was added that nobody has looked at.
-        """
-        return self.own != self.seen
-
-    @property
-    def most(self) -> int:
-        """
-        What there is to judge, as far as this process knows.
-        """
-        return self.known + self.own - self.seen
+_DAY_S: Final = 86_400
+# Scopes whose balances are read with one question: on DynamoDB one request.
+_READ_TOGETHER: Final = 16
 
 
 class Breakers:
@@ -124,9 +60,16 @@ class Breakers:
     _helm: Helm
 
     def __init__(
-        self, breakers: Iterable[Breaker], *, settings: Settings, ledger: Ledger, clock: Clock
+        self,
+        breakers: Iterable[Breaker],
+        *,
+        settings: Settings,
+        ledger: Ledger,
+        clock: Clock,
+        prices: PriceList,
     ) -> None:
         found = tuple(breakers)
+        self._may_cache = lru_cache(prices.may_cache)
         self._ledger = ledger
         self._clock = clock
         self._time_zone = settings.time_zone
@@ -181,7 +124,15 @@ class Breakers:
         """
         amounts = opened.amounts(entry)
         counted = self._count(opened, entry, amounts) if entry.basis == "reported" and entry.usage else ()
-        settled = self._ledger.settle(opened.reservation, amounts, entry)
+        try:
+            settled = self._ledger.settle(opened.reservation, amounts, entry)
+        except LedgerUnavailable as error:
+            if not counted or not error.is_lasting:
+                raise
+            settled = self._ledger.settle(opened.reservation, opened.amounts(entry), entry)
+            # Of fewer balances it takes the end, which must not wait for what breakers count.
+            log.warning("Breakers do not count call %s: %s Leave some of them out.", entry.id, error)
+            return settled
         if not counted:
             return settled
         for scope, tokens in counted:
@@ -202,10 +153,11 @@ class Breakers:
             LedgerUnavailable: The rest stays to be looked at.
         """
         is_done = True
-        for scope in list(self._scopes.values()):
-            if scope.has_news:
-                # One that cannot be stopped must not keep the others from it.
-                is_done = self._judge(scope) and is_done
+        news = [scope for scope in list(self._scopes.values()) if scope.has_news]
+        while news:
+            # One that cannot be stopped must not keep the others from it.
+            is_done = self._judge(*news[:_READ_TOGETHER]) and is_done
+            del news[:_READ_TOGETHER]
         if not is_done:
             raise LedgerUnavailable("A breaker has tripped, and its stop could not be written.")
 
@@ -215,8 +167,10 @@ class Breakers:
         """
         Add to *amounts* what a call has used, and tell how many input tokens in which scopes.
         """
-        counted = []
+        counted: list[tuple[Scope, int]] = []
         usage = entry.usage
+        if not self._tells_of_cache(opened, usage):
+            return counted
         for match in self._counting.match(opened.plan.tags, entry.at_s):
             scope = self._scopes.get(match.key) or self._open_scope(match, entry)
             for key, meters in scope.meters:
@@ -229,6 +183,17 @@ class Breakers:
             if tokens:
                 counted.append((scope, tokens))
         return counted
+
+    def _tells_of_cache(self, opened: OpenCall, usage: Usage) -> bool:
+        """
+        Whether a cache could have had a part in *usage*: most models have none, and short prompts are never
+        in it.
+        """
+        if usage.get(CACHE_READ) or usage.get(CACHE_WRITE_5M) or usage.get(CACHE_WRITE_1H):
+            return True
+        prices = opened.plan.prices
+        is_long = usage.get(INPUT_TOKENS, 0) >= figures_of.LEAST_CACHED
+        return is_long and (prices is None or self._may_cache(prices.model))
 
     def _open_scope(self, match: Match, entry: Entry) -> Scope:
         breaker = self._by_name[match.budget.name]
@@ -245,23 +210,35 @@ class Breakers:
 
     # Judgement
 
-    def _judge(self, scope: Scope) -> bool:
+    def _judge(self, *scopes: Scope) -> bool:
         """
-        Judge *scope*, if there is enough; False where it has tripped, and its stop could not be written.
+        Judge each of *scopes* of which there is enough; False where one has tripped, and its stop could not
+        be written.
 
         Two threads may do so at once: whoever comes second finds it done.
         """
-        own, condition = scope.own, scope.breaker.condition
+        own = [scope.own for scope in scopes]
+        try:
+            balances = self._ledger.balances(
+                [key for scope in scopes for key in (*scope.keys.counted, *scope.keys.judged)]
+            )
+        except Exception:
+            for scope in scopes:
+                scope.has_failed = True
+            raise
+        judged = [self._judge_by(balances, *each) for each in zip(scopes, own, strict=True)]
+        return all(judged)
+
+    def _judge_by(self, balances: Sequence[Balance], scope: Scope, own: int) -> bool:
         is_done = False
         try:
-            balances = self._ledger.balances((*scope.keys.counted, *scope.keys.judged))
-            figures, id_ = figures_of.read_figures(condition, scope.keys, balances)
-            if figures_of.is_due(condition, figures):
-                reason = "kept"
-                if figures_of.is_broken(condition, figures):
-                    reason = "tripped"
-                    if not self._trip(scope, figures_of.tell(scope.breaker, scope.key.per, figures), id_):
-                        return False
+            figures, id_ = figures_of.read_figures(scope.breaker.condition, scope.keys, balances)
+            reason = self._find_reason(scope, figures, id_)
+            if reason == "tripped" and not self._trip(
+                scope, figures_of.tell(scope.breaker, scope.key.per, figures), id_
+            ):
+                return False
+            if reason is not None:
                 self._book(scope, figures, id_, reason)
                 figures = {INPUT: 0}
             scope.known, scope.seen = figures[INPUT], own
@@ -269,6 +246,37 @@ class Breakers:
         finally:
             scope.has_failed = not is_done
         return True
+
+    def _find_reason(self, scope: Scope, figures: Figures, id_: str) -> str | None:
+        """
+        What comes of *figures*; None while there are not enough of them.
+
+        What calls add that were under way when theirs were stopped is skipped: it would stop them a second
+        time, or just after somebody has mended what was broken, and resumed.
+        """
+        condition = scope.breaker.condition
+        is_due = figures_of.is_due(condition, figures)
+        if is_due and not figures_of.is_broken(condition, figures):
+            return "kept"
+        if scope.verdict == "refuse" and figures[INPUT] and self._has_tripped(scope, id_, anew=is_due):
+            return "stopped"
+        return "tripped" if is_due else None
+
+    def _has_tripped(self, scope: Scope, id_: str, *, anew: bool) -> bool:
+        """
+        Whether an earlier trip of *scope* than the one by *id_* still stops its calls.
+        """
+        with suppress(LedgerUnavailable):  # then the trip says so
+            known = self._helm.read_anew() if anew else self._helm.read()
+            match, now = figures_of.match_of(scope.breaker, scope.key.per), self._clock()
+            return any(
+                stop.by == scope.breaker.key_name
+                and stop.id != _stop_id(id_)
+                and stop.match == match
+                and is_in_force(stop, now)
+                for stop in known.stops
+            )
+        return False
 
     def _book(self, scope: Scope, figures: Figures, id_: str, reason: str) -> None:
         """
@@ -307,16 +315,18 @@ class Breakers:
                 self._ledger, scope.entry, reason="breaker", budget=breaker.key_name, per=scope.key.per
             )
             return True
-        # Told also where the stop cannot be written; a second time changes nothing.
+        # Told also where the stop cannot be written; a second time changes nothing. What goes on trips again
+        # and again: of that, somebody is told once a day.
         if self._alerts is not None:
-            key = scope.key._replace(budget=breaker.key_name, rule=id_)
+            name = id_ if scope.verdict == "refuse" else f"day {int(self._clock() // _DAY_S)}"
+            key = scope.key._replace(budget=breaker.key_name, rule=name)
             self._alerts.see_tripped(key, scope.window, text)
         return scope.verdict == "warn" or self._stop(breaker, scope.key, text, id_)
 
     def _stop(self, breaker: Breaker, key: LedgerKey, text: str, id_: str) -> bool:
         now = self._clock()
         stop = Stop(
-            id=f"stop-{id_[:8]}",
+            id=_stop_id(id_),
             match=figures_of.match_of(breaker, key.per),
             reason=text,
             by=breaker.key_name,
@@ -355,7 +365,7 @@ class Breakers:
 
     def _is_stopped(self, tags: Mapping[str, str], now: float) -> bool:
         known = self._helm.known
-        if not known.is_active or known.find_stop(tags, now) is None:
+        if self._is_shadow or not known.is_active or known.find_stop(tags, now) is None:
             return False
         with suppress(LedgerUnavailable):  # it may have been resumed
             known = self._helm.read()
@@ -363,13 +373,15 @@ class Breakers:
 
     def _trip_loop(self, breaker: Breaker, match: Match, opened: OpenCall, count: int) -> None:
         scope = Scope(breaker, match, Keys((), ()), self._verdict(breaker), opened.entry)
-        if (
-            scope.verdict == "refuse"
-            and self._helm.read().find_stop(opened.plan.tags, self._clock()) is not None
-        ):
+        tags, now = opened.plan.tags, self._clock()
+        if scope.verdict == "refuse" and self._helm.read_anew().find_stop(tags, now) is not None:
             return  # another process has stopped it since
         text = figures_of.tell_loop(breaker, match.key.per, count)
         self._trip(scope, text, os.urandom(12).hex())
+
+
+def _stop_id(id_: str) -> str:
+    return f"stop-{id_[:8]}"
 
 
 def _is_overrun(reservation: Reservation, amounts: Mapping[LedgerKey, int]) -> bool:

@@ -13,8 +13,9 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Final, Protocol, Self, runtime_checkable
 
-from bedrock_guard.domain.budget import USD
+from bedrock_guard.domain.budget import USD, Window
 from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import LedgerKey
 
 JSON_VERSION: Final = 1
 """Of the shape that `Alert.to_json` writes; what is added does not change it."""
@@ -166,6 +167,20 @@ class Looking(Protocol):
     def forget(self) -> None:
         """
         In a fork: what was to be looked at is the parent's to look at.
+        """
+        ...
+
+
+class Telling(Protocol):
+    """
+    Who tells of trips, and looks beside the calls that it has seen end.
+    """
+
+    breakers: Looking | None
+
+    def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:
+        """
+        Tell *text* once for *key*, whose rule names the trip.
         """
         ...
 

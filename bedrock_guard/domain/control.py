@@ -187,6 +187,12 @@ class RefreshesControls(Protocol):
         """
         ...
 
+    def forget_controls(self) -> None:
+        """
+        Read the record again with the next question, whatever the copy's age.
+        """
+        ...
+
 
 def unreadable(error: Exception) -> LedgerUnavailable:
     """

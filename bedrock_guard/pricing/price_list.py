@@ -194,6 +194,14 @@ class PriceList:
         """
         return self._model(model)
 
+    def may_cache(self, name: str) -> bool:
+        """
+        Whether prompts to the model of this base id may be cached: not where the list knows it, and no price
+        of reading them.
+        """
+        found = self._model(_foundation_model(name))
+        return found is None or found.has_cache
+
     def dearest(self) -> UnitPrices:
         """
         The dearest price in the list of every meter in it: a bound of last resort.

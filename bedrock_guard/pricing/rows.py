@@ -27,6 +27,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from bedrock_guard.domain.call import ModelLimits
 from bedrock_guard.domain.cost import PRICE_STEPS_PER_USD
+from bedrock_guard.domain.usage import CACHE_READ
 from bedrock_guard.errors import ConfigurationError
 
 INDEX: Final = "index"
@@ -104,6 +105,13 @@ class ModelPrices:
         Where the list has a standard price for it.
         """
         return frozenset(place for row in self.rows if row.variant == STANDARD for place in row.where)
+
+    @property
+    def has_cache(self) -> bool:
+        """
+        Whether a source knows what it costs to read its prompts from a cache.
+        """
+        return any(CACHE_READ in row.prices and CACHE_READ not in row.derived for row in self.rows)
 
     def starts(self) -> list[date]:
         """

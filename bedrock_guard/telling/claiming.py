@@ -100,16 +100,16 @@ class Claims:
 
     def is_told(self, name: Name) -> bool:
         """
-        Whether this process knows that somebody tells it.
+        Whether this process knows that somebody tells it, or has nobody to tell.
         """
-        return name in self._told
+        return name in self._told or not self._deliveries.has_sinks
 
     def find(self, name: Name, found: Found) -> None:
         """
         Claim it with the next round, if there is anybody to tell. May be called by a finalizer.
         """
         # Who tells nobody claims nothing: another process may have somebody to tell.
-        if self._deliveries.has_sinks and name not in self._told and name not in self._found:
+        if not self.is_told(name) and name not in self._found:
             self._found[name] = found
 
     def claim(self) -> None:

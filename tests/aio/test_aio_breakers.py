@@ -60,14 +60,14 @@ def test_calls_and_streams_count(tmp_path: Path, ledger: str, *, streams: bool) 
     """
     And the call that makes the figures enough is the last.
     """
-    condition = "cache_hit >= 0.5 after 20 total_input_tokens"
+    condition = "cache_hit >= 0.5 after 1K total_input_tokens"
     with (
         BedrockServer() as server,
         Guard(
             budgets=[], breakers=[f"cache: {condition}"], ledger=URLS[ledger].format(tmp_path), settings={}
         ) as guard,
     ):
-        texts = [f"question {number} " * 10 for number in range(9)]
+        texts = [f"question {number} " * 1000 for number in range(9)]
         reason = asyncio.run(run(server.url, guard, texts, streams=streams))
 
         assert reason.startswith("prompt caching does nothing: 0.0 % of")

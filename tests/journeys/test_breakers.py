@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from bedrock_guard.testing.ledger_calls import SetClock
 
 from .conftest import HELLO, SONNET, Guarded, eventually
 
-CACHE = "cache_hit >= 0.5 after 1K total_input_tokens"
-THRASH = "cache_write / cache_read <= 5 after 1K total_input_tokens"
+CACHE = "cache_hit >= 0.5 after 10K total_input_tokens"
+THRASH = "cache_write / cache_read <= 5 after 10K total_input_tokens"
 LOOP = "same_request <= 3/minute"
 URLS: dict[str, Callable[[Path], str]] = {
     "memory": lambda _: "memory://",
@@ -40,12 +41,12 @@ NOON = 1_795_305_600.0
 POINT = {"cachePoint": {"type": "default"}}
 KEYS = [
     LedgerKey(budget, rule, (), 0)
-    for budget in ("breaker:cache", "breaker:cache judged refuse")
+    for budget in ("breaker:cache (refuse)", "breaker:cache (refuse) judged")
     for rule in ("total_input_tokens", "cache_read_tokens")
 ]
 PARAMS: dict[str, Any] = {
     "modelId": SONNET,
-    "messages": [{"role": "user", "content": [{"text": "x" * 2000}, POINT]}],
+    "messages": [{"role": "user", "content": [{"text": "x" * 20_000}, POINT]}],
     "inferenceConfig": {"maxTokens": 10},
 }
 
@@ -151,16 +152,16 @@ def test_a_cache_that_does_nothing_stops_the_calls_of_all(
     """
     one, other = make(ledger, f"cache: {CACHE}"), make(ledger, f"cache: {CACHE}")
 
-    use(one, uncached=900, read=90)
+    use(one, uncached=9000, read=900)
     assert not is_stopped(one)
-    use(one, uncached=400, read=10)
+    use(one, uncached=4000, read=100)
 
     with pytest.raises(Stopped) as caught:
-        use(one, uncached=100)
+        use(one, uncached=1000)
     clock.now += 2  # until every copy of what is stopped is too old, where there are copies
     assert is_stopped(other)
     assert caught.value.by == "breaker:cache"
-    assert caught.value.reason.startswith("prompt caching does little: 7.1 % of 1.4K input tokens were read")
+    assert caught.value.reason.startswith("prompt caching does little: 7.1 % of 14K input tokens were read")
     assert one.flush(30)
     assert [(alert.kind, alert.budget, alert.text) for alert in told] == [
         ("breaker", "breaker:cache", caught.value.reason)
@@ -169,7 +170,7 @@ def test_a_cache_that_does_nothing_stops_the_calls_of_all(
     judged = next(entry for entry in one.entries() if entry.outcome == "judged")
     assert judged.budget == "breaker:cache"
     assert judged.control is not None
-    assert judged.control["figures"] == {"total_input_tokens": 1400, "cache_read_tokens": 100}
+    assert judged.control["figures"] == {"total_input_tokens": 14_000, "cache_read_tokens": 1000}
 
 
 def test_who_resumes_is_judged_afresh(make: Callable[..., Guard], ledger: Ledger, told: list[Alert]) -> None:
@@ -177,18 +178,18 @@ def test_who_resumes_is_judged_afresh(make: Callable[..., Guard], ledger: Ledger
     A stop that comes back at once by the same figures would never be resumed, but switched off.
     """
     guard = make(ledger, f"cache: {CACHE}")
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
     guard.resume(guard.controls().stops[0].id)
 
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
     assert not is_stopped(guard)
     guard.flush(30)
     assert not is_stopped(guard)
-    use(guard, uncached=100)
+    use(guard, uncached=1000)
 
     assert is_stopped(guard)
     guard.resume(guard.controls().stops[0].id)
-    use(guard, read=1000)
+    use(guard, read=10_000)
     assert not is_stopped(guard), "what was mended is not what was broken"
     assert guard.flush(30)
     assert len({alert.id for alert in told}) == len(told) == 2
@@ -207,11 +208,11 @@ def test_a_healthy_past_hides_no_cache_that_stops_working(
     """
     guard = make(in_memory, f"cache: {CACHE}")
     for _ in range(50):
-        use(guard, uncached=10, read=990)
+        use(guard, uncached=100, read=9900)
 
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
     assert not is_stopped(guard)
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
 
     assert is_stopped(guard)
 
@@ -222,10 +223,10 @@ def test_what_other_processes_add_counts(make: Callable[..., Guard], ledger: Led
     """
     one, other = make(ledger, f"cache: {CACHE}"), make(ledger, f"cache: {CACHE}")
 
-    use(one, uncached=600)
+    use(one, uncached=6000)
     assert one.flush(30)
     assert not is_stopped(other)
-    use(other, uncached=600)
+    use(other, uncached=6000)
     assert other.flush(30)
 
     assert is_stopped(other)
@@ -240,9 +241,9 @@ def test_a_process_that_tells_nobody_looks_all_the_same(
     claims: list[AlertClaim] = []
     monkeypatch.setattr(MemoryLedger, "claim_alert", lambda _, claim, **__: claims.append(claim))
     one, other = (make(in_memory, f"cache: {CACHE}", sinks=[]) for _ in range(2))
-    use(one, uncached=600)
+    use(one, uncached=6000)
     assert one.flush(30)
-    use(other, uncached=600)
+    use(other, uncached=6000)
     assert other.flush(30)
 
     assert is_stopped(other)
@@ -257,16 +258,16 @@ def test_only_the_calls_that_break_it_are_stopped(make: Callable[..., Guard], le
     guard = make(ledger, breaker, untagged="refuse")
 
     for _ in range(2):
-        use(guard, uncached=600, workflow="agent-1", team="a*")
-        use(guard, uncached=100, read=500, workflow="agent-1", team="ads")
-        use(guard, uncached=600, workflow="batch", team="a*")
-        use(guard, uncached=400, workflow="agent-2")
+        use(guard, uncached=6000, workflow="agent-1", team="a*")
+        use(guard, uncached=1000, read=5000, workflow="agent-1", team="ads")
+        use(guard, uncached=6000, workflow="batch", team="a*")
+        use(guard, uncached=4000, workflow="agent-2")
 
     assert is_stopped(guard, workflow="agent-2", team="a*")
     assert not is_stopped(guard, workflow="agent-2", team="ads")
     assert not is_stopped(guard, workflow="batch", team="a*")
     assert not is_stopped(guard, workflow="agent-1")
-    use(guard, uncached=200, workflow="agent-1")
+    use(guard, uncached=2000, workflow="agent-1")
     assert is_stopped(guard, workflow="agent-1"), "calls without the tag are a scope of their own"
     assert [dict(stop.match) for stop in guard.controls().stops] == [
         {"workflow": "agent*", "team": "a[*]"},
@@ -280,11 +281,13 @@ def test_caches_that_are_written_and_not_read_stop_calls(make: Callable[..., Gua
     """
     guard = make(ledger, f"thrash: {THRASH}")
 
-    use(guard, written=833, read=167)
+    use(guard, written=8330, read=1670)
     assert not is_stopped(guard)
-    use(guard, written=834, read=166)
+    use(guard, written=8340, read=1660)
 
-    with pytest.raises(Stopped, match=r"caches are written and hardly read: 834 tokens written, 166 read"):
+    with pytest.raises(
+        Stopped, match=r"caches are written and hardly read: 8\.34K tokens written, 1\.66K read"
+    ):
         use(guard)
 
 
@@ -303,17 +306,59 @@ def test_only_what_aws_has_reported_counts(make: Callable[..., Guard], in_memory
     assert in_memory.balances() == []
 
 
+@pytest.mark.parametrize(
+    ("model_id", "uncached", "is_counted"),
+    [
+        ("meta.llama3-70b-instruct-v1:0", 10_000, False),
+        ("mistral.mistral-large-2402-v1:0", 10_000, False),
+        ("cohere.command-r-v1:0", 10_000, True),  # not in the list, so that nobody knows
+        ("amazon.nova-2-lite-v1:0", 10_000, True),
+        (SONNET, 1000, True),
+        (SONNET, 999, False),
+    ],
+)
+def test_what_no_cache_could_hold_trips_nothing(
+    make: Callable[..., Guard], in_memory: Ledger, model_id: str, uncached: int, *, is_counted: bool
+) -> None:
+    """
+    Models without a prompt cache, and prompts that are too short for one, read nothing from it and are well.
+    """
+    guard = make(in_memory, f"cache: {CACHE}", f"thrash: {THRASH}", on_unpriced="upper_bound")
+    params = {**PARAMS, "modelId": model_id}
+
+    for _ in range(11):
+        with suppress(Stopped), guard.hold("Converse", params, region="us-east-1") as hold:
+            hold.settle(reply(uncached))
+
+    assert is_stopped(guard) == is_counted
+
+
+def test_a_cache_that_nobody_knows_of_counts_by_what_it_reports(
+    make: Callable[..., Guard], in_memory: Ledger
+) -> None:
+    """
+    The price list may be older than the model's cache.
+    """
+    guard = make(in_memory, f"cache: {CACHE}")
+    params = {**PARAMS, "modelId": "meta.llama3-70b-instruct-v1:0"}
+
+    with guard.hold("Converse", params, region="us-east-1") as hold:
+        hold.settle(reply(9999, read=1))
+
+    assert is_stopped(guard)
+
+
 def test_a_window_begins_afresh(make: Callable[..., Guard], in_memory: Ledger, clock: SetClock) -> None:
     """
     Whose calls are few is judged by a day of them, or not at all.
     """
     guard = make(in_memory, f"cache: {CACHE}/hour")
 
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
     clock.now += 3600
-    use(guard, uncached=900)
+    use(guard, uncached=9000)
     assert not is_stopped(guard)
-    use(guard, uncached=100)
+    use(guard, uncached=1000)
 
     assert is_stopped(guard)
 
@@ -322,7 +367,7 @@ def test_what_is_counted_is_no_overrun(make: Callable[..., Guard], ledger: Ledge
     """
     It was never held, and a call that kept to its bound must not be told of as one that did not.
     """
-    guard = make(ledger, f"cache: {CACHE}", budgets=["all: 1M tokens/day"])
+    guard = make(ledger, f"cache: {CACHE}", budgets=["all: 10M tokens/day"])
     alerts = guard._pipeline.alerts
     assert alerts is not None
     overran: list[bool] = []
@@ -332,13 +377,13 @@ def test_what_is_counted_is_no_overrun(make: Callable[..., Guard], ledger: Ledge
         see(opened, entry, settled),
     )[1]  # type: ignore[func-returns-value, method-assign]
 
-    use(guard, uncached=100, read=400)
+    use(guard, uncached=1000, read=4000)
 
     assert guard.flush(30)
     assert told == []
     assert overran == [False]
-    assert {row.budget: row.spent for row in guard.status()} == {"all": 501}
-    use(guard, uncached=50_000)
+    assert {row.budget: row.spent for row in guard.status()} == {"all": 5001}
+    use(guard, uncached=500_000)
     assert guard.flush(30)
     assert sorted({alert.kind for alert in told}) == ["anomaly", "breaker", "overrun"]
 
@@ -351,9 +396,9 @@ def test_two_who_judge_the_same_stop_once(
     """
     guards = [make(ledger, f"cache: {CACHE}") for _ in range(4)]
     for guard in guards:
-        use(guard, uncached=240)
+        use(guard, uncached=2300)
     held = [guard.hold("Converse", PARAMS, region="us-east-1").__enter__() for guard in guards]
-    threads = [threading.Thread(target=hold.settle, args=(reply(60),)) for hold in held]
+    threads = [threading.Thread(target=hold.settle, args=(reply(1000),)) for hold in held]
 
     for thread in threads:
         thread.start()
@@ -364,9 +409,10 @@ def test_two_who_judge_the_same_stop_once(
 
     assert len(guards[0].controls().stops) == len(told) == 1
     counted, _, judged, _ = [balance.spent for balance in ledger.balances(KEYS)]
-    assert counted == 1200
-    assert 1000 <= judged <= 1200
-    assert outcomes(guards[0]) == [("stop", None), ("judged", "tripped")]
+    assert counted == 13_200
+    assert 10_000 <= judged <= 13_200
+    late = ("judged", "stopped")  # of calls that ended in between
+    assert [each for each in outcomes(guards[0]) if each != late] == [("stop", None), ("judged", "tripped")]
 
 
 def test_two_who_have_read_the_same_write_it_once(
@@ -386,7 +432,7 @@ def test_two_who_have_read_the_same_write_it_once(
     for guard in guards:
         nobody_looks(guard)
     held = [guard.hold("Converse", PARAMS, region="us-east-1").__enter__() for guard in guards]
-    threads = [threading.Thread(target=hold.settle, args=(reply(1000),)) for hold in held]
+    threads = [threading.Thread(target=hold.settle, args=(reply(10_000),)) for hold in held]
     monkeypatch.setattr(in_memory, "balances", read)
     for thread in threads:
         thread.start()
@@ -408,19 +454,19 @@ def test_a_look_that_is_overtaken_forgets_nothing(
     breakers, balances = guard._pipeline.upkeep._breakers, in_memory.balances
     assert breakers is not None
     nobody_looks(guard)
-    use(guard, uncached=400)
+    use(guard, uncached=4000)
 
     def be_overtaken(keys: Any = None) -> Any:
         found = balances(keys)
         monkeypatch.undo()
-        use(guard, uncached=300)
+        use(guard, uncached=3000)
         breakers.look()
         return found
 
     monkeypatch.setattr(in_memory, "balances", be_overtaken)
     breakers.look()
     assert not is_stopped(guard)
-    use(guard, uncached=300)
+    use(guard, uncached=3000)
 
     assert is_stopped(guard)
 
@@ -428,12 +474,108 @@ def test_a_look_that_is_overtaken_forgets_nothing(
 # What a trip does
 
 
+def test_calls_that_were_under_way_trip_no_second_time(
+    make: Callable[..., Guard], ledger: Ledger, told: list[Alert]
+) -> None:
+    """
+    Two stops would have to be resumed, and two alerts be read, for one broken cache.
+    """
+    guards = [make(ledger, f"cache: {CACHE}") for _ in range(4)]
+    held = [guard.hold("Converse", PARAMS, region="us-east-1").__enter__() for guard in guards * 2]
+    for guard in guards:
+        nobody_looks(guard)
+
+    for hold in held:
+        hold.settle(reply(10_000))
+    for guard in guards:
+        assert guard.flush(30)
+
+    assert len(told) == len(guards[0].controls().stops) == 1
+    assert [each for each in outcomes(guards[0]) if each[0] == "stop"] == [("stop", None)]
+
+
+def test_what_was_under_way_trips_nobody_who_has_resumed(
+    make: Callable[..., Guard], ledger: Ledger, clock: SetClock
+) -> None:
+    """
+    It is what was broken, not what was mended.
+    """
+    guard, other = make(ledger, f"cache: {CACHE}"), make(ledger, f"cache: {CACHE}")
+    late = [each.hold("Converse", PARAMS, region="us-east-1").__enter__() for each in (guard, other)]
+    use(guard, uncached=10_000)
+
+    clock.now += 2
+    for hold in late:
+        hold.settle(reply(4500))
+    assert guard.flush(30)
+    assert other.flush(30)
+    guard.resume(guard.controls().stops[0].id)
+    use(guard, uncached=100, read=1900)
+
+    assert not is_stopped(guard)
+    assert ("judged", "stopped") in outcomes(guard)
+    use(guard, uncached=8000)
+    assert is_stopped(guard), "from there on it is judged as ever"
+
+
+@pytest.mark.parametrize("condition", [CACHE, LOOP])
+def test_what_goes_on_is_told_once_a_day(
+    make: Callable[..., Guard], in_memory: Ledger, told: list[Alert], clock: SetClock, condition: str
+) -> None:
+    """
+    A condition that is broken trips again and again where nothing is stopped.
+    """
+    guard = make(in_memory, Breaker("broken", condition, on_trip="warn"))
+
+    for day in (1, 2):
+        for _ in range(20):
+            use(guard, uncached=10_000)
+        assert guard.flush(30)
+        assert len(told) == day
+        clock.now += 86_400
+
+
+def test_a_shadow_sees_loops_of_calls_that_are_stopped(make: Callable[..., Guard], in_memory: Ledger) -> None:
+    """
+    They are sent all the same.
+    """
+    guard = make(in_memory, f"loop: {LOOP}", mode="shadow")
+    guard.stop(reason="for others")
+
+    for _ in range(4):
+        use(guard, uncached=10)
+
+    assert ("would_refuse", "breaker") in outcomes(guard)
+
+
+def test_whatever_a_tag_says_is_told_in_one_line(
+    make: Callable[..., Guard], in_memory: Ledger, told: list[Alert]
+) -> None:
+    """
+    It may be an end user's, and as long as they like.
+    """
+    guard = make(in_memory, Breaker("cache", CACHE, per="user"))
+    user = "!\n\x1b[31m" + "x" * 5000
+    use(guard, uncached=10_000, user=user)
+
+    with pytest.raises(Stopped) as caught:
+        use(guard, user=user)
+
+    assert "\n" not in caught.value.reason
+    first, *others = str(caught.value).splitlines()
+    assert first.isprintable()
+    assert len(first) < 1000
+    assert [line.partition(" ")[0] for line in others] == ["by", "bedrock-guard"]
+    assert guard.flush(30)
+    assert len(told[0].to_json()) < 2000
+
+
 def test_a_stop_may_pass_by_itself(make: Callable[..., Guard], ledger: Ledger, clock: SetClock) -> None:
     """
     At night nobody resumes.
     """
     guard = make(ledger, Breaker("cache", CACHE, resume_after_s=600))
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
 
     with pytest.raises(Stopped) as caught:
         use(guard)
@@ -470,7 +612,7 @@ def test_calls_go_on_where_a_breaker_only_tells(
     """
     guard = make(ledger, breaker, **options)
 
-    use(guard, uncached=1000)
+    use(guard, uncached=10_000)
 
     assert not is_stopped(guard)
     assert guard.flush(30)
@@ -482,21 +624,36 @@ def test_calls_go_on_where_a_breaker_only_tells(
         assert (would.budget, would.model_id) == ("breaker:cache", SONNET)
 
 
-def test_a_shadow_takes_no_trip_from_who_enforces(make: Callable[..., Guard], in_memory: Ledger) -> None:
+def test_a_shadow_and_who_enforces_have_figures_of_their_own(
+    make: Callable[..., Guard], in_memory: Ledger
+) -> None:
     """
-    What the one has judged, the other has not.
+    Neither takes the other's tokens for judged, and what a trial found stops nobody once it is over.
     """
-    shadow, guard = (
-        make(in_memory, Breaker("cache", CACHE), mode="shadow"),
-        make(in_memory, f"cache: {CACHE}"),
-    )
+    shadow = make(in_memory, Breaker("cache", CACHE), mode="shadow")
+    for _ in range(5):
+        use(shadow, uncached=10_000)
 
-    use(shadow, uncached=1000)
-    use(guard, uncached=1)
+    guard = make(in_memory, f"cache: {CACHE}")
+    use(guard, uncached=100, read=9900)
     assert guard.flush(30)
+    assert not is_stopped(guard), "it was mended before it was enforced"
+    use(guard, uncached=10_000)
 
     assert is_stopped(guard)
     assert not is_stopped(shadow)
+
+
+def test_no_two_breakers_count_in_one_balance(make: Callable[..., Guard], in_memory: Ledger) -> None:
+    """
+    Whatever they are called.
+    """
+    names = ["cache", "cache judged refuse", "cache judged", "cache refuse"]
+    guard = make(in_memory, *(Breaker(name, CACHE) for name in names))
+
+    use(guard, uncached=10_000)
+
+    assert {stop.by for stop in guard.controls().stops} == {f"breaker:{name}" for name in names}
 
 
 def test_a_stop_that_the_ledger_does_not_take_is_written_later(
@@ -519,7 +676,7 @@ def test_a_stop_that_the_ledger_does_not_take_is_written_later(
     nobody_looks(guard)
 
     for team in ("ads", "search"):
-        use(guard, uncached=1000, team=team)
+        use(guard, uncached=10_000, team=team)
         assert not is_stopped(guard, team=team)
     assert not guard.flush(0.1)
 
@@ -549,20 +706,60 @@ def test_on_dynamodb_a_call_costs_no_request_more(
     ledger = open_ledger(dynamodb_engine.table_url(), clock=clock)
     ledgers.append(ledger)
     assert isinstance(ledger, DynamoDBLedger)
-    guard = make(ledger, "cache: cache_hit >= 0.5 after 10K total_input_tokens")
+    guard = make(ledger, "cache: cache_hit >= 0.5 after 100K total_input_tokens")
     nobody_looks(guard)
     guard._pipeline.sweeper.due_at = float("inf")
-    use(guard, read=100)  # its balances are there now
+    use(guard, read=1000)  # its balances are there now
     watched = Watched(ledger)
 
     for _ in range(8):
-        use(guard, read=1000)
+        use(guard, read=10_000)
 
     assert watched.sent == ["transact_write_items"] * 16
-    use(guard, read=2000)
+    use(guard, read=20_000)
     settled, looked = ["transact_write_items"] * 2, ["batch_get_item"]
     booked = ["transact_write_items"] * 3  # to new balances: the first try finds none
     assert watched.sent[16:] == settled + looked + booked
+
+
+def test_many_scopes_are_read_together(
+    make: Callable[..., Guard], ledgers: list[Ledger], clock: SetClock
+) -> None:
+    """
+    A request for each team and second would be a bill of its own.
+    """
+    ledger = open_ledger(dynamodb_engine.table_url(), clock=clock)
+    ledgers.append(ledger)
+    assert isinstance(ledger, DynamoDBLedger)
+    guard = make(ledger, Breaker("cache", CACHE, per="team"))
+    nobody_looks(guard)
+    for number in range(16):
+        use(guard, uncached=9000, team=str(number))
+    breakers = guard._pipeline.upkeep._breakers
+    assert breakers is not None
+    watched = Watched(ledger)
+
+    breakers.look()
+
+    assert watched.sent.count("batch_get_item") <= 2  # and the copy of what is stopped
+    assert not breakers.has_news
+
+
+def test_more_breakers_than_a_transaction_takes_keep_no_call_open(
+    make: Callable[..., Guard], ledgers: list[Ledger], clock: SetClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The call has been answered, and its budgets are charged.
+    """
+    ledger = open_ledger(dynamodb_engine.table_url(), clock=clock)
+    ledgers.append(ledger)
+    guard = make(ledger, *(f"{number}: {THRASH}" for number in range(17)), budgets=["all: 1M tokens"])
+
+    use(guard, uncached=2000, read=2000, written=2000)
+
+    assert [(row.spent, row.pending) for row in guard.status()] == [(6001, 0)]
+    assert "Breakers do not count call" in caplog.text
+    assert "52 balances; on DynamoDB" in caplog.text
 
 
 # Through botocore
@@ -572,8 +769,8 @@ def test_streams_count_too(make_guarded: Callable[..., Guarded]) -> None:
     """
     They settle where all calls do.
     """
-    guarded = make_guarded(breakers=["cache: cache_hit >= 0.5 after 20 total_input_tokens"])
-    text = {"modelId": SONNET, "messages": [{"role": "user", "content": [{"text": "hello " * 20}]}]}
+    guarded = make_guarded(breakers=["cache: cache_hit >= 0.5 after 1K total_input_tokens"])
+    text = {"modelId": SONNET, "messages": [{"role": "user", "content": [{"text": "hello " * 1000}]}]}
 
     with pytest.raises(Stopped, match=r"prompt caching does nothing: 0\.0 % of"):
         for _ in range(20):
@@ -649,7 +846,7 @@ def test_a_loop_goes_on_where_its_breaker_only_tells(
     guard = make(ledger, breaker)
 
     for _ in range(7):
-        use(guard, uncached=1)
+        use(guard, uncached=10)
 
     assert guard.flush(30)
     assert guard.controls().stops == ()
@@ -665,7 +862,7 @@ def test_a_loop_stops_all_processes(make: Callable[..., Guard], ledger: Ledger, 
 
     for guard in (one, other):
         for _ in range(3):
-            use(guard, uncached=1)
+            use(guard, uncached=10)
     assert is_stopped(one)
     assert is_stopped(other)
 
@@ -684,7 +881,7 @@ def test_a_loop_that_the_ledger_cannot_stop_is_told_in_the_log(
     """
     guard = make(in_memory, f"loop: {LOOP}")
     for _ in range(3):
-        use(guard, uncached=1)
+        use(guard, uncached=10)
 
     def fail(*_: Any) -> int:
         raise LedgerUnavailable("It is gone.")
@@ -695,7 +892,7 @@ def test_a_loop_that_the_ledger_cannot_stop_is_told_in_the_log(
 
     assert "Breaker loop has tripped and could not stop calls: It is gone." in caplog.text
     for _ in range(3):
-        use(guard, uncached=1)
+        use(guard, uncached=10)
     assert is_stopped(guard)
 
 
@@ -712,9 +909,9 @@ def test_scopes_that_are_known_are_bounded(
     nobody_looks(guard)
 
     for team in ("a", "b", "c"):
-        use(guard, uncached=900, team=team)
+        use(guard, uncached=9000, team=team)
         assert len(breakers._scopes) <= 2
-    use(guard, uncached=200, team="a")
+    use(guard, uncached=2000, team="a")
     assert guard.flush(30)
 
     assert is_stopped(guard, team="a")
@@ -728,7 +925,7 @@ def test_what_a_fork_inherits_is_its_parents_to_judge(make: Callable[..., Guard]
     breakers = guard._pipeline.upkeep._breakers
     assert breakers is not None
     nobody_looks(guard)
-    use(guard, uncached=10)
+    use(guard, uncached=1000)
     assert breakers.has_news
 
     guard._pipeline.alerts.forget()

@@ -217,8 +217,8 @@ def test_what_was_judged_counts_no_more_and_gives_the_next_judgement_its_name() 
     breaker = Breaker("cache", CACHE)
     keys = figures_of.keys_of(breaker, KEY, "refuse", "UTC")
     assert [key.budget for key in (*keys.counted, *keys.judged)] == [
-        *["breaker:cache"] * 2,
-        *["breaker:cache judged refuse"] * 2,
+        *["breaker:cache (refuse)"] * 2,
+        *["breaker:cache (refuse) judged"] * 2,
     ]
 
     def read(counted: tuple[int, int], judged: tuple[int, int]) -> tuple[Any, str]:

@@ -65,11 +65,11 @@ def told(*arguments: object, exit_code: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
-def spend(guard: Guard, **tags: str) -> None:
+def spend(guard: Guard, reply: Any = None, **tags: str) -> None:
     call = {"modelId": NOVA, "messages": [{"role": "user", "content": [{"text": "hello"}]}]}
     call["inferenceConfig"] = {"maxTokens": 100}  # type: ignore[assignment]
     with scope(**tags), guard.hold("Converse", call, region="us-east-1") as hold:
-        hold.settle(REPLY)
+        hold.settle(reply or REPLY)
 
 
 # --- the complete example, and the schema ---------------------------------------------
@@ -335,7 +335,7 @@ def test_it_shows_breakers_and_knows_their_balances() -> None:
     """
     A breaker that is gone left balances behind, and one that is there did not.
     """
-    condition = "cache_hit >= 0.5 after 1K total_input_tokens/day"
+    condition = "cache_hit >= 0.5 after 1M total_input_tokens/day"
     written(
         'ledger = "sqlite:///ledger.db"\nbudget = "5 USD"\n[breakers.cache]\nresume_after_s = 5400\n'
         f'condition = "{condition}"\nper = "team"\nmatch = {{ model = ["amazon.nova-lite-v1:0", "amazon.nofa*"] }}\n'
@@ -344,8 +344,7 @@ def test_it_shows_breakers_and_knows_their_balances() -> None:
     with Guard(
         settings="bedrock-guard.toml", breakers=[f"{name}: {condition}" for name in ("cache", "gone")]
     ) as guard:
-        for _ in range(11):
-            spend(guard)
+        spend(guard, {"usage": {"inputTokens": 2000, "outputTokens": 1, "totalTokens": 2001}})
     lines = [line.strip() for line in run("check").stdout.splitlines()]
     found = told()
 
@@ -364,7 +363,7 @@ def test_it_shows_breakers_and_knows_their_balances() -> None:
         "resume_after_s": 5400,
         "mode": "enforce",
     }
-    assert {each["budget"] for each in found["unnamed"]} == {"breaker:gone"}
+    assert {each["budget"] for each in found["unnamed"]} == {"breaker:gone (refuse)"}
 
 
 # --- the ledger ----------------------------------------------------------------------

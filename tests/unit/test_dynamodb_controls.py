@@ -215,3 +215,5 @@ def test_the_shortest_wish_holds_and_both_clocks_are_asked(
     assert reads() == 3
     ahead.now += 1.0
     assert reads() == 4
+    ledger.forget_controls()
+    assert [reads(), reads()] == [5, 5]

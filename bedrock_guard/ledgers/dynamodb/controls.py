@@ -55,6 +55,12 @@ class ControlsCopy:
         """
         self._wished_s = seconds if self._wished_s is None else min(self._wished_s, seconds)
 
+    def forget(self) -> None:
+        """
+        Read again with the next question.
+        """
+        self._copy = None
+
     def read(self, turn: Turn) -> Controls:
         """
         The record, no older than was wished.

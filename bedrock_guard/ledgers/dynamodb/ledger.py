@@ -66,6 +66,7 @@ class DynamoDBLedger:
         self._sweeper = Sweeper(self._table)
         self._controls = ControlsCopy(self._table, clock)
         self.refresh_controls = self._controls.refresh
+        self.forget_controls = self._controls.forget
         # Reservations that were asked for, and never answered: they may still arrive.
         self._doubted: OrderedDict[str, None] = OrderedDict()
         self._wished_s: float | None = None
