@@ -28,7 +28,8 @@ from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import METERED, Operation, Reply, StreamReader
 from bedrock_guard.operations.other_clients import read_events, read_headers, read_params, read_reply
 from bedrock_guard.operations.plain import Plain
-from bedrock_guard.planning import Estimate, Planner, as_estimate
+from bedrock_guard.plan import Estimate, as_estimate
+from bedrock_guard.planning import Planner
 from bedrock_guard.resolving import read_call
 
 # At a time; the hold of a call that lasts is renewed.

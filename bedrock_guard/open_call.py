@@ -11,7 +11,7 @@ from bedrock_guard.context import Tally
 from bedrock_guard.domain.budget import USD, amount_of
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Reservation
-from bedrock_guard.planning import Plan
+from bedrock_guard.plan import Plan
 
 
 class OpenCall:

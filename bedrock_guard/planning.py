@@ -10,18 +10,15 @@ import logging
 import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final
 
-from bedrock_guard.budgets.matching import Match, Matcher
+from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.verdict import Output
 from bedrock_guard.context import current_scope
-from bedrock_guard.domain.budget import USD, amount_of, in_api_units
 from bedrock_guard.domain.call import Call, ModelRef
-from bedrock_guard.domain.cost import PriceBasis, usd_from_nanousd
-from bedrock_guard.domain.ledger import Line
+from bedrock_guard.domain.cost import PriceBasis
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.served import as_served
 from bedrock_guard.domain.settings import Settings
@@ -37,6 +34,7 @@ from bedrock_guard.domain.usage import (
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.estimators.bound import bound
 from bedrock_guard.operations.flat import check_flat_keys
+from bedrock_guard.plan import Plan
 from bedrock_guard.pricing import freshness
 from bedrock_guard.pricing.calculate import nanousd
 from bedrock_guard.pricing.flat_prices import ONE_CALL, read_flat_prices
@@ -52,69 +50,7 @@ _MOST_TOLD: Final = 1000
 _LOOK_EVERY_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """
-    The most that a call can use and cost.
-
-    Attributes:
-        usage: Quantities by meter, each input token on the dearest meter it could land on.
-        cost: In USD; None when the model has no price and `on_unpriced` is `"allow"`.
-        lines: Budget name -> the amount held there, in the budget's unit.
-    """
-
-    usage: Usage
-    cost: Decimal | None
-    lines: Mapping[str, Decimal | int]
-
-
 _LIST: Final[PriceBasis] = "list"
-
-
-class Plan(NamedTuple):
-    """
-    What a call may come to, before anything is held.
-
-    Attributes:
-        at: When the call was made; prices go by it.
-        alternatives: Ways the call's usage can fall; the bound is the worst of them in each unit.
-        worst: The dearest of them.
-        worst_prices: By which prices it is the dearest.
-        nanousd: What that costs; None without a price.
-        has_own_prices: Whether the account's own prices may have been used.
-        list_nanousd: The same at list price; None where the list has none.
-        priced: Whether those are its own prices, or the dearest of the list.
-    """
-
-    call: Call
-    at: datetime
-    tags: Mapping[str, str]
-    prices: UnitPrices | None
-    alternatives: tuple[Usage, ...]
-    worst: Usage
-    worst_prices: UnitPrices | None
-    nanousd: int | None
-    has_own_prices: bool
-    list_nanousd: int | None
-    priced: PriceBasis
-    matches: Sequence[Match]
-
-    def lines(self) -> list[Line]:
-        """
-        What to hold, balance by balance.
-        """
-        money = self.nanousd or 0
-        lines: list[Line] = []
-        for match in self.matches:
-            amount, unit = money, match.unit
-            if unit != USD:
-                amount = 0
-                for usage in self.alternatives:
-                    amount = max(amount, amount_of(unit, nanousd=money, usage=usage))
-            lines.append(
-                Line(match.key, match.limit, amount) if match.special is None else match.line(amount)
-            )
-        return lines
 
 
 class Planner:
@@ -386,15 +322,3 @@ def _with_dear_reads(alternatives: Sequence[Usage], prices: UnitPrices) -> Seque
             rest = {meter: most for meter, most in first.items() if meter not in ALL_INPUT_METERS}
             return [*alternatives, {CACHE_READ: total_input(first), **rest}]
     return alternatives
-
-
-def as_estimate(plan: Plan) -> Estimate:
-    """
-    A plan as the API shows it.
-    """
-    lines = zip(plan.matches, plan.lines(), strict=True)
-    return Estimate(
-        plan.worst,
-        None if plan.nanousd is None else usd_from_nanousd(plan.nanousd),
-        {match.budget.name: in_api_units(line.amount, match.unit) for match, line in lines},
-    )

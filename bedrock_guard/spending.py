@@ -15,7 +15,8 @@ from bedrock_guard.pricing.calculate import nanousd
 from bedrock_guard.pricing.flat_prices import ONE_CALL
 
 if TYPE_CHECKING:
-    from bedrock_guard.planning import Plan, Planner
+    from bedrock_guard.plan import Plan
+    from bedrock_guard.planning import Planner
 
 
 def cost_of_parts(planner: Planner, plan: Plan, report: UsageReport) -> tuple[int, PriceBasis]:

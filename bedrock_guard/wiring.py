@@ -44,7 +44,8 @@ from bedrock_guard.hooks.drains import DRAINS
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.operated import Operated
 from bedrock_guard.operating import Operator
-from bedrock_guard.planning import Estimate, Planner, as_estimate
+from bedrock_guard.plan import Estimate, as_estimate
+from bedrock_guard.planning import Planner
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList

@@ -25,7 +25,8 @@ from bedrock_guard.domain.usage import (
 )
 from bedrock_guard.estimators.plausible import Judgement, judge
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.planning import Plan, Planner
+from bedrock_guard.plan import Plan
+from bedrock_guard.planning import Planner
 
 log = logging.getLogger("bedrock_guard")
 

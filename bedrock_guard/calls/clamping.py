@@ -24,7 +24,8 @@ from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import OUTPUT_TOKENS
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
-from bedrock_guard.planning import Plan, Planner
+from bedrock_guard.plan import Plan
+from bedrock_guard.planning import Planner
 
 log = logging.getLogger("bedrock_guard")
 

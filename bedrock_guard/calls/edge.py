@@ -33,7 +33,8 @@ from bedrock_guard.domain.usage import total_input
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped, UnpricedModel
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
-from bedrock_guard.planning import Plan, Planner
+from bedrock_guard.plan import Plan
+from bedrock_guard.planning import Planner
 
 # No prompt is fewer tokens than a tenth of its bound.
 _FEWEST: Final = 10

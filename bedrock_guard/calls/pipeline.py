@@ -38,7 +38,8 @@ from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
 from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationClosed, Stopped
 from bedrock_guard.open_call import OpenCall, open_entry
-from bedrock_guard.planning import Plan, Planner
+from bedrock_guard.plan import Plan
+from bedrock_guard.planning import Planner
 from bedrock_guard.telling.noticing import PROMPT_S, Alerts
 
 

@@ -20,7 +20,8 @@ from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.books import merge
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.planning import Plan, Planner
+from bedrock_guard.plan import Plan
+from bedrock_guard.planning import Planner
 
 ALLOWED_BY: Final = "shadow"
 """What the entry of a call says that the ledger could not take, or its retry."""

@@ -21,7 +21,7 @@ from bedrock_guard.domain.entry import Entry, Outcome
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.planning import Plan
+from bedrock_guard.plan import Plan
 
 
 class Helm:

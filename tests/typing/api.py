@@ -13,7 +13,7 @@ from bedrock_guard.alerts.log import LogSink
 from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.holding import Hold
-from bedrock_guard.planning import Estimate
+from bedrock_guard.plan import Estimate
 
 
 def a_guarded_client_keeps_its_type(client: BaseClient) -> None:
