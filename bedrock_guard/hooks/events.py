@@ -162,6 +162,7 @@ class ClientHooks:
                 state.draft.admit()
         if state.draft is not None:
             state.draft.put_in()
+            _tell_others(state)
             state.draft = None  # it holds the prompt
         if state.is_over:  # its task was dropped while a thread reserved for it
             state.end(None)
@@ -273,6 +274,17 @@ def _state_of(context: dict[str, Any]) -> CallState:
         state.params = None
         context[CONTEXT_KEY] = state
     return state
+
+
+def _tell_others(state: CallState) -> None:
+    """
+    Let guards that had admitted another model hold what is asked instead.
+    """
+    if state.call is None:
+        return
+    for pipeline, opened in state.opened[:-1]:
+        if opened.plan.call.model.model_id != state.call.model.model_id:
+            pipeline.rebound(opened, state.call)
 
 
 def _read_params(state: CallState, operation: Operation, request: dict[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import Budget, BudgetExceeded
+from bedrock_guard import Budget, BudgetExceeded, Guard
 from bedrock_guard.errors import ConfigurationError
 
 from .conftest import NOVA, SONNET, Guarded
@@ -202,3 +202,38 @@ def test_what_is_no_model_is_refused(fallback: Any) -> None:
     """
     with pytest.raises(ConfigurationError, match="it is model ids"):
         Budget("x", "1 USD", fallback=fallback)
+
+
+def test_a_guard_that_had_admitted_the_first_model_holds_and_charges_the_other(
+    make_guarded: MakeGuarded,
+) -> None:
+    """
+    Guards on one client decide one after the other, and what is sent is what each has on its books.
+    """
+    guarded = make_guarded("1 USD")
+    with Guard(budgets=falling("0.01 USD", NOVA), ledger="memory://") as other:
+        other.attach(guarded.client)
+
+        guarded.client.converse(**ASKED)
+
+        assert guarded.entry.model_id == next(other.entries()).model_id == NOVA
+        assert guarded.server.bill.nanousd == guarded.spent_nanousd
+        assert guarded.pending == [0]
+
+
+def test_a_guard_that_has_no_room_for_the_other_model_refuses_it(make_guarded: MakeGuarded) -> None:
+    """
+    The other may be dearer to it: Nova has used up its own budget.
+    """
+    guarded = make_guarded(
+        budgets=[Budget("all", "1 USD"), Budget("nova", "1 output_tokens", match={"model": NOVA})]
+    )
+    with Guard(budgets=falling("0.01 USD", NOVA), ledger="memory://") as other:
+        other.attach(guarded.client)
+
+        with pytest.raises(BudgetExceeded, match="nova"):
+            guarded.client.converse(**ASKED)
+
+        assert guarded.server.requests == ()
+        assert guarded.pending == [0, 0]
+        assert other.status()[0].pending == 0
