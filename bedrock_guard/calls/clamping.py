@@ -19,9 +19,11 @@ from bedrock_guard.budgets.verdict import Output, fitting_tokens
 from bedrock_guard.calls.drafting import Request, Source, replan
 from bedrock_guard.calls.steering import Helm
 from bedrock_guard.domain.budget import UNITS, USD
+from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, RefusedLine, Reservation
 from bedrock_guard.domain.settings import Settings
-from bedrock_guard.domain.usage import OUTPUT_TOKENS
+from bedrock_guard.domain.usage import OUTPUT_TOKENS, total_input
+from bedrock_guard.families.lowering import most_taken
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
 from bedrock_guard.plan import Plan
@@ -43,6 +45,9 @@ _WITH_OUTPUT: Final = frozenset(
 _TRIES: Final = 4
 # What a model surely takes of which no list says how much it writes.
 _SURE_OUTPUT: Final = 4_096
+# Of a window that the input may fill, by its bound, as much is left to an answer: bounds are high, and a
+# limit that does not fit beside the input would be rejected.
+_WINDOW_PARTS: Final = 32
 # How long is believed that plenty was free.
 _BELIEVED_S: Final = 1.0
 _MOST_KNOWN: Final = 4_096
@@ -90,7 +95,7 @@ class Clamp:
         used = {balance.key: balance.spent + balance.pending for balance in balances}
         rooms = {
             line.key: max(0, (line.limit or 0) - used.get(line.key, 0))
-            for line in self._helm.known.top_up(lines, now)
+            for line in self._helm.read().top_up(lines, now)  # what is known of top-ups may be old, too
         }
         if len(self._plenty) >= _MOST_KNOWN:
             self._plenty.clear()
@@ -99,7 +104,7 @@ class Clamp:
         if how is None or output is None:
             return
         tokens = self._fitting(plan, output, rooms, how.least)
-        if how.least <= tokens < output.tokens and self._limit(request, how, tokens):
+        if how.least <= tokens < output.tokens and self._limit(plan, request, how, tokens):
             replan(self._planner, opened, request)
             self._tell(plan, rooms, request.call.size.output_limit or 0)
 
@@ -152,7 +157,7 @@ class Clamp:
                 return refusal
             request.draft = whole
             is_lowered = tokens < output.tokens
-            if is_lowered and not self._limit(request, how, tokens if more else how.least):
+            if is_lowered and not self._limit(plan, request, how, tokens if more else how.least):
                 return refusal
             replan(self._planner, opened, request)
             answer = hold()
@@ -163,14 +168,23 @@ class Clamp:
             refusal = answer
         return refusal
 
-    def _limit(self, request: Request, how: OutputLimit, tokens: int) -> bool:
+    def _limit(self, plan: Plan, request: Request, how: OutputLimit, tokens: int) -> bool:
         if not how.is_stated:  # then it is for the model to say what it takes
-            models = [each.model for each in request.call.routes or (request.call,)]
-            tokens = min(
-                tokens,
-                *(self._planner.prices.limits(model).max_output_tokens or _SURE_OUTPUT for model in models),
-            )
+            read = total_input(plan.worst)
+            calls = request.call.routes or (request.call,)
+            tokens = min(tokens, *(self._most_taken(each, read) for each in calls))
         return tokens >= how.least and request.limit(how, tokens)
+
+    def _most_taken(self, call: Call, read: int) -> int:
+        """
+        The largest limit that Bedrock surely takes for *call*, beside an input of up to *read* tokens.
+        """
+        limits = self._planner.prices.limits(call.model)
+        most = min(limits.max_output_tokens or _SURE_OUTPUT, most_taken(call.family))
+        window = limits.max_input_tokens
+        if window is None:
+            return most
+        return min(most, max(window - read, min(_SURE_OUTPUT, window // _WINDOW_PARTS)))
 
     def _fitting(self, plan: Plan, output: Output, rooms: Rooms, least: int) -> int:
         """

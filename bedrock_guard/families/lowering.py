@@ -7,6 +7,7 @@ stay valid is not changed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
@@ -30,6 +31,9 @@ _PLACES: Final[dict[str, Path]] = {
     "twelvelabs": ("maxOutputTokens",),
     "writer": ("max_tokens",),
 }
+# The most that the API takes, where lists say more: Llama 3 2,048 of 8,192, Titan Text Premier 3,072 of
+# 32,000, DeepSeek 32,768 of all its window. For all of a family: it only shortens an answer.
+_MOST: Final[dict[str, int]] = {"deepseek": 32_768, "llama": 2_048, "titan": 3_072}
 # OpenAI's own models call it so; those that write as OpenAI does do not.
 _OPENAI: Final = ("max_completion_tokens",)
 
@@ -39,6 +43,13 @@ def place_of(family: str, maker: str | None) -> Path | None:
     Where a body of *family* takes its limit; None where that is not known.
     """
     return _OPENAI if maker == "openai" else _PLACES.get(family)
+
+
+def most_taken(family: str) -> int:
+    """
+    The largest limit that every model of *family* takes, as far as that is less than lists say.
+    """
+    return _MOST.get(family, sys.maxsize)
 
 
 def states_limit(fields: Fields) -> bool:

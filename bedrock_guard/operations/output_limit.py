@@ -16,6 +16,10 @@ from bedrock_guard.families.limits import Path, at
 _CONVERSE_PLACE: Final = ("inferenceConfig", "maxTokens")
 
 
+# Their bodies are in a dialect of their own, whatever model `models` says is behind them.
+_OWN_DIALECT: Final = ("imported-model", "endpoint")
+
+
 class _Shape(NamedTuple):
     """
     Where an operation's document holds limits, and where it takes one; None is for the family to say.
@@ -92,7 +96,9 @@ def read_output_limit(call: Call, body: object, *, answer: int) -> OutputLimit |
         return None
     if not isinstance(document, dict) or any(map(lowering.forbids_limit, _parts(document, shape))):
         return None
-    place = shape.place or lowering.place_of(call.family, call.model.maker)
+    place = shape.place
+    if place is None and call.model.kind not in _OWN_DIALECT:
+        place = lowering.place_of(call.family, call.model.maker)
     return OutputLimit(bytes(body), document, shape, place, answer)
 
 

@@ -580,3 +580,49 @@ def test_a_sqlite_ledger_is_looked_at_alike(make_guarded: MakeGuarded, tmp_path:
     reply = second.client.converse(**UNSET)
 
     assert told(reply)["ClampedMaxTokens"] == (free // 4 - INPUT_NANOUSD) // OUTPUT_NANOUSD
+
+
+@pytest.mark.parametrize(
+    ("model_id", "budget", "takes"),
+    [
+        ("meta.llama3-8b-instruct-v1:0", "0.01 USD", 2_048),
+        ("amazon.titan-text-premier-v1:0", "0.04 USD", 3_072),
+        ("deepseek.v3.2", "1 USD", 32_768),
+    ],
+)
+def test_no_limit_is_put_in_that_the_api_does_not_take(
+    make_guarded: MakeGuarded, model_id: str, budget: str, takes: int
+) -> None:
+    """
+    Lists say more of these models than their API takes; without a limit it takes the call.
+    """
+    guarded = make_guarded(budget)
+
+    assert told(guarded.client.converse(**{**UNSET, "modelId": model_id}))["ClampedMaxTokens"] == takes
+
+
+@pytest.mark.parametrize(("text_bytes", "fits"), [(400_000, 99_903), (499_000, 4_096)])
+def test_a_limit_that_is_put_in_fits_in_the_window_beside_the_input(
+    make_guarded: MakeGuarded, text_bytes: int, fits: int
+) -> None:
+    """
+    Grok may fill its window of 500,000 with the answer: what is asked for beside the input must be less.
+    """
+    guarded = make_guarded("10 USD")
+    messages = [{"role": "user", "content": [{"text": "x" * text_bytes}]}]
+
+    reply = guarded.client.converse(modelId="xai.grok-4.6", messages=messages)
+
+    assert told(reply)["ClampedMaxTokens"] == pytest.approx(fits, abs=300)
+    assert text_bytes + told(reply)["ClampedMaxTokens"] <= 500_000 or fits == 4_096
+
+
+def test_a_top_up_that_this_process_has_not_seen_is_room(make_guarded: MakeGuarded) -> None:
+    """
+    A share of what was free before it would cut the first call of every process.
+    """
+    first = make_guarded("1 USD", ledger=MemoryLedger(clock=time.time))
+    second = make_guarded("1 USD", ledger=first.guard.ledger)
+    first.guard.top_up("default", "9 USD")
+
+    assert "ClampedMaxTokens" not in told(second.client.converse(**UNSET))

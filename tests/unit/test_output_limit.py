@@ -5,13 +5,14 @@ A lower limit in a request: in every spelling, with thinking kept valid, and nev
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.call import Call, ModelKind
 from bedrock_guard.families import limits
 from bedrock_guard.operations import OPERATIONS, Free
 from bedrock_guard.operations.output_limit import OutputLimit, read_output_limit
@@ -202,3 +203,16 @@ def test_no_limit_is_ever_raised(document: dict[str, Any], tokens: int, model_id
             assert after[name] <= min(before[name], tokens)
     assert (limits.output_limit(made) or 0) <= tokens
     assert made.get("n") == document.get("n")
+
+
+@pytest.mark.parametrize("kind", ["imported-model", "endpoint"])
+def test_a_model_with_a_dialect_of_its_own_is_given_no_limit(kind: ModelKind) -> None:
+    """
+    An imported Qwen takes `max_gen_len`, whatever `models` says of its price.
+    """
+    call = call_of("InvokeModel", "qwen.qwen3-32b-v1:0", {"prompt": "hello"})
+    call = call._replace(model=replace(call.model, kind=kind))
+    how = read_output_limit(call, b'{"prompt": "hello"}', answer=ANSWER)
+
+    assert how is not None
+    assert how.lowered(500) is None
