@@ -33,6 +33,7 @@ from bedrock_guard.domain.usage import (
 )
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.estimators.bound import bound
+from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.flat import check_flat_keys
 from bedrock_guard.plan import Plan
 from bedrock_guard.pricing import freshness
@@ -171,7 +172,12 @@ class Planner:
         total, candidates, dearest = plan.nanousd, plan.call.size.candidates, self.prices.dearest()
 
         def cost_with(limit: int) -> int:
-            return nanousd({**plan.worst, OUTPUT_TOKENS: limit * candidates}, prices, dearest=dearest)[0]
+            usage = {**plan.worst, OUTPUT_TOKENS: limit * candidates}
+            if plan.call.size.has_guardrail:  # it looks at the answer, too
+                usage |= units_beside(
+                    plan.call.size, {INPUT_TOKENS: total_input(plan.worst), OUTPUT_TOKENS: limit * candidates}
+                )
+            return nanousd(usage, prices, dearest=dearest)[0]
 
         def fitting(room: int) -> int:
             return bisect_right(range(tokens // candidates + 1), room, key=cost_with) - 1
