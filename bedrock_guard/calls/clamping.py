@@ -25,7 +25,7 @@ from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import OUTPUT_TOKENS, total_input
 from bedrock_guard.families.lowering import most_taken
 from bedrock_guard.open_call import OpenCall
-from bedrock_guard.operations.output_limit import OutputLimit
+from bedrock_guard.operations.output_limit import OutputLimit, takes_limit
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
 
@@ -86,7 +86,8 @@ class Clamp:
             for match, line in zip(plan.matches, plan.lines(), strict=True)
             if match.special is None and match.unit in _WITH_OUTPUT
         ]
-        if plan.call.size.generates and not self._has_plenty(lines, opened.entry.at_s):
+        is_open = plan.call.size.generates and takes_limit(plan.call)
+        if is_open and not self._has_plenty(lines, opened.entry.at_s):
             self._share(opened, lines, source())
 
     def _share(self, opened: OpenCall, lines: Sequence[Line], request: Request) -> None:
@@ -138,8 +139,10 @@ class Clamp:
         """
         if not self.is_on:
             return None
-        how = request.read_limit(self._settings.min_output_tokens)
-        return None if how is None or (how.is_stated and self._settings.clamp == "unset") else how
+        settings = self._settings
+        is_callers = settings.clamp == "unset"  # what callers set is kept, budgets for thinking too
+        how = request.read_limit(settings.min_output_tokens, keeps_thinking=is_callers)
+        return None if how is None or (how.is_stated and is_callers) else how
 
     def lower(
         self, opened: OpenCall, refusal: Refusal, request: Request, hold: Hold, how: OutputLimit

@@ -49,9 +49,10 @@ class Request(Protocol):
         """
         ...
 
-    def read_limit(self, answer: int) -> OutputLimit | None:
+    def read_limit(self, answer: int, *, keeps_thinking: bool = False) -> OutputLimit | None:
         """
         How it limits its output, of which *answer* tokens are to be left; None where it takes no other limit.
+        *keeps_thinking*: A budget that its caller gave to thinking is not lowered.
         """
         ...
 

@@ -66,12 +66,12 @@ def forbids_limit(fields: Fields) -> bool:
     return any(at(fields, path) == "high" for path in EFFORTS)
 
 
-def least_thinking(fields: Fields) -> int:
+def least_thinking(fields: Fields, *, is_kept: bool = False) -> int:
     """
-    The fewest tokens that must be left for the thinking that *fields* ask for.
+    The fewest tokens that must be left for the thinking that *fields* ask for: all of it, if that *is_kept*.
     """
     budgets = [value for _, _, value in _found(fields, BUDGETS) if _is_count(value)]
-    return max((min(value, LEAST_THINKING) for value in budgets), default=0)
+    return max((value if is_kept else min(value, LEAST_THINKING) for value in budgets), default=0)
 
 
 def put_limit(fields: Fields, place: Path, most: int) -> bool:

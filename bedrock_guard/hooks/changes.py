@@ -109,11 +109,13 @@ class Draft:
         """
         return self._state.is_over
 
-    def read_limit(self, answer: int) -> OutputLimit | None:
+    def read_limit(self, answer: int, *, keeps_thinking: bool = False) -> OutputLimit | None:
         """
         How the caller's request limits its output.
         """
-        return read_output_limit(self.draft.call, self._made.body, answer=answer)
+        return read_output_limit(
+            self.draft.call, self._made.body, answer=answer, keeps_thinking=keeps_thinking
+        )
 
     def limit(self, how: OutputLimit, tokens: int) -> bool:
         """

@@ -45,17 +45,25 @@ class OutputLimit:
 
     Attributes:
         is_stated: Whether the caller set one, in any spelling.
-        least: The fewest tokens that it can be lowered to: *answer*, and the least that its thinking takes.
+        least: The fewest tokens that it can be lowered to: *answer*, and the least that its thinking takes,
+            or all that its caller has given to thinking, if that *keeps_thinking*.
     """
 
     __slots__ = ("_answer", "_body", "_place", "_shape", "is_stated", "least")
 
     def __init__(
-        self, body: bytes, document: dict[str, Any], shape: _Shape, place: Path | None, answer: int
+        self,
+        body: bytes,
+        document: dict[str, Any],
+        shape: _Shape,
+        place: Path | None,
+        answer: int,
+        *,
+        keeps_thinking: bool,
     ) -> None:
         parts = _parts(document, shape)
         self.is_stated = any(lowering.states_limit(part) for part in parts)
-        self.least = answer + max(lowering.least_thinking(part) for part in parts)
+        self.least = answer + max(lowering.least_thinking(part, is_kept=keeps_thinking) for part in parts)
         self._answer = answer
         self._body = body
         self._place = place
@@ -80,16 +88,18 @@ class OutputLimit:
             return None
 
 
-def read_output_limit(call: Call, body: object, *, answer: int) -> OutputLimit | None:
+def read_output_limit(
+    call: Call, body: object, *, answer: int, keeps_thinking: bool = False
+) -> OutputLimit | None:
     """
     How the request of *call* limits its output; *answer* is how many tokens its answer is to have at least.
 
     None where it takes no other limit: another operation, a prompt resource (which brings its own), a
     request with high reasoning effort, a body that cannot be read.
     """
-    shape = _SHAPES.get(call.operation)
-    if shape is None or call.model.kind == "prompt" or not isinstance(body, bytes | bytearray):
+    if not takes_limit(call) or not isinstance(body, bytes | bytearray):
         return None
+    shape = _SHAPES[call.operation]
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -99,7 +109,14 @@ def read_output_limit(call: Call, body: object, *, answer: int) -> OutputLimit |
     place = shape.place
     if place is None and call.model.kind not in _OWN_DIALECT:
         place = lowering.place_of(call.family, call.model.maker)
-    return OutputLimit(bytes(body), document, shape, place, answer)
+    return OutputLimit(bytes(body), document, shape, place, answer, keeps_thinking=keeps_thinking)
+
+
+def takes_limit(call: Call) -> bool:
+    """
+    Whether requests of *call* can be given a limit at all.
+    """
+    return call.operation in _SHAPES and call.model.kind != "prompt"
 
 
 def _parts(document: dict[str, Any], shape: _Shape) -> list[dict[str, Any]]:

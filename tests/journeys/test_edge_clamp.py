@@ -626,3 +626,59 @@ def test_a_top_up_that_this_process_has_not_seen_is_room(make_guarded: MakeGuard
     first.guard.top_up("default", "9 USD")
 
     assert "ClampedMaxTokens" not in told(second.client.converse(**UNSET))
+
+
+def test_a_guardrail_looks_at_less_of_a_shorter_answer(make_guarded: MakeGuarded) -> None:
+    """
+    Its units for all of 64,000 tokens are more than the budget; they shrink with the answer.
+    """
+    guarded = make_guarded("0.3 USD")
+    guardrail = {"guardrailIdentifier": "abc", "guardrailVersion": "1"}
+
+    reply = guarded.client.converse(**UNSET, guardrailConfig=guardrail)
+
+    assert 256 <= told(reply)["ClampedMaxTokens"] < 64_000
+    assert 74_000_000 < guarded.entry.estimated_cost_nanousd <= 75_000_000
+    assert guarded.pending == [0]
+
+
+THINKING = {"thinking": {"type": "enabled", "budget_tokens": 8_000}}
+
+
+def test_what_the_caller_gave_to_thinking_is_kept(make_guarded: MakeGuarded) -> None:
+    """
+    It was set, though `maxTokens` was not: a quarter is 4,500 tokens, so all that is free counts.
+    """
+    guarded = make_guarded("0.3 USD")
+
+    reply = guarded.client.converse(**UNSET, additionalModelRequestFields=THINKING)
+
+    assert sent(guarded.server)["additionalModelRequestFields"] == THINKING
+    assert 8_256 <= told(reply)["ClampedMaxTokens"] < 300_000_000 // OUTPUT_NANOUSD
+
+
+def test_what_leaves_too_little_beside_thinking_is_refused(make_guarded: MakeGuarded) -> None:
+    """
+    Unless everybody's limits may be lowered.
+    """
+    asked = {**UNSET, "additionalModelRequestFields": THINKING}
+    with pytest.raises(BudgetExceeded):
+        make_guarded("0.1 USD").client.converse(**asked)
+    guarded = make_guarded("0.1 USD", clamp="always")
+
+    guarded.client.converse(**asked)
+
+    assert sent(guarded.server)["additionalModelRequestFields"]["thinking"]["budget_tokens"] < 8_000
+
+
+def test_no_balance_is_read_for_what_takes_no_limit(make_guarded: MakeGuarded) -> None:
+    """
+    A prompt resource brings its own, so a look would be a request for nothing.
+    """
+    arn = "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ"
+    ledger = ReadLedger(clock=time.time)
+    guarded = make_guarded("5 USD", ledger=ledger, models={arn: NOVA}, sinks=())
+
+    guarded.client.converse(modelId=arn)
+
+    assert ledger.reads == 0
