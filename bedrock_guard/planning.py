@@ -167,11 +167,13 @@ class Planner:
         """
         prices, tokens = plan.worst_prices, plan.worst.get(OUTPUT_TOKENS, 0)
         # Models behind an agent or a knowledge base have no limit of the caller's.
-        if prices is None or plan.nanousd is None or not tokens or plan.call.flat_key:
+        if not tokens or plan.call.flat_key:
             return None
-        total, candidates, dearest = plan.nanousd, plan.call.size.candidates, self.prices.dearest()
+        total, candidates, dearest = plan.nanousd or 0, plan.call.size.candidates, self.prices.dearest()
 
         def cost_with(limit: int) -> int:
+            if prices is None:  # it is let through without: what counts tokens still shrinks
+                return 0
             usage = {**plan.worst, OUTPUT_TOKENS: limit * candidates}
             if plan.call.size.has_guardrail:  # it looks at the answer, too
                 usage |= units_beside(

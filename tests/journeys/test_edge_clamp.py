@@ -630,15 +630,17 @@ def test_a_top_up_that_this_process_has_not_seen_is_room(make_guarded: MakeGuard
 
 def test_a_guardrail_looks_at_less_of_a_shorter_answer(make_guarded: MakeGuarded) -> None:
     """
-    Its units for all of 64,000 tokens are more than the budget; they shrink with the answer.
+    Its units for all of 10,000 tokens are more than the budget; they shrink with the answer.
     """
-    guarded = make_guarded("0.3 USD")
+    guarded = make_guarded("0.02 USD")
     guardrail = {"guardrailIdentifier": "abc", "guardrailVersion": "1"}
+    body = json.dumps({"messages": UNSET["messages"]})
 
-    reply = guarded.client.converse(**UNSET, guardrailConfig=guardrail)
+    reply = guarded.client.invoke_model(modelId=NOVA, body=body, **guardrail)
+    reply["body"].read()
 
-    assert 256 <= told(reply)["ClampedMaxTokens"] < 64_000
-    assert 74_000_000 < guarded.entry.estimated_cost_nanousd <= 75_000_000
+    assert 256 <= told(reply)["ClampedMaxTokens"] < 10_000
+    assert 4_000_000 < (guarded.entry.estimated_cost_nanousd or 0) <= 5_000_000
     assert guarded.pending == [0]
 
 
@@ -679,6 +681,17 @@ def test_no_balance_is_read_for_what_takes_no_limit(make_guarded: MakeGuarded) -
     ledger = ReadLedger(clock=time.time)
     guarded = make_guarded("5 USD", ledger=ledger, models={arn: NOVA}, sinks=())
 
-    guarded.client.converse(modelId=arn)
+    guarded.client.converse(**{**UNSET, "modelId": arn})
 
     assert ledger.reads == 0
+
+
+def test_a_call_without_a_price_is_cut_short_for_a_budget_of_tokens(make_guarded: MakeGuarded) -> None:
+    """
+    Who lets such calls through counts tokens, not money.
+    """
+    guarded = make_guarded(budgets=["tokens: 8000 output_tokens", "money: 1 USD"], on_unpriced="allow")
+
+    reply = guarded.client.converse(**{**UNSET, "modelId": "who.knows-v1:0"})
+
+    assert told(reply)["ClampedMaxTokens"] == 2_000
