@@ -55,8 +55,8 @@ def call(client: Any, dice: random.Random) -> None:
     asked = dice.choice([None, 50, 300, 5_000, 64_000])
     params: dict[str, Any] = {
         "modelId": SONNET,
-        "messages": [{"role": "user", "content": [{"text": "word " * dice.randint(1, 400)}]}],
-        "requestMetadata": {"asked": str(asked)},
+        # What was asked for goes with the prompt, so that what was sent can be held against it.
+        "messages": [{"role": "user", "content": [{"text": f"{asked} " + "word " * dice.randint(1, 400)}]}],
     }
     if asked is not None:
         params["inferenceConfig"] = {"maxTokens": asked}
@@ -119,6 +119,7 @@ def test_no_step_overspends_whatever_happens(
             if request.operation == "CountTokens":
                 continue
             body = json.loads(request.body)
-            asked, sent = body["requestMetadata"]["asked"], body.get("inferenceConfig", {}).get("maxTokens")
+            asked = body["messages"][0]["content"][0]["text"].split()[0]
+            sent = body.get("inferenceConfig", {}).get("maxTokens")
             assert asked == "None" or sent <= int(asked)
             assert name != "refine" or str(sent) == asked
