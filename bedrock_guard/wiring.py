@@ -95,7 +95,7 @@ class Guard(Operated):
         **overrides: Any,
     ) -> None:
         is_url = ledger is None or isinstance(ledger, str)
-        self._resolved = resolve(
+        self._resolved = resolved = resolve(
             budget=budget,
             budgets=budgets,
             breakers=breakers,
@@ -106,19 +106,18 @@ class Guard(Operated):
             tags=tags,
             overrides=overrides,
         )
-        check_tags(self._resolved.tags)
+        check_tags(resolved.tags)
         if clock is not None and not callable(clock):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
-        resolved = self._resolved
         told = open_sinks(resolved.sinks, places=resolved.sink_places) if sinks is None else open_sinks(sinks)
-        working = lenient(self._resolved.settings)
-        matcher = Matcher(self._resolved.budgets, working)
+        working = lenient(resolved.settings)
+        matcher = Matcher(resolved.budgets, working)
         self._owns_ledger = is_url
         self._ledger = self._open_ledger(ledger)
         is_named = bool(os.environ.get(PRICES_VARIABLE))
         self._prices = PriceList.installed() if is_named or not is_hosted() else PriceList.packaged()
-        planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=self._resolved.tags)
+        planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=resolved.tags)
         self._matcher = matcher
         # Without sinks nothing is claimed; somebody has to look at breakers all the same.
         is_looking = bool(told or resolved.breakers)
@@ -129,7 +128,7 @@ class Guard(Operated):
             ledger=self._ledger,
             clock=self._clock,
             new_id=self._new_id,
-            wanted=self._resolved.settings,
+            wanted=resolved.settings,
             alerts=alerts,
             breakers=self._open_breakers(),
             tells_first=is_lambda(),
@@ -138,14 +137,6 @@ class Guard(Operated):
         if is_lambda():
             self._pipeline.upkeep.begin()
             self._pipeline.sweeper.sweep_early()
-
-    def _open_ledger(self, given: str | Ledger | None) -> Ledger:
-        if given is None or isinstance(given, str):
-            with at(self._resolved.ledger_place):
-                return open_ledger(self._resolved.ledger or "", clock=self._clock)
-        if not hasattr(given, "reserve"):
-            raise ConfigurationError(f"ledger is {given!r}; it is a URL such as 'memory://', or a Ledger.")
-        return given
 
     @classmethod
     def of(cls, client: Any) -> Self | None:
@@ -387,6 +378,14 @@ class Guard(Operated):
             return False
         is_shared = self._owns_ledger and not (self._resolved.ledger or "").startswith("memory:")
         return is_shared or self._ledger is other.ledger
+
+    def _open_ledger(self, given: str | Ledger | None) -> Ledger:
+        if given is None or isinstance(given, str):
+            with at(self._resolved.ledger_place):
+                return open_ledger(self._resolved.ledger or "", clock=self._clock)
+        if not hasattr(given, "reserve"):
+            raise ConfigurationError(f"ledger is {given!r}; it is a URL such as 'memory://', or a Ledger.")
+        return given
 
     def _open_breakers(self) -> Breakers | None:
         found = self._resolved.breakers

@@ -73,6 +73,7 @@ class FileLock:
         self._is_held = False
         self._turn_began = float("-inf")
         self._writes = 0
+        # In this turn, neither holding it nor waiting for it; and since when so.
         self._idle_s = 0.0
         self._released = 0.0
 
