@@ -180,11 +180,10 @@ def _in_order(streams: Sequence[Iterator[_Row]]) -> Iterator[_Row]:
     By the time of the call, from streams that are in the order of their ids.
     """
     waiting: list[tuple[float, int, int, int, _Row]] = []
-    count = 0
-    for row in heapq.merge(*streams, key=lambda row: -row.placed_s):
+    # Nothing else tells apart what was written of one call in one segment: the last is right.
+    for count, row in enumerate(heapq.merge(*streams, key=lambda row: -row.placed_s)):
         while waiting and -waiting[0][0] > row.placed_s + SLACK_S:
             yield heapq.heappop(waiting)[-1]
-        count += 1  # nothing else tells apart what was written of one call in one segment: the last is right
         heapq.heappush(waiting, (-row.at_s, -row.sequence, -row.revision, -count, row))
     while waiting:
         yield heapq.heappop(waiting)[-1]

@@ -43,7 +43,7 @@ class Beside:
         """
         Hold those of *wanted* that are not leased, for *call*, which holds the others; all or none.
         """
-        own, special = part(wanted)
+        special = part(wanted)[1]
         try:
             answer = self._exact.reserve(special, entry=entry, hold_s=hold_s, on_expiry=on_expiry)
         except LedgerUnavailable:

@@ -104,7 +104,7 @@ class Desk:
 
     def ask(self, turn: Turn, wants: Sequence[Want]) -> tuple[RefusedLine, ...]:
         """
-        Ask for what is missing, once; lines that do not fit. Where there are none, look again what is missing.
+        Ask for what is missing, once; lines that do not fit. Where there are none, see what is missing now.
 
         Raises:
             LedgerUnavailable: A balance would be larger than a ledger counts, or there is no answer.
@@ -334,7 +334,7 @@ class Desk:
 
     def _begin_again(self, key: LedgerKey) -> None:
         slice_ = self._slice(key)
-        spent, pending, _ = self._local.sums(key)
+        spent = self._local.sums(key)[0]
         log.warning("What is leased of %s is gone from the table; it is leased anew.", key)
         slice_.lease, slice_.in_doubt = Lease(self.owner, 0, spent, spent), False
         self._local.grant(key, spent, spent)

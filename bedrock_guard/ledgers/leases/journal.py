@@ -1,5 +1,5 @@
 """
-Entries on their way into the table: many in one item, and held here until the table has said that it has them.
+Entries on their way into the table: many in one item, and held here until the table says it has them.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ class Journal:
         """
         with self._lock:
             known = self._counted.get(entry.id)
-            self._counted[entry.id] = (
-                entry if known is None else known.changed(count=known.count + entry.count)
-            )
+            count = entry.count + (0 if known is None else known.count)
+            self._counted[entry.id] = entry.changed(count=count)
 
     @property
     def waiting(self) -> int:

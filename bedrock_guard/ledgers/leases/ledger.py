@@ -110,29 +110,22 @@ class LeasedLedger:
             known = self._copy.fresh
             if controls != (known.version if known is not None else self._read_controls().version):
                 return CHANGED
-        expires_at_s = self._clock() + hold_s
-        over: list[RefusedLine] = []
-        own = wanted
         for line in wanted:
             if line.kind != "window":
-                own, _ = part(wanted)
-                break
-        if own is not wanted and not own:
-            return self._exact.reserve(wanted, entry=entry, hold_s=hold_s, on_expiry=on_expiry)
-        call = self._local.hold(entry, own, expires_at_s, on_expiry, over)
+                return self._reserve_beside(wanted, entry, hold_s, on_expiry)
+        expires_at_s = self._clock() + hold_s
+        over: list[RefusedLine] = []
+        call = self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
         if call is None:
-            found = self._bring(own, lambda: self._local.hold(entry, own, expires_at_s, on_expiry, over))
+            found = self._bring(
+                wanted, lambda: self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
+            )
             if isinstance(found, Refusal):
-                return self._beside.refused(found, wanted, self._clock())
+                return found
             call = found
         if call.state == "recorded":
             raise books.already(entry.id, call.state)
-        if own is wanted:
-            return Reservation(entry.id, call.lines, call.expires_at_s, tuple(over))
-        answer = self._beside.reserve(call, entry, wanted, hold_s, on_expiry)
-        if isinstance(answer, Refusal):
-            return answer
-        return answer._replace(over=over_in_order((*over, *answer.over), wanted))
+        return Reservation(entry.id, call.lines, call.expires_at_s, tuple(over))
 
     def extend(
         self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
@@ -299,12 +292,36 @@ class LeasedLedger:
         self._local.close()
         self._exact.close()
 
+    def _reserve_beside(
+        self, wanted: tuple[Line, ...], entry: Entry, hold_s: float, on_expiry: OnExpiry
+    ) -> Reservation | Refusal | ControlsChanged:
+        """
+        Hold what is leased here, and what is not in the table.
+        """
+        own, special = part(wanted)
+        if not own:
+            return self._exact.reserve(special, entry=entry, hold_s=hold_s, on_expiry=on_expiry)
+        expires_at_s = self._clock() + hold_s
+        over: list[RefusedLine] = []
+        call = self._bring(own, lambda: self._local.hold(entry, own, expires_at_s, on_expiry, over))
+        if isinstance(call, Refusal):
+            return self._beside.refused(call, wanted, self._clock())
+        if call.state == "recorded":
+            raise books.already(entry.id, call.state)
+        answer = self._beside.reserve(call, entry, wanted, hold_s, on_expiry)
+        if isinstance(answer, Refusal):
+            return answer
+        return answer._replace(over=over_in_order((*over, *answer.over), wanted))
+
     # What is missing
 
     def _bring(self, lines: tuple[Line, ...], hold: Callable[[], Call | None]) -> Call | Refusal:
         """
         Ask for what is missing of *lines* until *hold* can hold them.
         """
+        call = hold()
+        if call is not None:
+            return call
         refused = self._desk.refused_lately(self._local.missing(lines))
         if refused:
             return Refusal(refused)

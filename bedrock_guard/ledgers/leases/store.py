@@ -126,7 +126,7 @@ class Store:
         """
         Go on with a slice that was charged whole, as the lease of a process of another name: *move*.
 
-        What is granted stays used, so nothing is asked for; what was charged and is not spent is leased again.
+        What is granted stays used, so nothing is asked for; of what was charged, the rest is leased again.
         """
         name, back = self.table.name, move.granted - move.reported
         values = {
