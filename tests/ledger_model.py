@@ -264,7 +264,7 @@ def run(scheme: str, examples: int, steps: int, *, number: int = 0) -> None:
     Try *examples* orders of calls on the ledger of *scheme*; each *number* has its own, always the same.
     """
     machine = seed(number)(type("Machine", (LedgerMachine,), {"scheme": scheme}))
-    with dynamodb_engine.quick() if scheme == "dynamodb" else nullcontext():
+    with dynamodb_engine.quick() if scheme.startswith("dynamodb") else nullcontext():
         run_state_machine_as_test(
             machine,
             settings=settings(

@@ -53,8 +53,8 @@ def check_place(url: str) -> None:
     if EXTENSIONS.is_dir() and any(EXTENSIONS.iterdir()):
         return
     raise ConfigurationError(
-        f"{url!r}: mode=lease is not for a Lambda function without an extension. Lambda ends the environments "
-        "of such a function without a word (SIGTERM is for those with extensions), and whatever they had "
-        "leased would be charged as if it were spent. Add a layer with an extension, such as Lambda Insights, "
-        "or write mode=exact."
+        f"{url!r}: mode=lease is not for a Lambda function without an extension. Lambda ends the "
+        "environments of such a function without a word (SIGTERM is for those with extensions), and whatever "
+        "they had leased would be charged as if it were spent. Add a layer with an extension, such as Lambda "
+        "Insights, or write mode=exact."
     )

@@ -50,6 +50,7 @@ _SEEN_S: Final = 0.25
 # Moves in one transaction, of leases that are there.
 MOST_RETURNED: Final = 50
 _ROUNDS: Final = 8
+_NOBODY: Final = Others(0, 0, 0, 0.0)
 
 
 class Desk:
@@ -90,9 +91,9 @@ class Desk:
 
     # To get
 
-    def refused_lately(self, wants: Iterable[Want]) -> tuple[RefusedLine, ...]:
+    def refused_lately(self, wants: Sequence[Want]) -> tuple[RefusedLine, ...]:
         """
-        Those of *wants* that were refused a moment ago, and would be again.
+        Those of *wants* that do not fit by what is known, if one of them was refused a moment ago.
         """
         now = time.monotonic()
         lately = [
@@ -100,7 +101,7 @@ class Desk:
             for want in wants
             if (slice_ := self.slices.get(want.line.key)) is not None and now < slice_.refused_until
         ]
-        return self._refused(lately)
+        return self._refused([want.line for want in wants]) if self._refused(lately) else ()
 
     def ask(self, turn: Turn, wants: Sequence[Want]) -> tuple[RefusedLine, ...]:
         """
@@ -112,10 +113,10 @@ class Desk:
         wants = wants[:MOST_MOVES]
         now = time.monotonic()
         self._look_first(turn, wants, now)
-        known = [want.line for want in wants if self._slice(want.line.key).is_new]
-        refused = self._refused(known)
-        if refused:
-            return refused
+        lines = [want.line for want in wants]
+        if self._refused([line for line in lines if self._slice(line.key).is_new]):
+            self.look(turn, [line.key for line in lines])
+            return self._refused(lines)
         moves = [self._grant(want, now) for want in wants]
         met = self._send(turn, moves)
         if met is None:
@@ -352,9 +353,7 @@ class Desk:
     def _refused(self, lines: Iterable[Line]) -> tuple[RefusedLine, ...]:
         found = []
         for line in lines:
-            others, sums = self._slice(line.key).others, self._local.sums(line.key)
-            if others is None:
-                continue
+            others, sums = self._slice(line.key).others or _NOBODY, self._local.sums(line.key)
             used = others.used + sums[0] + sums[1] + line.amount
             if used > books.MAX_AMOUNT and (line.limit is None or not line.enforce):
                 raise books.uncountable(line.key, used)
