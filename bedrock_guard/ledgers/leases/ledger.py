@@ -73,7 +73,7 @@ class LeasedLedger:
         self._store = Store(self._table)
         self._desk = Desk(self._store, self._local, clock)
         self._journal = Journal(self._table, self._local, lambda: exact.keep_s)
-        self._keeper = Keeper(self._desk, self._local, self._journal, self._copy)
+        self._keeper = Keeper(self._table, self._desk, self._local, self._journal, self._copy)
         self._beside = Beside(exact, self._local)
         self._gone_until = 0.0
         self._is_closed = False
@@ -327,6 +327,8 @@ class LeasedLedger:
         refused = self._desk.refused_lately(self._local.missing(lines))
         if refused:
             return Refusal(refused)
+        if self._is_closed:
+            raise LedgerUnavailable("The ledger is closed.")
         self._wake()
         with self._desk.turn() as turn:
             while True:
