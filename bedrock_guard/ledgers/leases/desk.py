@@ -282,10 +282,11 @@ class Desk:
         """
         Take in why moves were not done.
         """
-        if met.is_dead:
-            self._rename()
+        before = self.owner
         for key, item in met.leases.items():
             self._learn_lease(turn, key, item)
+        if met.is_dead and self.owner == before:
+            self._rename()
         for key, balance in met.balances.items():
             self._see(key, balance)
 
@@ -301,7 +302,7 @@ class Desk:
 
     def _adopt(self, key: LedgerKey, lease: Lease) -> None:
         slice_ = self._slice(key)
-        slice_.lease, slice_.in_doubt = lease, False
+        slice_.lease, slice_.in_doubt, slice_.is_new = lease, False, False
         self._local.grant(key, lease.granted, lease.reported)
 
     def _revive(self, turn: Turn, key: LedgerKey, expired: Lease) -> None:
@@ -315,23 +316,23 @@ class Desk:
         move = Move(key, Lease(self.owner), max(expired.granted, spent), spent)
         if self._store.revive(turn, key, expired, move, self._holder()):
             self._adopt(key, move.after)
-            return
-        self._take_up(turn, key)
+        elif not self._take_up(turn, key):
+            self._rename()  # this name is that of a dead one, too
 
-    def _take_up(self, turn: Turn, key: LedgerKey) -> None:
+    def _take_up(self, turn: Turn, key: LedgerKey) -> bool:
         """
-        Find out how a slice goes on that is not where it was.
+        Find out how a slice goes on that is not where it was; False where it is as it was.
         """
         item = self._store.read_lease(turn, self.owner, key)
         if item is not None and item["st"]["S"] == OPEN:
             self._adopt(key, read_lease(self.owner, item))
-        elif self._slice(key).lease.version and self._store.read_balances(turn, [key])[key] is not None:
-            old = self._slice(key).lease.owner
-            expired = self._store.read_lease(turn, old, key)
-            if expired is None:  # somebody has deleted it
-                self._begin_again(key)
-        else:
-            self._begin_again(key)
+            return True
+        old = self._slice(key).lease
+        is_there = old.version and self._store.read_lease(turn, old.owner, key) is not None
+        if is_there and self._store.read_balances(turn, [key])[key] is not None:
+            return False
+        self._begin_again(key)
+        return True
 
     def _begin_again(self, key: LedgerKey) -> None:
         slice_ = self._slice(key)
