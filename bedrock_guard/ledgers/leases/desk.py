@@ -24,7 +24,7 @@ from bedrock_guard.ledgers.leases import slices
 from bedrock_guard.ledgers.leases.local import Local, Want, refused_line
 from bedrock_guard.ledgers.leases.slices import Lease, Others, Slice
 from bedrock_guard.ledgers.leases.store import (
-    EXPIRED,
+    CLOSED,
     MOST_MOVES,
     OPEN,
     Holder,
@@ -292,13 +292,16 @@ class Desk:
 
     def _learn_lease(self, turn: Turn, key: LedgerKey, item: Item | None) -> None:
         slice_ = self._slice(key)
-        state = None if item is None else item["st"]["S"]
-        if item is not None and state == OPEN:
-            self._adopt(key, read_lease(slice_.lease.owner, item))  # a request that was lost has done it
-        elif item is not None and state == EXPIRED:
-            self._revive(turn, key, read_lease(slice_.lease.owner, item))
+        owner = slice_.lease.owner
+        while item is not None and item["st"]["S"] == CLOSED:  # a request that was lost has gone on by then
+            owner = item["to"]["S"]
+            item = self._store.read_lease(turn, owner, key)
+        if item is None:
+            self._begin_again(key)
+        elif item["st"]["S"] == OPEN:
+            self._adopt(key, read_lease(owner, item))
         else:
-            self._take_up(turn, key)
+            self._revive(turn, key, read_lease(owner, item))
 
     def _adopt(self, key: LedgerKey, lease: Lease) -> None:
         slice_ = self._slice(key)
@@ -316,23 +319,14 @@ class Desk:
         move = Move(key, Lease(self.owner), max(expired.granted, spent), spent)
         if self._store.revive(turn, key, expired, move, self._holder()):
             self._adopt(key, move.after)
-        elif not self._take_up(turn, key):
+            return
+        item = self._store.read_lease(turn, expired.owner, key)
+        if item is None or self._store.read_balances(turn, [key])[key] is None:
+            self._begin_again(key)
+        elif item["st"]["S"] == CLOSED:  # it was done, and the answer lost
+            self._learn_lease(turn, key, item)
+        else:
             self._rename()  # this name is that of a dead one, too
-
-    def _take_up(self, turn: Turn, key: LedgerKey) -> bool:
-        """
-        Find out how a slice goes on that is not where it was; False where it is as it was.
-        """
-        item = self._store.read_lease(turn, self.owner, key)
-        if item is not None and item["st"]["S"] == OPEN:
-            self._adopt(key, read_lease(self.owner, item))
-            return True
-        old = self._slice(key).lease
-        is_there = old.version and self._store.read_lease(turn, old.owner, key) is not None
-        if is_there and self._store.read_balances(turn, [key])[key] is not None:
-            return False
-        self._begin_again(key)
-        return True
 
     def _begin_again(self, key: LedgerKey) -> None:
         slice_ = self._slice(key)

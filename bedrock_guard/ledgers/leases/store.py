@@ -149,11 +149,12 @@ class Store:
             actions.update_action(
                 name,
                 items.place_of_lease(expired.owner, key),
-                update="SET #st = :closed, #v = :v, #ttl = :ttl",
+                update="SET #st = :closed, #v = :v, #to = :to, #ttl = :ttl",
                 condition=IS_CHARGED,
                 values={
                     "expired": {"S": EXPIRED},
                     "closed": {"S": CLOSED},
+                    "to": {"S": move.lease.owner},
                     "ttl": _closed_until(holder),
                     **_numbers({"read": expired.version, "v": expired.version + 1}),
                 },
