@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
-from bedrock_guard.batches.files import MakeClient, open_files
+from bedrock_guard.batches.files import MakeClient, Told, open_files
 from bedrock_guard.domain.call import Call, RequestSize
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.usage import add, total_input
@@ -90,9 +90,10 @@ def read_input(
     found, files = Sum(planner, call), []
     for file in open_files(call.batch.uri, make_client):
         files.append(file.name)
-        for line in file.lines:
-            found.add(line)
-            tell(len(line))
+        with Told(file.name):
+            for line in file.lines:
+                found.add(line)
+                tell(len(line))
     size = RequestSize(generates=False, reads_tokens=False, beside_tokens=found.usage)
     batch = call.batch._replace(
         is_read=True,

@@ -63,7 +63,7 @@ def size_of(place: str, make_client: MakeClient) -> int:
         return sum(path.stat().st_size for path in _local_paths(Path(place)))
     bucket, key = _split(place)
     client = make_client()
-    with _Told(place):
+    with Told(place):
         return sum(int(found["Size"]) for found in _listed(client, bucket, key))
 
 
@@ -75,7 +75,7 @@ def read_whole(place: str, make_client: MakeClient) -> bytes:
         MissingFile: There is none.
         ConfigurationError: It cannot be read.
     """
-    with _Told(place):
+    with Told(place):
         if place.startswith(_SCHEME):
             bucket, key = _split(place)
             content: bytes = make_client().get_object(Bucket=bucket, Key=key)["Body"].read(_MANIFEST_BYTES)
@@ -86,10 +86,10 @@ def read_whole(place: str, make_client: MakeClient) -> bytes:
 
 def _open_objects(place: str, client: Any) -> Iterator[InputFile]:
     bucket, key = _split(place)
-    with _Told(place):
+    with Told(place):
         names = [found["Key"] for found in _listed(client, bucket, key)]
     for name in names:
-        with _Told(f"{_SCHEME}{bucket}/{name}"):
+        with Told(f"{_SCHEME}{bucket}/{name}"):
             found = client.get_object(Bucket=bucket, Key=name)
             version = f" {found['VersionId']}" if found.get("VersionId") else ""
             title = f"{_SCHEME}{bucket}/{name} {found.get('ETag', '')}{version}"
@@ -125,7 +125,7 @@ def _split(place: str) -> tuple[str, str]:
 
 
 def _open_local(path: Path) -> Iterator[InputFile]:
-    with _Told(str(path)):
+    with Told(str(path)):
         for each in _local_paths(path):
             with each.open("rb") as file:
                 yield InputFile(str(each), each.stat().st_size, file)
@@ -144,7 +144,7 @@ def _code(error: BaseException) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
-class _Told:
+class Told:
     """
     Whatever fails inside becomes an error that names the place; no SDK's errors are known here.
     """

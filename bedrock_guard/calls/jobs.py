@@ -15,7 +15,6 @@ from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.domain.held_job import HeldJob
 from bedrock_guard.domain.ledger import Reservation
 from bedrock_guard.domain.usage import Untold, UsageReport
-from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.open_call import OpenCall
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def _is_kept(pipeline: Pipeline, opened: OpenCall, attempts: Sequence[Attempt], 
             ledger.record(_started(pipeline, opened, held, attempts, job))
             pipeline.upkeep.let_go(opened)
             is_kept = True
-    except (LedgerUnavailable, ReservationClosed) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a ledger raises, the job is on its way
         log.warning(
             "What job %s is held by could not be kept, so it is charged at its estimate: %s", job, error
         )
