@@ -21,6 +21,7 @@ from bedrock_guard.planning import Planner
 from bedrock_guard.pricing.calculate import nanousd
 from bedrock_guard.pricing.unit_prices import UnitPrices
 
+_ABOVE: Final = "above_bound"
 _TOKENS: Final = (*ALL_INPUT_METERS, OUTPUT_TOKENS)
 
 
@@ -46,14 +47,13 @@ def charged_entry(planner: Planner, started: Started, told: Usage | None, *, now
     rest = {meter: most for meter, most in beside.items() if meter not in _TOKENS}
     usage = {**told, **rest}
     money, priced, is_sure = _price(planner, started, usage)
-    verdict = None if held.records is None else judge(UsageReport(usage), held.usage)
     return _ended(
         started,
         _answered(started, usage, money, "reported" if is_sure and not rest else "estimated"),
         now,
         reported_usage=told,
         priced=priced,
-        anomalies=() if verdict is None else verdict.anomalies,
+        anomalies=_anomalies(held, usage),
         list_cost_nanousd=_list_cost(planner, started, usage),
     )
 
@@ -64,6 +64,14 @@ def free_entry(started: Started, *, now: float) -> Entry:
     """
     free = {"list_cost_nanousd": 0 if started.entry.has_own_prices else None}
     return _ended(started, Attempt("rejected", 200), now, **free)
+
+
+def _anomalies(held: HeldJob, usage: Usage) -> tuple[str, ...]:
+    """
+    Whether it used far more than what was read of it; that it is more than one call can be is no wonder.
+    """
+    verdict = None if held.records is None else judge(UsageReport(usage), held.usage)
+    return (_ABOVE,) if verdict is not None and _ABOVE in verdict.anomalies else ()
 
 
 def _answered(started: Started, usage: Usage, money: int | None, basis: Basis) -> Attempt:

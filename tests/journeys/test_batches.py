@@ -31,6 +31,7 @@ RATES = {
     f"batch/{SONNET_4}": {"input_tokens": "0.0000015", "output_tokens": "0.0000075"},
 }
 INPUT = "s3://files/in.jsonl"
+NOTHING_TOLD = b'{"inputTokenCount": 0, "outputTokenCount": 0}'
 DAY = 86_400.0
 
 
@@ -78,10 +79,9 @@ def create(guard: Guard, uri: str = INPUT, model: str = NOVA, **params: Any) -> 
         jobName="mine",
         roleArn="arn:aws:iam::123456789012:role/batch",
         modelId=model,
-        modelInvocationType="Converse",
         inputDataConfig={"s3InputDataConfig": {"s3Uri": uri}},
         outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://files/out/"}},
-        **params,
+        **{"modelInvocationType": "Converse", **params},
     )
     assert "ReservationId" in reply["ResponseMetadata"]["BedrockGuard"]
     assert "CostUSD" not in reply["ResponseMetadata"]["BedrockGuard"]
@@ -398,6 +398,49 @@ def test_a_hold_that_ran_out_is_charged_and_put_right_later(
     assert settled.how == "settled"
     assert spent(guard) == server.bill.nanousd
     assert next(guard.entries(outcome="answered")).basis == "reported"
+
+
+def test_an_input_that_grew_is_charged_and_marked(
+    make_guard: Callable[..., Guard], server: BedrockServer
+) -> None:
+    """
+    Nothing keeps a file from being replaced before AWS reads it.
+    """
+    guard = make_guard()
+    put_input(server, "hello")
+    job = create(guard)
+    put_input(server, *["hello " * 50] * 100)
+    server.batches.run(job)
+
+    guard.settle_batch(job)
+
+    entry = next(guard.entries(outcome="answered"))
+    assert entry.anomalies == ("above_bound",)
+    assert spent(guard) == server.bill.nanousd > (entry.estimated_cost or 0) * 10**9
+
+
+def test_what_a_manifest_does_not_count_stays_as_it_was_held(
+    make_guard: Callable[..., Guard], server: BedrockServer
+) -> None:
+    """
+    Images are not tokens, and were made all the same.
+    """
+    guard = make_guard()
+    body = {
+        "taskType": "TEXT_IMAGE",
+        "textToImageParams": {"text": "a cat"},
+        "imageGenerationConfig": {"numberOfImages": 3, "width": 1024, "height": 1024, "quality": "standard"},
+    }
+    server.batches.put(INPUT, json.dumps({"modelInput": body}).encode())
+    job = create(guard, model="amazon.nova-canvas-v1:0", modelInvocationType="InvokeModel")
+    held = pending(guard)
+    server.batches.put("s3://files/out/" + job.rpartition("/")[2] + "/manifest.json.out", NOTHING_TOLD)
+    server.batches.run(job, records=0, writes_manifest=False)
+
+    settled = guard.settle_batch(job)
+
+    assert (settled.basis, settled.usage) == ("estimated", {"images_standard_1024": 3})
+    assert guard.status()[0].spent == held > 0
 
 
 def test_a_job_of_nobody_here_is_told(make_guard: Callable[..., Guard], server: BedrockServer) -> None:

@@ -109,7 +109,7 @@ def test_what_is_held_comes_back_from_json() -> None:
     Another process settles by it: a line that lost its kind would give a rate back twice.
     """
     key = LedgerKey("search", "USD/rolling 24 hours@UTC", (("team", "a"), ("user", "b")), 1_800_000_000)
-    line = Line(key, 5, 3, "rolling", False, 86_400, 0)
+    line = Line(key, 5, 3, "rolling", enforce=False, span_s=86_400)
     held = HeldJob("id", 1.5, 2.5, (line,), {"input_tokens": 5}, "us", 2, 30, ("s3://b/k",))
 
     assert HeldJob.from_json(json.loads(json.dumps(held.as_json()))) == held
