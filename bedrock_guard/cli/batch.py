@@ -141,7 +141,12 @@ def _estimate_json(found: BatchEstimate) -> dict[str, object]:
 def _show_estimate(found: BatchEstimate) -> str:
     usage = ", ".join(f"{quantity:,} {meter}" for meter, quantity in found.usage.items()) or "nothing"
     cost = "no price" if found.cost is None else f"${found.cost:f}"
-    return f"{found.records:,} records in {len(found.files):,} files\nat most {usage}\nat most {cost}"
+    counted = f"{_count(found.records, 'record')} in {_count(len(found.files), 'file')}"
+    return f"{counted}\nat most {usage}\nat most {cost}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _settled_json(settled: SettledBatch) -> dict[str, object]:

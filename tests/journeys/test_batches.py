@@ -536,6 +536,33 @@ def test_a_handler_that_changes_the_model_is_bounded_again(
     assert next(guard.entries(outcome="answered")).model_id == SONNET_4
 
 
+def test_a_handler_that_changes_the_input_to_what_cannot_be_read_is_refused(
+    make_guard: Callable[..., Guard], server: BedrockServer
+) -> None:
+    """
+    What was held is for another file.
+    """
+    guard = make_guard()
+    put_input(server, "hello")
+    client = client_of(guard)
+
+    def swap(request: Any, **_: Any) -> None:
+        request.data = request.data.replace(b"in.jsonl", b"no.jsonl")
+
+    client.meta.events.register("request-created.bedrock.CreateModelInvocationJob", swap)
+    with pytest.raises(UnmeteredOperation, match=r"There is no file at s3://files/no\.jsonl"):
+        client.create_model_invocation_job(
+            jobName="mine",
+            roleArn="arn:aws:iam::123456789012:role/batch",
+            modelId=NOVA,
+            inputDataConfig={"s3InputDataConfig": {"s3Uri": INPUT}},
+            outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://files/out/"}},
+        )
+
+    assert server.requests == ()
+    assert (pending(guard), spent(guard)) == (0, 0)
+
+
 def test_a_model_without_a_price_is_refused_as_elsewhere(
     make_guard: Callable[..., Guard], server: BedrockServer
 ) -> None:

@@ -71,7 +71,7 @@ def test_an_estimate_of_a_file_on_disk(kind: str, tmp_path: Path) -> None:
     tokens = found["usage"]["input_tokens"]
     # Half of 0.06 and 0.24 USD a million.
     assert Decimal(found["cost_usd"]) == Decimal("0.00000003") * tokens + Decimal("0.00000012") * 200
-    assert shown.stdout.startswith("2 records in 1 files\n")
+    assert shown.stdout.startswith("2 records in 1 file\n")
     assert shown.stderr == ""
 
 
