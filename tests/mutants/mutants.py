@@ -47,8 +47,7 @@ AREAS: Final = {
     "memory": Area((CONTRACT, MODEL, "tests/unit/test_memory_ledger.py"), "memory"),
     "sqlite": Area((CONTRACT, MODEL, "tests/unit/test_sqlite_ledger.py"), "sqlite"),
     "dynamodb": Area(
-        (CONTRACT, "tests/unit/test_dynamodb_ledger.py", MODEL, "tests/unit/test_dynamodb_recovery.py"),
-        "dynamodb",
+        (CONTRACT, "tests/unit/test_dynamodb_ledger.py", "tests/unit/test_dynamodb_recovery.py"), "dynamodb"
     ),
     "controls": Area(("tests/unit/test_dynamodb_controls.py", CONTRACT), "dynamodb"),
     "claims": Area(("tests/unit/test_dynamodb_claims.py", CONTRACT), "dynamodb"),
