@@ -156,6 +156,13 @@ class Entry:
         return datetime.fromtimestamp(self.at_s, UTC)
 
     @property
+    def over_at_s(self) -> float:
+        """
+        From when on it may be forgotten: its call's opening, or the end of the hold of the job that began.
+        """
+        return self.at_s if self.held is None else max(self.at_s, float(self.held["expires_at_s"]))
+
+    @property
     def cost(self) -> Decimal | None:
         """
         In USD, by the account's prices; None when the model has no price.
