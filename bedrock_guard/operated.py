@@ -14,6 +14,7 @@ from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.checks import check_model_id, check_region
 from bedrock_guard.domain.control import Controls
 from bedrock_guard.domain.globs import Globs
+from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.operating import Operator
 
 
@@ -170,5 +171,11 @@ class Operated:
 
 def _client(service: str, region: str | None) -> Any:
     import boto3  # noqa: PLC0415  (imported on use)
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
-    return boto3.client(service, region_name=region)
+    try:
+        return boto3.client(service, region_name=region)
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigurationError(
+            f"There can be no client of {service}: {error} A region may be given, and a job by its ARN."
+        ) from error

@@ -42,6 +42,24 @@ class MissingFile(ConfigurationError):
     """
 
 
+def is_in_s3(place: str) -> bool:
+    """
+    Whether *place* is in S3; else it is on disk.
+    """
+    return place.startswith(_SCHEME)
+
+
+def check_in_s3(place: str) -> None:
+    """
+    Turn down a *place* on disk.
+
+    Raises:
+        ConfigurationError: It is not in S3.
+    """
+    if not is_in_s3(place):
+        raise ConfigurationError(f"{place!r} is no place in S3: s3://bucket/folder/file.jsonl.")
+
+
 def open_files(place: str, make_client: MakeClient) -> Iterator[InputFile]:
     """
     The file at *place*, or those in the folder that it is; each is to be read before the next.
@@ -49,7 +67,7 @@ def open_files(place: str, make_client: MakeClient) -> Iterator[InputFile]:
     Raises:
         ConfigurationError: It cannot be read; the text says what the store says.
     """
-    return _open_objects(place, make_client()) if place.startswith(_SCHEME) else _open_local(Path(place))
+    return _open_objects(place, make_client) if is_in_s3(place) else _open_local(Path(place))
 
 
 def size_of(place: str, make_client: MakeClient) -> int:
@@ -59,12 +77,11 @@ def size_of(place: str, make_client: MakeClient) -> int:
     Raises:
         ConfigurationError: As `open_files`.
     """
-    if not place.startswith(_SCHEME):
-        return sum(path.stat().st_size for path in _local_paths(Path(place)))
-    bucket, key = _split(place)
-    client = make_client()
     with Told(place):
-        return sum(int(found["Size"]) for found in _listed(client, bucket, key))
+        if not is_in_s3(place):
+            return sum(path.stat().st_size for path in _local_paths(Path(place)))
+        bucket, key = _split(place)
+        return sum(int(found["Size"]) for found in _listed(make_client(), bucket, key))
 
 
 def read_whole(place: str, make_client: MakeClient) -> bytes:
@@ -76,7 +93,7 @@ def read_whole(place: str, make_client: MakeClient) -> bytes:
         ConfigurationError: It cannot be read.
     """
     with Told(place):
-        if place.startswith(_SCHEME):
+        if is_in_s3(place):
             bucket, key = _split(place)
             content: bytes = make_client().get_object(Bucket=bucket, Key=key)["Body"].read(_MANIFEST_BYTES)
             return content
@@ -84,9 +101,10 @@ def read_whole(place: str, make_client: MakeClient) -> bytes:
             return file.read(_MANIFEST_BYTES)
 
 
-def _open_objects(place: str, client: Any) -> Iterator[InputFile]:
+def _open_objects(place: str, make_client: MakeClient) -> Iterator[InputFile]:
     bucket, key = _split(place)
     with Told(place):
+        client = make_client()
         names = [found["Key"] for found in _listed(client, bucket, key)]
     for name in names:
         with Told(f"{_SCHEME}{bucket}/{name}"):

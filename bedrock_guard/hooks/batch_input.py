@@ -13,6 +13,7 @@ from typing import Any
 import botocore.session
 
 from bedrock_guard.batches.bounding import read_input
+from bedrock_guard.batches.files import check_in_s3
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.planning import Planner
@@ -40,6 +41,7 @@ class InputReader:
         if planner is None or call.batch is None:
             return call
         try:
+            check_in_s3(call.batch.uri)  # a request must not have the disk read
             return read_input(planner, call, self._make_client)
         except ConfigurationError as error:
             log.warning("The input of a batch could not be read: %s", error)
