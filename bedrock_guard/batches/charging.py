@@ -13,16 +13,17 @@ from bedrock_guard.domain.cost import PriceBasis
 from bedrock_guard.domain.entry import Attempt, Basis, Entry
 from bedrock_guard.domain.held_job import HeldJob
 from bedrock_guard.domain.model_id import parse_model_id
-from bedrock_guard.domain.usage import ALL_INPUT_METERS, OUTPUT_TOKENS, Usage, UsageReport
+from bedrock_guard.domain.usage import ALL_INPUT_METERS, INPUT_TOKENS, OUTPUT_TOKENS, Usage, UsageReport
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.estimators.plausible import judge
+from bedrock_guard.meters import ANY_MODEL
 from bedrock_guard.operations.batch import TIER
 from bedrock_guard.planning import Planner
 from bedrock_guard.pricing.calculate import nanousd
 from bedrock_guard.pricing.unit_prices import UnitPrices
 
 _ABOVE: Final = "above_bound"
-_TOKENS: Final = (*ALL_INPUT_METERS, OUTPUT_TOKENS)
+_TOLD: Final = (INPUT_TOKENS, OUTPUT_TOKENS)
 
 
 class Started(NamedTuple):
@@ -39,19 +40,19 @@ def charged_entry(planner: Planner, started: Started, told: Usage | None, *, now
     The entry of a job that used the tokens *told*; None charges what was held.
     """
     entry, held = started
-    if told is None:
+    if told is None or (held.records is None and not _is_all(planner, started, told)):
         attempt = _answered(started, held.usage, entry.estimated_cost_nanousd, "estimated")
         return _ended(started, attempt, now, list_cost_nanousd=_list_cost(planner, started, held.usage))
-    # A manifest counts tokens alone.
+    # A manifest counts tokens alone, and not of every model both kinds.
     beside = {} if held.records is None else held.usage
-    rest = {meter: most for meter, most in beside.items() if meter not in _TOKENS}
-    usage = {**told, **rest}
+    rest = {meter: most for meter, most in beside.items() if meter not in _counted(told)}
+    usage = {meter: count for meter, count in {**told, **rest}.items() if count}
     money, priced, is_sure = _price(planner, started, usage)
     return _ended(
         started,
         _answered(started, usage, money, "reported" if is_sure and not rest else "estimated"),
         now,
-        reported_usage=told,
+        reported_usage={meter: count for meter, count in told.items() if count},
         priced=priced,
         anomalies=_anomalies(held, usage),
         list_cost_nanousd=_list_cost(planner, started, usage),
@@ -64,6 +65,22 @@ def free_entry(started: Started, *, now: float) -> Entry:
     """
     free = {"list_cost_nanousd": 0 if started.entry.has_own_prices else None}
     return _ended(started, Attempt("rejected", 200), now, **free)
+
+
+def _counted(told: Usage) -> frozenset[str]:
+    return frozenset([*told, *(ALL_INPUT_METERS if INPUT_TOKENS in told else ())])
+
+
+def _is_all(planner: Planner, started: Started, told: Usage) -> bool:
+    """
+    Whether *told* counts all that the model bills for; where its input was not read, nothing else does.
+    """
+    try:
+        prices = planner.find_prices(**_priced_by(started))
+    except UnpricedModel:
+        return len(told) == len(_TOLD)
+    billed = {meter for band in prices.bands for meter, price in band.prices.items() if price}
+    return billed - ANY_MODEL <= _counted(told)
 
 
 def _anomalies(held: HeldJob, usage: Usage) -> tuple[str, ...]:

@@ -6,13 +6,15 @@ How a batch job is settled when it is done, by whatever process, once.
     it ended, and nothing tells     what was held for it
     it goes on                      not yet
 
-AWS charges what a job had processed before it was stopped, failed or given up.
+A status that nobody here knows is one of a job that goes on. AWS charges what a job had processed before it
+was stopped, failed or given up.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -26,17 +28,21 @@ from bedrock_guard.domain.entry import Basis, Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.held_job import HeldJob
 from bedrock_guard.domain.ledger import Ledger, LedgerKey, read_all_entries
-from bedrock_guard.domain.usage import INPUT_TOKENS, OUTPUT_TOKENS, Usage, add
+from bedrock_guard.domain.usage import INPUT_TOKENS, OUTPUT_TOKENS, Usage
 from bedrock_guard.errors import ConfigurationError, ReservationClosed
 from bedrock_guard.operations.batch import CREATE_MODEL_INVOCATION_JOB
 from bedrock_guard.planning import Planner
 
 How: TypeAlias = Literal["running", "settled", "released", "already"]
 
-_RUNNING: Final = frozenset(["Submitted", "Validating", "Scheduled", "InProgress", "Stopping"])
 _COMPLETED: Final = "Completed"
+_ENDED: Final = frozenset([_COMPLETED, "PartiallyCompleted", "Failed", "Stopped", "Expired"])
 _MANIFEST: Final = "manifest.json.out"
 _COUNTS: Final = {"inputTokenCount": INPUT_TOKENS, "outputTokenCount": OUTPUT_TOKENS}
+# What every manifest tells, also of models that count no tokens.
+_RECORDS: Final = "totalRecordCount"
+# More than any job can be: fifty thousand records, of a context of millions.
+_MOST_TOKENS: Final = 10**12
 # A job's submission is by AWS's clock, and an entry by ours.
 _SLACK: Final = timedelta(days=1)
 
@@ -102,15 +108,11 @@ class BatchSettler:
                 "a job whose entry was dropped (keep_entries_days) is charged what was held for it."
             )
         over = {entry.id for entry in ended if entry.basis != "expired"}
-        open_ = [each for each in started if each.held.reservation not in over]
-        if not open_:
+        if all(each.held.reservation in over for each in started):
             return _told(told, "already", ended)
-        if told.status in _RUNNING:
+        if told.status not in _ENDED:
             return SettledBatch(told.arn, told.status, "running")
-        try:
-            return self._end(told, open_, manifest, make_s3)
-        except ReservationClosed:  # somebody else has settled it meanwhile
-            return _told(told, "already", self._find(told)[1])
+        return self._end(told, started, over, self._used(told, manifest, make_s3))
 
     def _find(self, job: _Job) -> tuple[list[Started], list[Entry]]:
         """
@@ -128,32 +130,61 @@ class BatchSettler:
         others = [entry for entry in found if entry.outcome != "started"]
         return started, [entry for entry in others if entry.id in ids or entry.job == job.arn]
 
+    def _used(self, job: _Job, manifest: str | None, make_s3: MakeClient) -> Usage | None:
+        """
+        What *job* used: no meter at all where it did not run, None where nobody tells.
+        """
+        is_unrun = job.status != _COMPLETED and job.processed == 0
+        try:
+            used = _read_manifest(job, manifest, make_s3)
+        except ConfigurationError:
+            if manifest is not None or not is_unrun:
+                raise
+            used = None
+        return {} if is_unrun and not any((used or {}).values()) else used
+
     def _end(
-        self, job: _Job, open_: Sequence[Started], manifest: str | None, make_s3: MakeClient
+        self, job: _Job, started: Sequence[Started], ended: Collection[str], used: Usage | None
     ) -> SettledBatch:
-        if manifest is None and job.status != _COMPLETED and job.processed == 0:
-            free = [free_entry(each, now=self._now) for each in open_]
-            for each, entry in zip(open_, free, strict=True):
-                self._ledger.release(each.held.held, entry)
-            return _told(job, "released", free)
-        used = _read_manifest(job, manifest, make_s3)
         entries: list[Entry] = []
-        keys: set[LedgerKey] = set()
-        for each in open_:
-            entry = charged_entry(self._planner, each, used, now=self._now)
-            amounts = _amounts(each.held, entry)
-            self._ledger.settle(each.held.held, amounts, entry)
-            entries.append(entry)
-            keys.update(amounts)
-        return _told(job, "settled", entries, frozenset(keys))
+        charged: set[LedgerKey] = set()
+        for each, keys in _shares(started):
+            if each.held.reservation in ended:
+                continue
+            with suppress(ReservationClosed):  # somebody else has ended it meanwhile
+                if used == {} or (each.held.lines and not keys):
+                    entry = free_entry(each, now=self._now)
+                    self._ledger.release(each.held.held, entry)
+                else:
+                    entry = charged_entry(self._planner, each, used, now=self._now)
+                    self._ledger.settle(each.held.held, _amounts(keys, entry), entry)
+                    charged.update(keys)
+                entries.append(entry)
+        if not entries:
+            return _told(job, "already", self._find(job)[1])
+        is_free = all(entry.outcome == "rejected" for entry in entries)
+        return _told(job, "released" if is_free else "settled", entries, frozenset(charged))
 
 
-def _amounts(held: HeldJob, entry: Entry) -> dict[LedgerKey, int]:
+def _shares(started: Sequence[Started]) -> list[tuple[Started, list[LedgerKey]]]:
+    """
+    Each, oldest first, and the balances that it is charged to: of several that hold for a budget, the first.
+
+    A request that is sent again with its token is answered with the job that there is, which costs once.
+    """
+    known: set[tuple[object, ...]] = set()
+    shares: list[tuple[Started, list[LedgerKey]]] = []
+    for each in sorted(started, key=lambda each: (each.held.at_s, each.held.reservation)):
+        # Of a call that was tried again after its window's end, the next window.
+        last = {line.key[:3]: line.key for line in each.held.lines}
+        shares.append((each, [key for balance, key in last.items() if balance not in known]))
+        known.update(last)
+    return shares
+
+
+def _amounts(keys: Sequence[LedgerKey], entry: Entry) -> dict[LedgerKey, int]:
     money = entry.cost_nanousd or 0
-    return {
-        line.key: amount_of(line.key.rule.partition("/")[0], nanousd=money, usage=entry.usage)
-        for line in held.lines
-    }
+    return {key: amount_of(key.rule.partition("/")[0], nanousd=money, usage=entry.usage) for key in keys}
 
 
 def _told(
@@ -167,8 +198,8 @@ def _told(
         how,
         "reported" if is_reported else "estimated",
         # Each guard that shares the ledger charges the same job to budgets of its own.
-        None if None in costs else usd_from_nanousd(max(cost or 0 for cost in costs)),
-        add(entry.usage for entry in entries[:1]),
+        None if None in costs else usd_from_nanousd(max((cost or 0 for cost in costs), default=0)),
+        dict(max(entries, key=lambda entry: entry.cost_nanousd or 0).usage) if entries else {},
         tuple(entry.id for entry in entries),
         keys,
     )
@@ -192,7 +223,8 @@ def _ask(bedrock: Any, job: str) -> _Job:
 
 def _read_manifest(job: _Job, manifest: str | None, make_s3: MakeClient) -> Usage | None:
     """
-    The tokens that a manifest tells; None for a job that left none, and may have been billed all the same.
+    The tokens that a manifest counts; None where it counts none, and for a job that left none: both may have
+    been billed all the same.
     """
     place = manifest or job.manifest
     try:
@@ -203,9 +235,14 @@ def _read_manifest(job: _Job, manifest: str | None, make_s3: MakeClient) -> Usag
         return None
     try:
         document = json.loads(content)
-        used = {meter: document[name] for name, meter in _COUNTS.items()}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        used = {}
-    if not used or any(type(count) is not int or count < 0 for count in used.values()):
+    except (ValueError, RecursionError):
+        document = None
+    told = document if isinstance(document, dict) else {}
+    used = {meter: told[name] for name, meter in _COUNTS.items() if name in told}
+    if (not used and _RECORDS not in told) or not all(_is_count(count) for count in used.values()):
         raise ConfigurationError(f"{place!r} is no manifest of a batch: it tells no {' and '.join(_COUNTS)}.")
-    return {meter: count for meter, count in used.items() if count}
+    return used or None
+
+
+def _is_count(count: object) -> bool:
+    return type(count) is int and 0 <= count <= _MOST_TOKENS

@@ -12,7 +12,18 @@ from typing import Any
 
 import dynamodb_engine
 import pytest
-from botocore.config import Config
+from batch_jobs import (
+    INPUT,
+    NOVA,
+    RATES,
+    SONNET_4,
+    client_of,
+    converse_record,
+    create,
+    pending,
+    put_input,
+    spent,
+)
 from botocore.exceptions import ClientError
 from botocore_versions import needs_newer_model
 
@@ -23,14 +34,6 @@ from bedrock_guard.testing.bedrock_server import BedrockServer, lost_answer
 
 pytestmark = needs_newer_model
 
-NOVA = "amazon.nova-lite-v1:0"
-SONNET_4 = "us.anthropic.claude-sonnet-4-20250514-v1:0"
-# Half of what they cost on demand.
-RATES = {
-    f"batch/{NOVA}": {"input_tokens": "0.00000003", "output_tokens": "0.00000012"},
-    f"batch/{SONNET_4}": {"input_tokens": "0.0000015", "output_tokens": "0.0000075"},
-}
-INPUT = "s3://files/in.jsonl"
 NOTHING_TOLD = b'{"inputTokenCount": 0, "outputTokenCount": 0}'
 DAY = 86_400.0
 
@@ -55,45 +58,6 @@ def make_guard() -> Iterator[Callable[..., Guard]]:
     yield make
     for guard in guards:
         guard.close()
-
-
-def converse_record(number: int, text: str = "hello", tokens: int = 100) -> bytes:
-    body = {
-        "messages": [{"role": "user", "content": [{"text": text}]}],
-        "inferenceConfig": {"maxTokens": tokens},
-    }
-    return json.dumps({"recordId": f"r{number:010d}", "modelInput": body}).encode() + b"\n"
-
-
-def put_input(server: BedrockServer, *texts: str, uri: str = INPUT) -> None:
-    server.batches.put(uri, b"".join(converse_record(number, text) for number, text in enumerate(texts)))
-
-
-def client_of(guard: Guard) -> Any:
-    retry_once = Config(retries={"total_max_attempts": 1}, read_timeout=5)
-    return guard.client("bedrock", region_name="us-east-1", config=retry_once)
-
-
-def create(guard: Guard, uri: str = INPUT, model: str = NOVA, **params: Any) -> str:
-    reply = client_of(guard).create_model_invocation_job(
-        jobName="mine",
-        roleArn="arn:aws:iam::123456789012:role/batch",
-        modelId=model,
-        inputDataConfig={"s3InputDataConfig": {"s3Uri": uri}},
-        outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://files/out/"}},
-        **{"modelInvocationType": "Converse", **params},
-    )
-    assert "ReservationId" in reply["ResponseMetadata"]["BedrockGuard"]
-    assert "CostUSD" not in reply["ResponseMetadata"]["BedrockGuard"]
-    return str(reply["jobArn"])
-
-
-def spent(guard: Guard) -> int:
-    return int(guard.status()[0].spent * 10**9)
-
-
-def pending(guard: Guard) -> Decimal | int:
-    return guard.status()[0].pending
 
 
 def test_a_job_is_held_while_it_runs_and_settled_at_what_the_server_billed(
