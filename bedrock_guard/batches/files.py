@@ -1,5 +1,6 @@
 """
-The files of a batch, on disk or in S3, read line by line: of no file more than a line is kept.
+The files of a batch, on disk or in S3, read line by line: of no file more than a line is kept, and of no
+line more than any record can be.
 
 S3 is asked by a client that the caller makes, and only where a place is in S3.
 """
@@ -17,6 +18,10 @@ MakeClient: TypeAlias = Callable[[], Any]
 
 _SCHEME: Final = "s3://"
 _PIECE_BYTES: Final = 1 << 16
+# Twice what a record of twenty of the largest images is.
+_MOST_LINE_BYTES: Final = 1 << 28
+# What stands for a longer one: a record that cannot be read is all that its model takes.
+_TOO_LONG: Final = b"..."
 _MISSING: Final = frozenset(["NoSuchKey", "404", "NotFound"])
 # A manifest is a line of figures.
 _MANIFEST_BYTES: Final = 1 << 20
@@ -70,6 +75,30 @@ def open_files(place: str, make_client: MakeClient) -> Iterator[InputFile]:
     return _open_objects(place, make_client) if is_in_s3(place) else _open_local(Path(place))
 
 
+def read_lines(file: Any) -> Iterator[bytes]:
+    """
+    The lines of *file*, whichever way they end, in a time that grows as they do.
+
+    botocore's own lines take one that grows with the square of theirs.
+    """
+    line = bytearray()
+    is_long = False
+    while piece := file.read(_PIECE_BYTES):
+        # Between the two of `\r\n` is an empty line, which is no record.
+        *ended, rest = piece.replace(b"\r", b"\n").split(b"\n")
+        for part in ended:
+            line += part
+            yield _TOO_LONG if is_long else bytes(line)
+            line.clear()
+            is_long = False
+        line += rest
+        if len(line) > _MOST_LINE_BYTES:
+            line.clear()
+            is_long = True
+    if line or is_long:
+        yield _TOO_LONG if is_long else bytes(line)
+
+
 def size_of(place: str, make_client: MakeClient) -> int:
     """
     How many bytes are at *place*, of all files together.
@@ -111,7 +140,7 @@ def _open_objects(place: str, make_client: MakeClient) -> Iterator[InputFile]:
             found = client.get_object(Bucket=bucket, Key=name)
             version = f" {found['VersionId']}" if found.get("VersionId") else ""
             title = f"{_SCHEME}{bucket}/{name} {found.get('ETag', '')}{version}"
-            yield InputFile(title, int(found["ContentLength"]), found["Body"].iter_lines(_PIECE_BYTES))
+            yield InputFile(title, int(found["ContentLength"]), read_lines(found["Body"]))
 
 
 def _listed(client: Any, bucket: str, key: str) -> list[dict[str, Any]]:
@@ -146,7 +175,7 @@ def _open_local(path: Path) -> Iterator[InputFile]:
     with Told(str(path)):
         for each in _local_paths(path):
             with each.open("rb") as file:
-                yield InputFile(str(each), each.stat().st_size, file)
+                yield InputFile(str(each), each.stat().st_size, read_lines(file))
 
 
 def _local_paths(path: Path) -> list[Path]:

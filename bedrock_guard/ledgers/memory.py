@@ -325,9 +325,7 @@ class MemoryLedger:
             if len(self._ended) > self._keep_entries:
                 oldest, forgotten = self._ended.popitem(last=False)
                 held = None if forgotten.entry is None else forgotten.entry.held
-                if (
-                    held is not None and held["reservation"] in self._open
-                ):  # it is settled by this
+                if held is not None and held["reservation"] in self._open:  # it is settled by this
                     self._ended[oldest] = forgotten
         self._noted = None
 

@@ -4,13 +4,15 @@ What is read of a batch: its request, its files, and what is kept of what is hel
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bedrock_guard.batches.files import open_files, read_whole
+from bedrock_guard.batches import files
+from bedrock_guard.batches.files import open_files, read_lines, read_whole
 from bedrock_guard.domain.held_job import HeldJob
 from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.domain.model_id import parse_model_id
@@ -80,6 +82,31 @@ def test_files_of_a_folder_are_read_one_after_the_other(tmp_path: Path) -> None:
     read = [[line.strip() for line in file.lines] for file in open_files(str(tmp_path), lambda: None)]
 
     assert read == [[b"1", b"2"], [b"3"]]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_in_whichever_way(end: str) -> None:
+    """
+    Java's readers take all three; a file of one long line would be bounded as one record.
+    """
+    line = "a" * 70_000
+
+    read = read_lines(io.BytesIO(end.join([line, "b", "", line, "c"]).encode()))
+
+    assert [len(each) for each in read if each] == [70_000, 1, 70_000, 1]
+
+
+def test_a_line_that_no_record_is_as_long_as_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It is a record of unknown size, whatever it begins with; those after it are read.
+    """
+    monkeypatch.setattr(files, "_MOST_LINE_BYTES", 100_000)
+    long = b" " * 300_000 + b"{}"
+
+    read = list(read_lines(io.BytesIO(b"a\n" + long + b"\nb\n" + long)))
+
+    assert [len(each) for each in read] == [1, 3, 1, 3]
+    assert read_record(read[1], HAIKU, invocation="Converse").has_unseen
 
 
 class Broken:
