@@ -14,6 +14,7 @@ from inspect import isawaitable
 from typing import Any
 
 from bedrock_guard.calls.pipeline import Pipeline
+from bedrock_guard.domain.services import CONTROL_PLANE
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, reads_content, settle_reply
@@ -34,6 +35,7 @@ class AioClientHooks(ClientHooks):
 
     is_async = True
     _lingers = False
+    _reads_batches = False
 
     async def async_open(self, **event: Any) -> None:
         """
@@ -41,6 +43,8 @@ class AioClientHooks(ClientHooks):
         """
         if self._tells_principal and self._principal.is_due:
             await self._principal.ask_off_loop()
+        if self._reads_batches:
+            await self._batch_input.freeze()
         work = partial(self.open, **event)
         if self._lingers:
             await in_own_thread(work, give_up=partial(self._give_up, CURRENT.get()))
@@ -96,6 +100,9 @@ class AioClientHooks(ClientHooks):
     def _own(self, owners: dict[Pipeline, object]) -> None:
         super()._own(owners)
         self._lingers = any(pipeline.edge.lingers for pipeline in owners)
+        self._reads_batches = self._service == CONTROL_PLANE and any(
+            pipeline.settings.batch_input == "read" for pipeline in owners
+        )
 
     def _give_up(self, state: CallState | None) -> None:
         if state is not None:
@@ -108,10 +115,8 @@ class AioClientHooks(ClientHooks):
         return handler
 
     async def _run(self, work: Callable[[], None]) -> None:
-        if any(
-            pipeline.ledger.blocking
-            or pipeline.settings.resolve_profiles == "lookup"
-            or pipeline.settings.batch_input == "read"
+        if self._reads_batches or any(
+            pipeline.ledger.blocking or pipeline.settings.resolve_profiles == "lookup"
             for pipeline in self.pipelines
         ):
             await off_loop(work)

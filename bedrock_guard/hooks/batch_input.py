@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from inspect import isawaitable
 from typing import Any
 
 import botocore.session
@@ -26,12 +27,18 @@ class InputReader:
     Reads for one guarded client.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, is_async: bool = False) -> None:
         self._region = client.meta.region_name
-        # Those of an async client can only be awaited: then the default chain has to do.
-        credentials = getattr(getattr(client, "_request_signer", None), "_credentials", None)
-        is_async = type(credentials).__module__.partition(".")[0] == "aiobotocore"
-        self._credentials = None if is_async else credentials
+        self._credentials = getattr(getattr(client, "_request_signer", None), "_credentials", None)
+        self._is_async = is_async
+        self._frozen: Any = None
+
+    async def freeze(self) -> None:
+        """
+        Note the credentials of an async client, before each call that may read: they can only be awaited.
+        """
+        frozen = None if self._credentials is None else self._credentials.get_frozen_credentials()
+        self._frozen = await frozen if isawaitable(frozen) else frozen
 
     def read(self, call: Call, planners: Sequence[Planner]) -> Call:
         """
@@ -49,6 +56,8 @@ class InputReader:
 
     def _make_client(self) -> Any:
         session = botocore.session.Session()
-        if self._credentials is not None:
+        if self._frozen is not None:
+            session.set_credentials(self._frozen.access_key, self._frozen.secret_key, self._frozen.token)
+        elif self._credentials is not None and not self._is_async:
             session._credentials = self._credentials  # type: ignore[attr-defined]
         return session.create_client("s3", region_name=self._region)

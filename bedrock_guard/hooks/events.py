@@ -79,7 +79,7 @@ class ClientHooks:
         self._client_hold_s = _hold_s(client.meta.config)
         self._look_up = ProfileLookup(client).find
         self.count_input = InputCounter(client).count
-        self._read_batch = InputReader(client).read
+        self._batch_input = InputReader(client, is_async=self.is_async)
         self._principal = PrincipalLookup(client, is_async=self.is_async)
         self._tells_principal = False
 
@@ -245,7 +245,7 @@ class ClientHooks:
         """
         call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
         if call.batch is not None:
-            call = self._read_batch(call, self.planners)
+            call = self._batch_input.read(call, self.planners)
         return call.by(self._principal.find()) if self._tells_principal else call
 
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
