@@ -171,11 +171,12 @@ class Operated:
 
 def _client(service: str, region: str | None) -> Any:
     import boto3  # noqa: PLC0415  (imported on use)
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, InvalidRegionError, NoRegionError  # noqa: PLC0415
 
     try:
         return boto3.client(service, region_name=region)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigurationError(
-            f"There can be no client of {service}: {error} A region may be given, and a job by its ARN."
-        ) from error
+        is_place = isinstance(error, (NoRegionError, InvalidRegionError))
+        what_to_do = " Name a region, or a job by its ARN." if is_place else ""
+        why = str(error).rstrip(".")
+        raise ConfigurationError(f"There can be no client of {service}: {why}.{what_to_do}") from error

@@ -25,6 +25,8 @@ log = logging.getLogger("bedrock_guard")
 _HOUR_S: Final = 3600.0
 # For somebody to settle a job that took as long as it may.
 _MARGIN_S: Final = 24 * _HOUR_S
+# A folder may have thousands, and a store a largest item.
+_MOST_FILES: Final = 100
 
 
 def begin_job(pipeline: Pipeline, opened: OpenCall, attempts: Sequence[Attempt], job: str) -> None:
@@ -73,7 +75,7 @@ def _started(
         plan.call.model.geography,
         batch.records if batch is not None and batch.is_read else None,
         0 if batch is None else batch.largest_input_tokens,
-        () if batch is None else batch.files,
+        () if batch is None else batch.files[:_MOST_FILES],
     )
     return entry.changed(
         id=pipeline.new_id(),

@@ -24,7 +24,7 @@ class HeldJob(NamedTuple):
         geography: The model's, as prices go by it.
         records: Of its input; None where nobody read it.
         largest_input_tokens: The most that one record can send.
-        files: Of its input, as they were when they were read.
+        files: Of its input, as they were when they were read; of many, the first hundred.
     """
 
     reservation: str

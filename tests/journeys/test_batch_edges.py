@@ -312,6 +312,22 @@ def test_a_busy_process_does_not_forget_its_job(
     assert spent(guard) == server.bill.nanousd
 
 
+def test_of_a_folder_of_many_files_the_first_are_named(
+    make_guard: Callable[..., Guard], server: BedrockServer
+) -> None:
+    """
+    All are held for; but a table's item has an end, and an entry that does not fit would settle nothing.
+    """
+    guard = make_guard()
+    for number in range(120):
+        put_input(server, "hello", uri=f"s3://files/in/{number:03d}.jsonl")
+
+    create(guard, "s3://files/in/")
+
+    started = next(guard.entries(outcome="started"))
+    assert (started.held["records"], len(started.held["files"])) == (120, 100)
+
+
 @pytest.mark.parametrize("job", ["abcdefghijkl", "arn:aws:bedrock:us east!:1:model-invocation-job/x"])
 def test_a_job_of_no_region_is_told(
     job: str, make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch
