@@ -181,8 +181,9 @@ def test_a_slow_answer_is_not_waited_for(make_guarded: MakeGuarded) -> None:
                 "textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": "{}"}}}
             }
         },
+        {"modelId": NOVA, "toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
     ],
-    ids=["prompt resource", "answer format"],
+    ids=["prompt resource", "answer format", "system tool"],
 )
 def test_what_is_not_counted_is_not_asked(make_guarded: MakeGuarded, changes: Any) -> None:
     """
@@ -195,6 +196,22 @@ def test_what_is_not_counted_is_not_asked(make_guarded: MakeGuarded, changes: An
     )
 
     refuse(guarded, **changes)
+
+    assert counted(guarded.server) == []
+
+
+def test_bodies_with_a_system_tool_are_not_counted(make_guarded: MakeGuarded) -> None:
+    """
+    The model reads what the tool finds, and is asked again with it: whole pages, which no count knew.
+    """
+    guarded = make_guarded(BUDGET, refine="count_tokens")
+    body = {
+        "messages": ASKED["messages"],
+        "toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]},
+    }
+
+    with pytest.raises(BudgetExceeded):
+        guarded.client.invoke_model(modelId=NOVA, body=json.dumps(body))
 
     assert counted(guarded.server) == []
 
