@@ -1,7 +1,7 @@
 """
 Output tokens, cut short: a call that does not fit is given a limit with which it does.
 
-    a share    of what is free, for a call whose caller set no limit, before it is held
+    a share    of what is free beside its input, for a call whose caller set no limit, before it is held
     what fits  in such a share, for a call that the ledger refused; in all that is free where the share
                is too little for an answer
 
@@ -191,13 +191,17 @@ class Clamp:
 
     def _fitting(self, plan: Plan, output: Output, rooms: Rooms, least: int) -> int:
         """
-        How many output tokens the call may have: what fits in a share of the smallest room, or in all of it
-        where the share is less than *least*.
+        How many output tokens the call may have: what fits in a share of the smallest room that is left
+        beside its input and its thinking, or in all of it where that is less than *least*.
         """
+        shrinks = max(0, output.tokens - (least - self._settings.min_output_tokens))
         most = [
             min(
                 fitting_tokens(
-                    output, match.unit, amount=line.amount, room=_part(rooms[line.key], match, share)
+                    output,
+                    match.unit,
+                    amount=line.amount,
+                    room=_part(rooms[line.key], share, line.amount - _amount_of(output, shrinks, match.unit)),
                 )
                 for match, line in zip(plan.matches, plan.lines(), strict=True)
                 if line.key in rooms
@@ -227,5 +231,17 @@ class Clamp:
             )
 
 
-def _part(room: int, match: Match, share: float) -> int:
-    return int(room * share) if share < 1 and match.unit in _WITH_OUTPUT else room
+def _amount_of(output: Output, tokens: int, unit: str) -> int:
+    """
+    What so many *tokens* of each answer are of what a call comes to, in a ledger's *unit*.
+    """
+    if unit == USD:
+        return output.nanousd * tokens // output.tokens
+    return tokens * output.candidates if unit in _WITH_OUTPUT else 0
+
+
+def _part(room: int, share: float, rest: int) -> int:
+    """
+    *rest*, which no limit lowers, and a *share* of what is free beside it.
+    """
+    return room if share == 1 else rest + int((room - rest) * share)
