@@ -156,11 +156,13 @@ class Clamp:
         for more in reversed(range(_TRIES)):
             rooms.update({refused.line.key: refused.room for refused in refusal.lines})
             tokens = 0 if output is None else self._fitting(plan, output, rooms, how.least)
-            if output is None or tokens < how.least or not how.least <= output.tokens:
+            is_asked = tokens >= how.least or (more == _TRIES - 1 and _frees_in_time(plan, refusal))
+            if output is None or not is_asked or not how.least <= output.tokens:
                 return refusal
             request.draft = whole
             is_lowered = tokens < output.tokens
-            if is_lowered and not self._limit(plan, request, how, tokens if more else how.least):
+            tokens = max(tokens, how.least) if more else how.least
+            if is_lowered and not self._limit(plan, request, how, tokens):
                 return refusal
             replan(self._planner, opened, request)
             answer = hold()
@@ -229,6 +231,15 @@ class Clamp:
                 plan.call.model.model_id,
                 tokens,
             )
+
+
+def _frees_in_time(plan: Plan, refusal: Refusal) -> bool:
+    """
+    Whether a call may wait for what refuses, and has to ask for the least to be told until when: of all that
+    it wants it may be for ever.
+    """
+    flowing = {match.key for match in plan.matches if match.special is not None and match.budget.wait_s}
+    return any(refused.line.key in flowing for refused in refusal.lines)
 
 
 def _amount_of(output: Output, tokens: int, unit: str) -> int:

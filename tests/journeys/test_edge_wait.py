@@ -270,6 +270,54 @@ def test_a_rate_is_waited_for(make_guarded: MakeGuarded) -> None:
     assert guarded.server.bill.requests == 3
 
 
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget("x", "60000 output_tokens/minute", burst=300, wait_s=LONG),
+        Budget("x", "300 output_tokens/rolling minute", wait_s=LONG),
+    ],
+    ids=str,
+)
+def test_the_least_that_a_call_can_be_lowered_to_is_waited_for(
+    make_guarded: MakeGuarded, budget: Budget
+) -> None:
+    """
+    All that the model may write never fits, and 256 tokens will in a moment.
+    """
+    now = [1_800_000_000.0]
+    guarded = make_guarded(budgets=[budget], clock=lambda: now[0])
+    unset = {key: value for key, value in HELLO.items() if key != "inferenceConfig"}
+    guarded.server.output_tokens = 300
+    guarded.client.converse(**unset)
+
+    thread, got = in_thread(lambda: guarded.client.converse(**unset))
+    assert eventually(lambda: queued(guarded) == 1 or bool(got))
+    now[0] += 70
+    thread.join(30)
+
+    assert got[0]["ResponseMetadata"]["BedrockGuard"]["ClampedMaxTokens"] == 300
+    assert guarded.server.bill.requests == 2
+
+
+def test_what_the_least_will_not_fit_in_is_refused_at_once(make_guarded: MakeGuarded) -> None:
+    """
+    An hour ends later than the ten seconds that may be waited.
+    """
+    guarded = make_guarded(
+        budgets=[Budget("x", "300 output_tokens/rolling hour", wait_s=10)], clock=lambda: 1_800_000_000.0
+    )
+    unset = {key: value for key, value in HELLO.items() if key != "inferenceConfig"}
+    guarded.server.output_tokens = 300
+    guarded.client.converse(**unset)
+    began = time.monotonic()
+
+    with pytest.raises(BudgetExceeded) as caught:
+        guarded.client.converse(**unset)
+
+    assert time.monotonic() - began < 5
+    assert caught.value.requested == 64_000
+
+
 def test_a_stop_reaches_those_who_wait(make_guarded: MakeGuarded) -> None:
     """
     Nobody waits past an incident.
