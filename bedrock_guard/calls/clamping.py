@@ -14,8 +14,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from bedrock_guard.budgets.matching import Match
-from bedrock_guard.budgets.verdict import Output, fitting_tokens
+from bedrock_guard.budgets.verdict import Output, fitting_tokens, show_per
 from bedrock_guard.calls.drafting import Request, Source, replan
 from bedrock_guard.calls.steering import Helm
 from bedrock_guard.domain.budget import UNITS, USD
@@ -221,12 +220,11 @@ class Clamp:
             self._told.clear()
         for match in new:
             self._told.add(match.key)
-            per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in match.key.per)
             log.warning(
                 "A call may use more than its share of what is free of %s%s: maxTokens of a %s of %s was "
                 "lowered to %d; that of others may be, too.",
                 match.budget,
-                per,
+                show_per(match.key.per),
                 plan.call.operation,
                 plan.call.model.model_id,
                 tokens,

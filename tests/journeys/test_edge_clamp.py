@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import Budget, BudgetExceeded, Guard
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
 from bedrock_guard.errors import LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, lost_answer
@@ -578,6 +578,23 @@ def test_the_first_of_a_balance_is_a_warning(
     assert "15142" in warnings[0]
 
 
+def test_the_warning_is_one_line_whatever_a_tag_says(
+    make_guarded: MakeGuarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    It may be an end user's.
+    """
+    guarded = make_guarded(budgets=[Budget("x", "1 USD/day", per="user")])
+    caplog.set_level(logging.WARNING, "bedrock_guard.calls.clamping")
+
+    with scope(user="ann\nERROR forged" + "x" * 5_000):
+        guarded.client.converse(**UNSET)
+
+    (warning,) = [record.getMessage() for record in caplog.records if "was lowered to" in record.getMessage()]
+    assert "[user=ann ERROR forged" in warning
+    assert len(warning) < 700
+
+
 def test_what_was_cut_is_charged_what_aws_reports(make_guarded: MakeGuarded) -> None:
     """
     And an overrun is an anomaly, as ever: measured against what was held.
@@ -610,7 +627,7 @@ def test_a_sqlite_ledger_is_looked_at_alike(make_guarded: MakeGuarded, tmp_path:
     ("model_id", "budget", "takes"),
     [
         ("meta.llama3-8b-instruct-v1:0", "0.01 USD", 2_048),
-        ("amazon.titan-text-premier-v1:0", "0.04 USD", 3_072),
+        ("amazon.titan-text-premier-v1:0", "0.04 USD", 3_000),
         ("deepseek.v3.2", "1 USD", 32_768),
     ],
 )
