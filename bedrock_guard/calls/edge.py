@@ -174,16 +174,21 @@ class Edge:
         """
         began = monotonic()
         wait_s = _patience(opened.plan) if refusal is None else self._waits_for(opened, refusal, request)
-        if wait_s:
-            keys = [refused.line.key for refused in refusal.lines] if refusal else _patient_keys(opened.plan)
-            with self.queue.join(keys, until=began + self._upkeep.invocations.left_s(wait_s)) as place:
-                while place.wait() and not (request is not None and request.is_dropped):
-                    opened.entry = opened.entry.changed(waited_ms=round((monotonic() - began) * 1000))
-                    answer = self._try_again(opened, request, hold)
-                    if isinstance(answer, Reservation) or not self._waits_for(opened, answer, request):
-                        return answer
-                    refusal = answer
-        return self._try_again(opened, request, hold) if refusal is None else refusal
+        if not wait_s:
+            return self._try_again(opened, request, hold) if refusal is None else refusal
+        keys = [refused.line.key for refused in refusal.lines] if refusal else _patient_keys(opened.plan)
+        with self.queue.join(keys, until=began + self._upkeep.invocations.left_s(wait_s)) as place:
+            while True:
+                is_over = not place.wait()  # a last try: what was waited for may have come since
+                if refusal is not None and request is not None and request.is_dropped:
+                    return refusal
+                opened.entry = opened.entry.changed(waited_ms=round((monotonic() - began) * 1000))
+                answer = self._try_again(opened, request, hold)
+                if isinstance(answer, Reservation) or is_over:
+                    return answer
+                if not self._waits_for(opened, answer, request):
+                    return answer
+                refusal = answer
 
     def _try_again(self, opened: OpenCall, request: Request | None, hold: Hold) -> Reservation | Refusal:
         if request is None:

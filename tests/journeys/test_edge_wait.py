@@ -217,6 +217,27 @@ def test_who_comes_behind_others_is_tried_when_its_time_is_over(make_guarded: Ma
     assert [type(got[0]) for _, got in results] == [BudgetExceeded, BudgetExceeded]
 
 
+def test_what_comes_with_the_last_of_its_time_is_not_missed(
+    make_guarded: MakeGuarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A window that ends in time is worth the wait, whenever tries are due.
+    """
+    monkeypatch.setattr(waiting, "_FIRST_WAIT_S", float(LONG))
+    made: list[Guarded] = []
+
+    def clock() -> float:  # a minute ends as soon as somebody waits for that
+        return 1_800_000_000.0 + (1 if made and queued(made[0]) else -0.1)
+
+    guarded = make_guarded(budgets=[Budget("x", "100 output_tokens/minute", wait_s=0.2)], clock=clock)
+    made.append(guarded)
+    guarded.server.output_tokens = 90
+    small(guarded)
+
+    assert small(guarded)["usage"]["outputTokens"] == 90
+    assert guarded.entry.waited_ms >= 200
+
+
 def test_ctrl_c_ends_the_wait(make_guarded: MakeGuarded) -> None:
     """
     And nothing stays: no place, no hold.
