@@ -32,8 +32,8 @@ _PLACES: Final[dict[str, Path]] = {
     "writer": ("max_tokens",),
 }
 # The most that the API takes, where lists say more: Llama 3 2,048 of 8,192, Titan Text Premier 3,000 of
-# 32,000 (its documents say 3,072, and it rejects more than 3,000), DeepSeek 32,768 of all its window. For all of a
-# family: it only shortens an answer.
+# 32,000 (its documents say 3,072, and it rejects more than 3,000), DeepSeek 32,768 of all its window. For
+# all of a family: it only shortens an answer.
 _MOST: Final[dict[str, int]] = {"deepseek": 32_768, "llama": 2_048, "titan": 3_000}
 # OpenAI's own models call it so; those that write as OpenAI does do not.
 _OPENAI: Final = ("max_completion_tokens",)
