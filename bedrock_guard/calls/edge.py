@@ -65,6 +65,7 @@ class Edge:
         self._planner = planner
         self._refines = planner.settings.refine == "count_tokens"
         self._clock = clock
+        self._helm = helm
         self._upkeep = upkeep
         self._sweeper = sweeper
         self.lingers = self._refines or any(budget.wait_s for budget in planner.matcher.budgets)
@@ -133,6 +134,8 @@ class Edge:
                 return None
         try:
             replan(self._planner, opened, request)
+            if self._helm.stops(opened.plan):
+                return None
             answer = hold()
             return self._shrink(opened, answer, request, hold) if isinstance(answer, Refusal) else answer
         except (ConfigurationError, Stopped, UnpricedModel):  # of the other model's

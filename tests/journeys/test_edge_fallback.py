@@ -193,6 +193,23 @@ def test_a_stopped_model_is_not_asked_instead(make_guarded: MakeGuarded) -> None
     with pytest.raises(BudgetExceeded):
         guarded.client.converse(**ASKED)
     assert guarded.server.requests == ()
+    (refused,) = guarded.guard.entries(outcome="refused")  # nobody has called the model that is stopped
+    assert (refused.model_id, refused.control) == (SONNET, None)
+
+
+def test_a_model_whose_stop_is_over_is_asked_again(make_guarded: MakeGuarded) -> None:
+    """
+    By what the ledger says now, not by what was known when another call was stopped.
+    """
+    guarded = make_guarded(budgets=falling("0.01 USD", NOVA))
+    stop = guarded.guard.stop(match={"model": NOVA}, reason="incident")
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**ASKED)
+    guarded.guard.resume(stop)
+
+    guarded.client.converse(**ASKED)
+
+    assert guarded.entry.fallback_from == SONNET
 
 
 @pytest.mark.parametrize("fallback", [[""], [1], 5, [NOVA, NOVA], None])
