@@ -134,8 +134,8 @@ class Edge:
                 return None
         try:
             replan(self._planner, opened, request)
-            if self._helm.stops(opened.plan):
-                return None
+            if opened.plan.nanousd is None or self._helm.stops(opened.plan):
+                return None  # what has no price would fit in any budget
             answer = hold()
             return self._shrink(opened, answer, request, hold) if isinstance(answer, Refusal) else answer
         except (ConfigurationError, Stopped, UnpricedModel):  # of the other model's

@@ -67,6 +67,20 @@ def test_the_first_that_fits_is_asked(make_guarded: MakeGuarded) -> None:
     assert guarded.entry.model_id == MICRO
 
 
+@pytest.mark.parametrize("on_unpriced", ["refuse", "allow"])
+def test_a_model_without_a_price_is_no_way_round_a_budget(
+    make_guarded: MakeGuarded, on_unpriced: str
+) -> None:
+    """
+    Let through without a price it costs a budget nothing: nobody knows whether that pays for it.
+    """
+    guarded = make_guarded(budgets=falling("0.01 USD", "who.knows-v1:0"), on_unpriced=on_unpriced)
+
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**ASKED)
+    assert guarded.server.requests == ()
+
+
 def test_an_arn_is_written_as_botocore_writes_it(make_guarded: MakeGuarded) -> None:
     """
     With its colons and slashes quoted.
