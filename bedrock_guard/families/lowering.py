@@ -71,7 +71,7 @@ def least_thinking(fields: Fields, *, is_kept: bool = False) -> int:
     """
     The fewest tokens that must be left for the thinking that *fields* ask for: all of it, if that *is_kept*.
     """
-    budgets = [value for _, _, value in _found(fields, BUDGETS) if _is_count(value)]
+    budgets = [int(value) for _, _, value in _found(fields, BUDGETS) if _is_count(value)]
     return max((value if is_kept else min(value, LEAST_THINKING) for value in budgets), default=0)
 
 
@@ -101,12 +101,12 @@ def lower(fields: Fields, most: int, *, answer: int) -> bool:
         if value is not None:
             if not _is_count(value):
                 return False
-            structure[name] = min(value, most)
+            structure[name] = int(min(value, most))
     for structure, name, value in _found(fields, BUDGETS):
         if value is not None:
             if not _is_count(value) or most - answer < min(value, LEAST_THINKING):
                 return False
-            structure[name] = min(value, most - answer)
+            structure[name] = int(min(value, most - answer))
     return True
 
 
@@ -118,4 +118,6 @@ def _found(fields: Fields, spellings: Spellings) -> Iterator[tuple[Fields, str, 
 
 
 def _is_count(value: object) -> bool:
+    if isinstance(value, float):
+        return value.is_integer() and value > 0
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
