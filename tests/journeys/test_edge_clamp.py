@@ -436,6 +436,24 @@ def test_of_several_guards_the_smallest_limit_leaves(make_guarded: MakeGuarded) 
         assert other.status()[0].pending == 0
 
 
+def test_all_of_several_guards_have_on_their_books_what_leaves(make_guarded: MakeGuarded) -> None:
+    """
+    A lost answer was one of 500 tokens, to the first guard as well, which had let 15,142 through.
+    """
+    guarded = make_guarded("1 USD")
+    guarded.server.will_answer(lost_answer())
+    with Guard(budget="other: 2000 output_tokens", ledger="memory://") as other:
+        other.attach(guarded.client)
+
+        guarded.client.converse(**UNSET)
+
+        (entry,) = guarded.guard.entries()
+        assert entry.clamped_max_tokens == 500
+        assert entry.attempts[0].cost_nanousd == INPUT_NANOUSD + 500 * OUTPUT_NANOUSD
+        assert guarded.pending == [0]
+        assert other.status()[0].pending == 0
+
+
 @pytest.mark.parametrize(
     "budget",
     [Budget("x", "1 USD", on_exceed="warn"), Budget("x", "1 USD", mode="shadow")],

@@ -248,6 +248,7 @@ def test_a_guard_that_had_admitted_the_first_model_holds_and_charges_the_other(
         guarded.client.converse(**ASKED)
 
         assert guarded.entry.model_id == next(other.entries()).model_id == NOVA
+        assert guarded.entry.fallback_from == next(other.entries()).fallback_from == SONNET
         assert guarded.server.bill.nanousd == guarded.spent_nanousd
         assert guarded.pending == [0]
 
