@@ -21,7 +21,7 @@ from bedrock_guard.domain.ledger import Reservation
 from bedrock_guard.errors import ConfigurationError, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
 
-from .conftest import HELLO, Guarded, eventually
+from .conftest import HELLO, NOVA, Guarded, eventually
 
 LONG = 3_600
 MakeGuarded = Callable[..., Guarded]
@@ -452,6 +452,25 @@ def test_a_guard_that_waited_does_not_undo_what_another_lowered(make_guarded: Ma
 
     assert got[0]["ResponseMetadata"]["BedrockGuard"]["ClampedMaxTokens"] == 500
     assert json.loads(guarded.server.requests[-1].body)["inferenceConfig"] == {"maxTokens": 500}
+
+
+def test_a_guard_decides_by_its_own_time_after_one_that_waited(make_guarded: MakeGuarded) -> None:
+    """
+    A window may begin between the two; it is the second's that refuses.
+    """
+    guarded = make_guarded(budgets=[Budget("x", "200 output_tokens", wait_s=LONG)])
+    minute = Budget("minute", "100 output_tokens/minute", fallback=[NOVA])
+    second = Guard(budgets=[minute], ledger="memory://", clock=lambda: time.time() + 600)
+    with second, holding(guarded) as let_go:
+        second.attach(guarded.client)
+        thread, got = in_thread(lambda: small(guarded, inferenceConfig={"maxTokens": 150}))
+        assert eventually(lambda: queued(guarded) == 1)
+        let_go()
+        thread.join(30)
+
+    assert isinstance(got[0], BudgetExceeded)
+    assert got[0].budget == "minute"
+    assert guarded.pending == [0]
 
 
 def test_many_at_once_are_all_served(make_guarded: MakeGuarded) -> None:
