@@ -89,6 +89,7 @@ class Edge:
             Stopped: Calls like it are stopped.
         """
         answer: Reservation | Refusal | None = refusal
+        matches = opened.plan.matches
         try:
             if refusal is not None and self._sweeper.sweep_for_room(self._clock()):
                 answer = hold()
@@ -103,6 +104,8 @@ class Edge:
                 raise
             if error.outcome == "unknown":
                 self._upkeep.put_off(opened, opened.not_sent(), error)
+            # Another window may have begun while the call waited: it is told of those that refused.
+            opened.plan = opened.plan._replace(matches=matches)
             answer = refusal
         return _as_asked(opened.plan, answer) if isinstance(answer, Refusal) else answer
 

@@ -18,7 +18,7 @@ import pytest
 from bedrock_guard import Budget, BudgetExceeded, Guard, scope
 from bedrock_guard.calls import waiting
 from bedrock_guard.domain.ledger import Reservation
-from bedrock_guard.errors import ConfigurationError, Stopped
+from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
 
 from .conftest import HELLO, NOVA, Guarded, eventually
@@ -471,6 +471,45 @@ def test_a_guard_decides_by_its_own_time_after_one_that_waited(make_guarded: Mak
     assert isinstance(got[0], BudgetExceeded)
     assert got[0].budget == "minute"
     assert guarded.pending == [0]
+
+
+class LeavingLedger(MemoryLedger):
+    """
+    Is gone from the moment that somebody waits.
+    """
+
+    is_gone = False
+
+    def reserve(self, *given: Any, **named: Any) -> Any:
+        if self.is_gone:
+            raise LedgerUnavailable("gone", "not_done")
+        return super().reserve(*given, **named)
+
+
+@pytest.mark.parametrize("is_hold", [False, True], ids=["client", "hold"])
+def test_a_ledger_that_goes_while_a_call_waits_has_refused(make_guarded: MakeGuarded, is_hold: bool) -> None:
+    """
+    In the window that it was asked about, though another has begun since.
+    """
+    now = [1_800_000_000.0 - 5]  # a minute ends in 5 s
+    ledger = LeavingLedger(clock=lambda: now[0])
+    guarded = make_guarded(
+        budgets=[Budget("x", "100 output_tokens/minute", wait_s=10)], ledger=ledger, clock=lambda: now[0]
+    )
+    guarded.server.output_tokens = 90
+    small(guarded)
+    asked = {**HELLO, "inferenceConfig": {"maxTokens": 90}}
+    hold = guarded.guard.hold("Converse", asked, region="us-east-1")
+
+    thread, got = in_thread(hold.__enter__ if is_hold else lambda: small(guarded))
+    assert eventually(lambda: queued(guarded) == 1)
+    ledger.is_gone = True
+    now[0] += 6
+    thread.join(30)
+
+    assert isinstance(got[0], BudgetExceeded)
+    assert got[0].spent == 90
+    assert queued(guarded) == 0
 
 
 def test_many_at_once_are_all_served(make_guarded: MakeGuarded) -> None:
