@@ -14,7 +14,7 @@ must not hold the day's money against all others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Final
@@ -28,7 +28,7 @@ from bedrock_guard.calls.sweeping import Sweeper
 from bedrock_guard.calls.upkeep import Upkeep
 from bedrock_guard.calls.waiting import Queue
 from bedrock_guard.domain.call import Call
-from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, Reservation
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, RefusedLine, Reservation
 from bedrock_guard.domain.usage import total_input
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped, UnpricedModel
 from bedrock_guard.open_call import OpenCall
@@ -227,13 +227,49 @@ class Edge:
                 for line in self._smallest(request.call, self.clamp.lowerable(request))
             )
         until = self._clock() + wait_s
-        for match, refused in found:
-            amount, limit = least[refused.line.key], refused.line.limit or 0
-            frees_at_s = frees_at(match, refused)
-            is_near = frees_at_s is not None and frees_at_s <= until and amount <= limit
-            if not is_near and refused.spent + amount > limit:
-                return 0.0
-        return wait_s
+        may_come = _may_fit_by(until, found, least) or any(
+            _may_fit_by(until, found, other) for other in self._least_of_others(opened, refusal, request)
+        )
+        return wait_s if may_come else 0.0
+
+    def _least_of_others(
+        self, opened: OpenCall, refusal: Refusal, request: Request | None
+    ) -> Iterator[Mapping[LedgerKey, int]]:
+        """
+        The least that the call would come to with each model that may be asked instead, where all of what has
+        refused counts that.
+        """
+        if request is None:
+            return
+        asked = request.draft
+        for model_id in _fallbacks(opened.plan.matches, refusal):
+            request.draft = request.base
+            try:
+                lines: list[Line] = []
+                if request.ask(model_id):
+                    lines = self._smallest(request.call, self.clamp.lowerable(request))
+            except (ConfigurationError, UnpricedModel):
+                lines = []
+            finally:
+                request.draft = asked
+            least = {line.key: line.amount for line in lines}
+            if all(least.get(refused.line.key) for refused in refusal.lines):
+                yield least
+
+
+def _may_fit_by(
+    until: float, found: Sequence[tuple[Match, RefusedLine]], least: Mapping[LedgerKey, int]
+) -> bool:
+    """
+    Whether there may be room for *least* by then, as windows end or all that is pending does.
+    """
+    for match, refused in found:
+        amount, limit = least[refused.line.key], refused.line.limit or 0
+        frees_at_s = frees_at(match, refused)
+        is_near = frees_at_s is not None and frees_at_s <= until and amount <= limit
+        if not is_near and refused.spent + amount > limit:
+            return False
+    return True
 
 
 def _fits(lines: Sequence[Line], refusal: Refusal) -> bool:

@@ -473,6 +473,33 @@ def test_a_guard_decides_by_its_own_time_after_one_that_waited(make_guarded: Mak
     assert guarded.pending == [0]
 
 
+def test_room_for_another_model_is_waited_for(make_guarded: MakeGuarded) -> None:
+    """
+    Sonnet's 1,000 tokens, 0.0165 USD, will not fit whatever others give back; Nova's will, once they do.
+    """
+    guarded = make_guarded(budgets=[Budget("x", "0.01 USD", fallback=[NOVA], wait_s=LONG)])
+    asked = {**HELLO, "inferenceConfig": {"maxTokens": 1_000}}
+    with holding_money(guarded, 100_000):  # what is left is less than Nova's 0.00025 USD
+        thread, got = in_thread(lambda: guarded.client.converse(**asked))
+        assert eventually(lambda: queued(guarded) == 1 or bool(got))
+    thread.join(30)
+
+    assert got[0]["ResponseMetadata"]["BedrockGuard"]["FallbackFrom"] == HELLO["modelId"]
+
+
+@contextmanager
+def holding_money(guarded: Guarded, leaves_nanousd: int) -> Iterator[None]:
+    """
+    Somebody holds all but so much, and gives it back unspent.
+    """
+    tokens = (10_000_000 - leaves_nanousd) // 16_500 - 20
+    asked = {**HELLO, "messages": [], "inferenceConfig": {"maxTokens": tokens}}
+    with guarded.guard.hold("Converse", asked, region="us-east-1") as held:
+        yield
+        held.rejected()
+    guarded.guard._pipeline.edge.queue.wake()
+
+
 class LeavingLedger(MemoryLedger):
     """
     Is gone from the moment that somebody waits.
