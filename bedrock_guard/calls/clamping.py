@@ -1,7 +1,7 @@
 """
 Output tokens, cut short: a call that does not fit is given a limit with which it does.
 
-    a share    of what is free, for a call whose caller set no limit, before it is held
+    a share    of what is free beside its input, for a call whose caller set no limit, before it is held
     what fits  in such a share, for a call that the ledger refused; in all that is free where the share
                is too little for an answer
 
@@ -14,8 +14,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from bedrock_guard.budgets.matching import Match
-from bedrock_guard.budgets.verdict import Output, fitting_tokens
+from bedrock_guard.budgets.verdict import Output, fitting_tokens, show_per
 from bedrock_guard.calls.drafting import Request, Source, replan
 from bedrock_guard.calls.steering import Helm
 from bedrock_guard.domain.budget import UNITS, USD
@@ -156,11 +155,13 @@ class Clamp:
         for more in reversed(range(_TRIES)):
             rooms.update({refused.line.key: refused.room for refused in refusal.lines})
             tokens = 0 if output is None else self._fitting(plan, output, rooms, how.least)
-            if output is None or tokens < how.least or not how.least <= output.tokens:
+            is_asked = tokens >= how.least or (more == _TRIES - 1 and _frees_in_time(plan, refusal))
+            if output is None or not is_asked or not how.least <= output.tokens:
                 return refusal
             request.draft = whole
             is_lowered = tokens < output.tokens
-            if is_lowered and not self._limit(plan, request, how, tokens if more else how.least):
+            tokens = max(tokens, how.least) if more else how.least
+            if is_lowered and not self._limit(plan, request, how, tokens):
                 return refusal
             replan(self._planner, opened, request)
             answer = hold()
@@ -191,13 +192,17 @@ class Clamp:
 
     def _fitting(self, plan: Plan, output: Output, rooms: Rooms, least: int) -> int:
         """
-        How many output tokens the call may have: what fits in a share of the smallest room, or in all of it
-        where the share is less than *least*.
+        How many output tokens the call may have: what fits in a share of the smallest room that is left
+        beside its input and its thinking, or in all of it where that is less than *least*.
         """
+        shrinks = max(0, output.tokens - (least - self._settings.min_output_tokens))
         most = [
             min(
                 fitting_tokens(
-                    output, match.unit, amount=line.amount, room=_part(rooms[line.key], match, share)
+                    output,
+                    match.unit,
+                    amount=line.amount,
+                    room=_part(rooms[line.key], share, line.amount - _amount_of(output, shrinks, match.unit)),
                 )
                 for match, line in zip(plan.matches, plan.lines(), strict=True)
                 if line.key in rooms
@@ -215,17 +220,37 @@ class Clamp:
             self._told.clear()
         for match in new:
             self._told.add(match.key)
-            per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in match.key.per)
             log.warning(
                 "A call may use more than its share of what is free of %s%s: maxTokens of a %s of %s was "
                 "lowered to %d; that of others may be, too.",
                 match.budget,
-                per,
+                show_per(match.key.per),
                 plan.call.operation,
                 plan.call.model.model_id,
                 tokens,
             )
 
 
-def _part(room: int, match: Match, share: float) -> int:
-    return int(room * share) if share < 1 and match.unit in _WITH_OUTPUT else room
+def _frees_in_time(plan: Plan, refusal: Refusal) -> bool:
+    """
+    Whether a call may wait for what refuses, and has to ask for the least to be told until when: of all that
+    it wants it may be for ever.
+    """
+    flowing = {match.key for match in plan.matches if match.special is not None and match.budget.wait_s}
+    return any(refused.line.key in flowing for refused in refusal.lines)
+
+
+def _amount_of(output: Output, tokens: int, unit: str) -> int:
+    """
+    What so many *tokens* of each answer are of what a call comes to, in a ledger's *unit*.
+    """
+    if unit == USD:
+        return output.nanousd * tokens // output.tokens
+    return tokens * output.candidates if unit in _WITH_OUTPUT else 0
+
+
+def _part(room: int, share: float, rest: int) -> int:
+    """
+    *rest*, which no limit lowers, and a *share* of what is free beside it.
+    """
+    return room if share == 1 else rest + int((room - rest) * share)

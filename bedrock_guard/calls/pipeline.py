@@ -158,7 +158,8 @@ class Pipeline:
         lines = self._more(plan, entry, plan.lines())
         more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in lines]
         money = None if plan.nanousd is None else max(0, plan.nanousd - (opened.plan.nanousd or 0))
-        answer = self._extend(opened, more, money)
+        is_more = money or any(line.amount or line.key not in held for line in more)
+        answer = self._extend(opened, more, money) if is_more else opened.reservation._replace(over=())
         if isinstance(answer, Refusal):
             raise self._refused(plan, entry, as_whole_call(answer, held))
         entry = as_begun(entry, opened.entry)

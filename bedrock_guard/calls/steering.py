@@ -99,6 +99,15 @@ class Helm:
             raise stopped(stop, entry, now=now)
         return steering, steering.top_up(lines, now)
 
+    def stops(self, plan: Plan) -> bool:
+        """
+        Whether a call of *plan* is stopped, as far as is known; nobody has asked for it, so no entry says so.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot say whether it was resumed.
+        """
+        return self.known.is_active and self.read().find_stop(plan.tags, self._clock()) is not None
+
     def topped_up(self, key: LedgerKey, now: float) -> int:
         """
         By how much the limit of a balance is topped up, as far as is known.

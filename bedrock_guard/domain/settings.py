@@ -43,8 +43,8 @@ class Settings:
         max_price_age_days: Calls are refused as unpriced once the price list is older; None never.
         clamp: Whose `maxTokens` is lowered where a call does not fit: `"unset"`, of calls whose caller set
             none, which are held at a share of what is free in any case; `"always"`, everybody's; `"never"`.
-        clamp_share: How much of the smallest room that is free a call is lowered to, while that leaves
-            *min_output_tokens*; above 0 and up to 1.
+        clamp_share: How much of the smallest room that is free beside its input a call is lowered to, while
+            that leaves *min_output_tokens*; above 0 and up to 1.
         min_output_tokens: No call is lowered below so many output tokens.
         batch_input: Whether the records of a batch are read from S3 before its job is created, to know what
             it can cost: `"off"`, or `"read"`, which needs permission for it.

@@ -152,9 +152,9 @@ class Draft:
 
     def admit(self) -> None:
         """
-        One guard has admitted the draft: others have to admit this.
+        One guard has admitted the draft: others have to admit this, each in its own time.
         """
-        self.base = self.draft
+        self.base, self.at_s = self.draft, None
 
     def put_in(self) -> None:
         """

@@ -164,7 +164,7 @@ class ClientHooks:
                 state.draft.admit()
         if state.draft is not None:
             state.draft.put_in()
-            _tell_others(state)
+            _tell_others(state, state.draft.notes)
             state.draft = None  # it holds the prompt
         if state.is_over:  # its task was dropped while a thread reserved for it
             state.end(None)
@@ -283,15 +283,16 @@ def _state_of(context: dict[str, Any]) -> CallState:
     return state
 
 
-def _tell_others(state: CallState) -> None:
+def _tell_others(state: CallState, notes: Mapping[str, Any]) -> None:
     """
-    Let guards that had admitted another model hold what is asked instead.
+    Let guards that had admitted another request have on their books what is sent instead.
     """
     if state.call is None:
         return
     for pipeline, opened in state.opened[:-1]:
-        if opened.plan.call.model.model_id != state.call.model.model_id:
+        if opened.plan.call != state.call:
             pipeline.rebound(opened, state.call)
+            opened.entry = opened.entry.changed(**notes)
 
 
 def _read_params(state: CallState, operation: Operation, request: dict[str, Any]) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import Budget, BudgetExceeded, Guard
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
 from bedrock_guard.errors import LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, lost_answer
@@ -54,8 +54,8 @@ def test_a_call_without_a_limit_is_held_at_a_share_of_what_is_free(make_guarded:
 
     reply = guarded.client.converse(**params)
 
-    fits = (250_000_000 - INPUT_NANOUSD) // OUTPUT_NANOUSD
-    assert told(reply)["ClampedMaxTokens"] == fits == 15_115
+    fits = (1_000_000_000 - INPUT_NANOUSD) // 4 // OUTPUT_NANOUSD
+    assert told(reply)["ClampedMaxTokens"] == fits == 15_142
     assert sent(guarded.server)["inferenceConfig"] == {"maxTokens": fits}
     assert guarded.entry.clamped_max_tokens == fits
     assert guarded.entry.estimated_cost_nanousd == INPUT_NANOUSD + fits * OUTPUT_NANOUSD
@@ -123,6 +123,30 @@ def test_two_calls_without_a_limit_run_at_once(make_guarded: MakeGuarded) -> Non
     assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "text", "more"),
+    [
+        ("1.2 USD", "x" * 120_000, {}),  # 0.40 USD of input, by its bytes
+        ("1 USD", TEXT, {"additionalModelRequestFields": {"thinking": {"budget_tokens": 20_000}}}),
+    ],
+    ids=["large input", "long thought"],
+)
+def test_what_is_more_than_a_share_by_itself_leaves_room_for_another(
+    make_guarded: MakeGuarded, limit: str, text: str, more: dict[str, Any]
+) -> None:
+    """
+    A quarter of what is free is too little for it, and all that is free would be too much.
+    """
+    guarded = make_guarded(limit)
+    asked = {**UNSET, "messages": [{"role": "user", "content": [{"text": text}]}], **more}
+
+    first = guarded.client.converse_stream(**asked)
+    guarded.client.converse(**asked)
+    list(first["stream"])
+
+    assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
+
+
 def test_what_the_caller_set_is_held_in_full_and_the_refusal_says_so(make_guarded: MakeGuarded) -> None:
     """
     By default a program gets what it asks for, or nothing.
@@ -149,7 +173,7 @@ def test_what_the_caller_set_is_lowered_where_that_is_wanted(make_guarded: MakeG
     reply = guarded.client.converse(**asking(64_000))
 
     free = 1_000_000_000 - guarded.guard.status()[0].spent * 10**9 + Decimal(guarded.entry.cost or 0) * 10**9
-    fits = (int(free / 4) - INPUT_NANOUSD) // OUTPUT_NANOUSD
+    fits = (int(free) - INPUT_NANOUSD) // 4 // OUTPUT_NANOUSD
     assert told(reply)["ClampedMaxTokens"] == fits
     assert sent(guarded.server)["inferenceConfig"] == {"maxTokens": fits}
 
@@ -245,7 +269,7 @@ def test_a_retry_sends_and_holds_the_same(make_guarded: MakeGuarded) -> None:
 
     first, second = (json.loads(request.body)["inferenceConfig"] for request in guarded.server.requests)
     assert first == second
-    fits = (400_000_000 - INPUT_NANOUSD) // OUTPUT_NANOUSD
+    fits = (4_000_000_000 - INPUT_NANOUSD) // 10 // OUTPUT_NANOUSD
     assert first == {"maxTokens": fits}
     lost, answered = guarded.entry.attempts
     assert lost.cost_nanousd == INPUT_NANOUSD + fits * OUTPUT_NANOUSD
@@ -259,7 +283,7 @@ def test_a_hand_after_ours_that_raises_it_again_is_noticed(make_guarded: MakeGua
     guarded = make_guarded("1 USD")
 
     def raise_it(request: Any, **_: Any) -> None:
-        request.data = request.data.replace(b'"maxTokens": 15115', b'"maxTokens": 64000')
+        request.data = request.data.replace(b'"maxTokens": 15142', b'"maxTokens": 64000')
 
     guarded.client.meta.events.register_first("request-created.bedrock-runtime", raise_it)
 
@@ -282,8 +306,8 @@ def test_what_was_changed_is_told_whoever_else_looks_at_the_request(make_guarded
 
     guarded.client.converse(**UNSET)
 
-    assert guarded.entry.clamped_max_tokens == 15_115
-    assert guarded.entry.estimated_cost_nanousd == INPUT_NANOUSD + 15_115 * OUTPUT_NANOUSD
+    assert guarded.entry.clamped_max_tokens == 15_142
+    assert guarded.entry.estimated_cost_nanousd == INPUT_NANOUSD + 15_142 * OUTPUT_NANOUSD
 
 
 class RivalLedger(MemoryLedger):
@@ -412,6 +436,24 @@ def test_of_several_guards_the_smallest_limit_leaves(make_guarded: MakeGuarded) 
         assert other.status()[0].pending == 0
 
 
+def test_all_of_several_guards_have_on_their_books_what_leaves(make_guarded: MakeGuarded) -> None:
+    """
+    A lost answer was one of 500 tokens, to the first guard as well, which had let 15,142 through.
+    """
+    guarded = make_guarded("1 USD")
+    guarded.server.will_answer(lost_answer())
+    with Guard(budget="other: 2000 output_tokens", ledger="memory://") as other:
+        other.attach(guarded.client)
+
+        guarded.client.converse(**UNSET)
+
+        (entry,) = guarded.guard.entries()
+        assert entry.clamped_max_tokens == 500
+        assert entry.attempts[0].cost_nanousd == INPUT_NANOUSD + 500 * OUTPUT_NANOUSD
+        assert guarded.pending == [0]
+        assert other.status()[0].pending == 0
+
+
 @pytest.mark.parametrize(
     "budget",
     [Budget("x", "1 USD", on_exceed="warn"), Budget("x", "1 USD", mode="shadow")],
@@ -503,7 +545,7 @@ def test_what_rolls_and_rates_clamp_what_they_refuse(make_guarded: MakeGuarded, 
 
     limit = told(guarded.client.converse(**UNSET))["ClampedMaxTokens"]
 
-    assert limit == (1_000 - INPUT_TOKENS if budget.limit.unit == "tokens" else 1_000)
+    assert limit == ((4_000 - INPUT_TOKENS) // 4 if budget.limit.unit == "tokens" else 1_000)
     assert guarded.entry.usage["output_tokens"] == limit
 
 
@@ -551,7 +593,24 @@ def test_the_first_of_a_balance_is_a_warning(
     warnings = [record.getMessage() for record in caplog.records if "was lowered to" in record.getMessage()]
     assert len(warnings) == 2
     assert "x (1 USD/day)" in warnings[0]
-    assert "15115" in warnings[0]
+    assert "15142" in warnings[0]
+
+
+def test_the_warning_is_one_line_whatever_a_tag_says(
+    make_guarded: MakeGuarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    It may be an end user's.
+    """
+    guarded = make_guarded(budgets=[Budget("x", "1 USD/day", per="user")])
+    caplog.set_level(logging.WARNING, "bedrock_guard.calls.clamping")
+
+    with scope(user="ann\nERROR forged" + "x" * 5_000):
+        guarded.client.converse(**UNSET)
+
+    (warning,) = [record.getMessage() for record in caplog.records if "was lowered to" in record.getMessage()]
+    assert "[user=ann ERROR forged" in warning
+    assert len(warning) < 700
 
 
 def test_what_was_cut_is_charged_what_aws_reports(make_guarded: MakeGuarded) -> None:
@@ -579,14 +638,14 @@ def test_a_sqlite_ledger_is_looked_at_alike(make_guarded: MakeGuarded, tmp_path:
     free = 1_000_000_000 - first.spent_nanousd
     reply = second.client.converse(**UNSET)
 
-    assert told(reply)["ClampedMaxTokens"] == (free // 4 - INPUT_NANOUSD) // OUTPUT_NANOUSD
+    assert told(reply)["ClampedMaxTokens"] == (free - INPUT_NANOUSD) // 4 // OUTPUT_NANOUSD
 
 
 @pytest.mark.parametrize(
     ("model_id", "budget", "takes"),
     [
         ("meta.llama3-8b-instruct-v1:0", "0.01 USD", 2_048),
-        ("amazon.titan-text-premier-v1:0", "0.04 USD", 3_072),
+        ("amazon.titan-text-premier-v1:0", "0.04 USD", 3_000),
         ("deepseek.v3.2", "1 USD", 32_768),
     ],
 )
@@ -640,7 +699,7 @@ def test_a_guardrail_looks_at_less_of_a_shorter_answer(make_guarded: MakeGuarded
     reply["body"].read()
 
     assert 256 <= told(reply)["ClampedMaxTokens"] < 10_000
-    assert 4_000_000 < (guarded.entry.estimated_cost_nanousd or 0) <= 5_000_000
+    assert 5_000_000 < (guarded.entry.estimated_cost_nanousd or 0) <= 5_500_000
     assert guarded.pending == [0]
 
 
@@ -649,14 +708,16 @@ THINKING = {"thinking": {"type": "enabled", "budget_tokens": 8_000}}
 
 def test_what_the_caller_gave_to_thinking_is_kept(make_guarded: MakeGuarded) -> None:
     """
-    It was set, though `maxTokens` was not: a quarter is 4,500 tokens, so all that is free counts.
+    It was set, though `maxTokens` was not: a quarter of what is free beside it is left to the answer.
     """
     guarded = make_guarded("0.3 USD")
 
     reply = guarded.client.converse(**UNSET, additionalModelRequestFields=THINKING)
 
     assert sent(guarded.server)["additionalModelRequestFields"] == THINKING
-    assert 8_256 <= told(reply)["ClampedMaxTokens"] < 300_000_000 // OUTPUT_NANOUSD
+    thinks = INPUT_NANOUSD + 8_000 * OUTPUT_NANOUSD
+    fits = 8_000 + (300_000_000 - thinks) // 4 // OUTPUT_NANOUSD
+    assert told(reply)["ClampedMaxTokens"] == pytest.approx(fits, abs=20)  # its own words are input, too
 
 
 def test_what_leaves_too_little_beside_thinking_is_refused(make_guarded: MakeGuarded) -> None:

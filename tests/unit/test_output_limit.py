@@ -166,6 +166,18 @@ def test_thinking_raises_the_least_that_a_request_can_be_lowered_to() -> None:
     assert how.lowered(1_279) is None
 
 
+def test_a_whole_number_may_be_written_as_a_fraction() -> None:
+    """
+    As it counts for the bound: numpy and JavaScript write it so.
+    """
+    document = {"max_tokens": 9_000.0, "thinking": {"type": "enabled", "budget_tokens": 4_000.0}}
+
+    assert lowered("InvokeModel", SONNET, document, 2_000) == {
+        "max_tokens": 2_000,
+        "thinking": {"type": "enabled", "budget_tokens": 1_744},
+    }
+
+
 NUMBERS = st.integers(1, 200_000)
 DOCUMENTS = st.fixed_dictionaries(
     {},
