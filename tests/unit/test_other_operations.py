@@ -234,6 +234,53 @@ def test_an_agent_s_model_is_the_one_that_is_named() -> None:
     assert named.has_bound
 
 
+TEXT_SOURCE = {
+    "type": "INLINE",
+    "inlineDocumentSource": {"type": "TEXT", "textDocument": {"text": "x" * 4_000}},
+}
+JSON_SOURCE = {"type": "INLINE", "inlineDocumentSource": {"type": "JSON", "jsonDocument": {"a": "x" * 4_000}}}
+
+
+@pytest.mark.parametrize(
+    ("params", "queries"),
+    [
+        ({"sources": [TEXT_SOURCE] * 100}, 9),
+        ({"sources": [JSON_SOURCE] * 100}, 9),
+        ({"sources": [{"type": "NEW", "words": ["x" * 4_000]}] * 100}, 9),
+        ({"sources": [None]}, 1),
+        ({"sources": [TEXT_SOURCE], "queries": [{"type": "TEXT", "textQuery": {"text": "?"}}] * 3}, 3),
+        ({"sources": None}, 10),
+        ({}, 10),
+    ],
+)
+def test_a_long_document_is_reranked_as_several(params: dict[str, Any], queries: int) -> None:
+    """
+    AWS counts documents of 500 tokens, by Rerank as by InvokeModel.
+    """
+    asked = {"queries": [{"type": "TEXT", "textQuery": {"text": "what is it?"}}], **params}
+    call = METERED["bedrock-agent-runtime", "Rerank"].read_call(asked, region="us-east-1")
+
+    assert call.size.beside_tokens == {"queries": queries}
+
+
+@pytest.mark.parametrize(("results", "queries"), [(None, 2), (1, 1), (100, 35), ("many", 35)])
+def test_passages_that_are_reranked_may_be_long(results: object, queries: int) -> None:
+    """
+    How long they are is not in the request.
+    """
+    model = {"modelConfiguration": {"modelArn": "amazon.rerank-v1:0"}}
+    search = {
+        "numberOfResults": results,
+        "rerankingConfiguration": {"bedrockRerankingConfiguration": model},
+    }
+    call = METERED["bedrock-agent-runtime", "Retrieve"].read_call(
+        {"retrievalConfiguration": {"vectorSearchConfiguration": search}}, region="us-east-1"
+    )
+
+    assert call.spent is not None
+    assert call.spent.usage == {"queries": queries}
+
+
 def test_sources_that_the_request_holds_are_read_once() -> None:
     """
     Only a knowledge base has its question put anew; its limits are those of both prompts.
