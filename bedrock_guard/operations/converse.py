@@ -40,14 +40,16 @@ from bedrock_guard.families.counts import (
 )
 from bedrock_guard.families.limits import at
 from bedrock_guard.families.measure import Measure, Reader
+from bedrock_guard.families.typed_blocks import read_tools
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import delta_says_something, says_something
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
-from bedrock_guard.operations.parameters import choice, string_pairs
+from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
+_FIELDS_KEY: Final = "additionalModelRequestFields"
 _CACHE_MARK: Final = b'"cache'
 # The second spelling of cached tokens, which botocore drops: it is read where it may differ.
 _SECOND_MARK: Final = b'InputTokenCount"'
@@ -84,7 +86,7 @@ class Converse:
             family.name,
             model.region or region,
             _read_size(params, model, family),
-            choice(params.get("serviceTier"), "type", "default") if "serviceTier" in params else "default",
+            _tier(params) if "serviceTier" in params or _FIELDS_KEY in params else "default",
             choice(params.get("performanceConfig"), "latency", "standard")
             if "performanceConfig" in params
             else "standard",
@@ -175,6 +177,12 @@ CONVERSE: Final = Converse("Converse")
 CONVERSE_STREAM: Final = Converse("ConverseStream", stream_key="stream")
 
 
+def _tier(params: Mapping[str, Any]) -> str:
+    return dearer_tier(
+        choice(params.get("serviceTier"), "type", None), at(params, (_FIELDS_KEY, "service_tier"))
+    )
+
+
 def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> RequestSize:
     seen = Measure()
     try:
@@ -186,14 +194,14 @@ def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> Re
         seen.has_unseen = True
     inference = params.get("inferenceConfig")
     stated = inference.get("maxTokens") if isinstance(inference, dict) else inference
-    more = params.get("additionalModelRequestFields")
+    more = params.get(_FIELDS_KEY)
     fields = more if isinstance(more, dict) else {}
     size = RequestSize(
         seen.text_bytes,
         seen.messages or 1,
         seen.images,
         family.image_tokens,
-        seen.has_tools or "tools" in fields,
+        seen.has_tools,
         # What a prompt resource says, and how much it may answer, is not in the request.
         seen.has_unseen or model.kind == "prompt",
         limits.output_limit(fields, stated=stated) if fields else limits.stated_limit(stated),
@@ -213,12 +221,30 @@ def _read_output_config(seen: Measure, config: Any) -> None:
     (Measure.answer_format if has_format else Measure.json)(seen, config)
 
 
+def _read_fields(seen: Measure, fields: Any) -> None:
+    for key, value in fields.items() if isinstance(fields, dict) else [("", fields)]:
+        reader = None if value is None else _FIELDS.get(key)
+        if reader:
+            reader(seen, value)
+        else:
+            seen.json({key: value})
+
+
+# What a maker's own fields bring that is more than the JSON it is written in.
+_FIELDS: Final[dict[str, Reader]] = {
+    "tools": read_tools,
+    "output_format": Measure.answer_format,
+    "output_config": Measure.answer_format,
+    "response_format": Measure.answer_format,
+}
+
 # None: the model is not shown it. A parameter without a line counts as text.
 _PARTS: Final[dict[str, Reader | None]] = {
     "modelId": None,
     "messages": read_messages,
     "system": read_content,
     "toolConfig": read_tool_config,
+    _FIELDS_KEY: _read_fields,
     "promptVariables": Measure.unseen,
     "outputConfig": _read_output_config,
     "inferenceConfig": None,

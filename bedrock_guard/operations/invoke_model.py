@@ -42,7 +42,7 @@ from bedrock_guard.operations.answer_text import document_says_something, is_int
 from bedrock_guard.operations.beside_tokens import headers_tell, with_beside, without_input
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
-from bedrock_guard.operations.parameters import choice, string_pairs
+from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
 
 _TIER: Final = "x-amzn-bedrock-service-tier"
 _LATENCY: Final = "x-amzn-bedrock-performanceconfig-latency"
@@ -68,8 +68,6 @@ _WIRE: Final = {
     "guardrailIdentifier": "x-amzn-bedrock-guardrailidentifier",
     "requestMetadata": "x-amzn-bedrock-request-metadata",
 }
-
-_TIERS: Final = ("priority", "default", "flex", "reserved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class InvokeModel:
             family=family.name,
             region=model.region or region,
             size=size,
-            service_tier=_tier(params.get("serviceTier"), body),
+            service_tier=dearer_tier(params.get("serviceTier"), (body or {}).get("service_tier")),
             latency=choice(params, "performanceConfigLatency", "standard"),
             request_tags=string_pairs(params.get("requestMetadata")),
         )
@@ -295,19 +293,6 @@ def _parse(body: object) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
-
-
-def _tier(parameter: object, body: Mapping[str, Any] | None) -> str:
-    """
-    The tier asked for; of header and body the dearer, for it is not told which one wins.
-    """
-    in_body = (body or {}).get("service_tier")
-    asked = [parameter] if isinstance(parameter, str) and parameter else []
-    if isinstance(in_body, str) and in_body.lower() in _TIERS:
-        asked.append(in_body.lower())
-    if "priority" in asked:
-        return "priority"
-    return asked[0] if asked else "default"
 
 
 def _decode(value: object) -> str:
