@@ -45,7 +45,7 @@ from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import delta_says_something, says_something
 from bedrock_guard.operations.contract import Reply
-from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
+from bedrock_guard.operations.guardrail_trace import has_units, read_guardrail_units
 from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
@@ -261,9 +261,10 @@ def _read_report(
 ) -> UsageReport | None:
     counts = _read_usage(parsed.get("usage"))
     if content and _may_lack(counts, content):
-        counts = merge((counts, _read_usage(_raw_usage(content))))
-    if "trace" in parsed:
-        counts = {**counts, **read_guardrail_units(parsed["trace"])}
+        counts = merge((counts, _read_usage(_read_raw(content, "usage"))))
+    trace = _read_trace(parsed, content) if "trace" in parsed else None
+    if trace is not None:
+        counts = {**counts, **read_guardrail_units(trace)}
     usage = usage_of(counts, generates=True, marks_1h=call.size.writes_cache == "1h")
     if usage is None:
         return None
@@ -274,7 +275,7 @@ def _read_report(
             counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
         )
     is_odd = NEGATIVES in counts
-    is_untold = call.size.has_guardrail and not has_trace(parsed.get("trace"))
+    is_untold = call.size.has_guardrail and not has_units(trace)
     units = units_beside(call.size, usage) if is_untold else NOTHING
     if units:
         usage = {**usage, **units}
@@ -312,9 +313,15 @@ def _may_lack(counts: Counts, content: bytes) -> bool:
     return bool(write) and CACHE_WRITE_5M not in counts and CACHE_WRITE_1H not in counts
 
 
-def _raw_usage(content: bytes) -> object:
+def _read_trace(parsed: Mapping[str, Any], content: bytes | None) -> object:
+    # Older botocore drops units of policies that it does not know, too.
+    raw = _read_raw(content, "trace") if content and at(parsed["trace"], ("guardrail",)) else None
+    return raw or parsed["trace"]
+
+
+def _read_raw(content: bytes, key: str) -> object:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    return document.get("usage") if isinstance(document, dict) else None
+    return document.get(key) if isinstance(document, dict) else None

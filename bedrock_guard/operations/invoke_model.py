@@ -41,7 +41,7 @@ from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import document_says_something, is_intervened
 from bedrock_guard.operations.beside_tokens import headers_tell, with_beside, without_input
 from bedrock_guard.operations.contract import Reply
-from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
+from bedrock_guard.operations.guardrail_trace import has_units, read_guardrail_units
 from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
 
 _TIER: Final = "x-amzn-bedrock-service-tier"
@@ -270,7 +270,7 @@ def _report(
         if made is not None and not made:
             return None  # an answer that shows nothing: it may be billed as asked for
         usage, untold = with_beside(usage, made, size)
-    if size.has_guardrail and not has_trace(document.get(_TRACE)):
+    if size.has_guardrail and not has_units(document.get(_TRACE)):
         units, rest = units_beside(size, usage), {} if untold is None else untold.usage
         usage, untold = {**usage, **units}, Untold({**rest, **units}, is_estimate=True)
     is_odd = NEGATIVES in counts

@@ -103,6 +103,22 @@ def test_text_units_are_never_low(text: str) -> None:
     assert text_units(text) * 1000 >= len(text)
 
 
+def test_units_that_older_botocore_drops_are_read_from_the_body() -> None:
+    """
+    Which policies a guardrail has does not depend on who calls it.
+    """
+    operation = METERED["bedrock-runtime", "ApplyGuardrail"]
+    call = operation.read_call({"content": [{"text": {"text": "x"}}]}, region="us-east-1")
+    parsed = {"usage": {"topicPolicyUnits": 1}}
+    body = b'{"usage": {"topicPolicyUnits": 1, "automatedReasoningPolicyUnits": 2}}'
+
+    whole, known = (operation.read_usage(Reply(parsed, content=raw), call) for raw in (body, None))
+
+    assert whole is not None
+    assert known is not None
+    assert whole.usage == {**known.usage, "guardrail_automated_reasoning_policy_units": 2}
+
+
 def test_checks_that_cannot_be_told_are_all_of_them() -> None:
     """
     A new check has a price, too.
