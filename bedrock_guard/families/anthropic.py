@@ -54,6 +54,7 @@ ANTHROPIC: Final = Dialect(
     # message_start counts the first tokens of the answer only.
     final=says("delta", "stop_reason"),
     opening="message_start",
+    heeded_limits=(("max_tokens",), ("max_tokens_to_sample",)),
     image_tokens=4_800,
     image_rule=claude_tokens,
 )

@@ -58,6 +58,7 @@ COMMAND: Final = Dialect(
     usage=USAGE,
     usage_marks=(b'"billed_units"',),
     final=says("is_finished"),
+    heeded_limits=(("max_tokens",),),
     fallback_output=8_192,
 )
 EMBED: Final = Dialect(

@@ -14,6 +14,7 @@ from bedrock_guard.domain.call import RequestSize
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.families.counts import Counts
 from bedrock_guard.families.image_sizes import ImageRule
+from bedrock_guard.families.limits import Path
 
 
 class Family(Protocol):
@@ -61,6 +62,13 @@ class Family(Protocol):
         """
         Whether token-count headers alone tell all usage of a request that marks no cache;
         False where only the body says how much was cached.
+        """
+        ...
+
+    @property
+    def heeded_limits(self) -> tuple[Path, ...]:
+        """
+        Where a request states the limits on output that its model goes by; empty where any may be one.
         """
         ...
 

@@ -56,6 +56,7 @@ class Dialect:
     final: ChunkTest = _STATES_USAGE
     opening: str | None = None
     vectors: tuple[str, ...] = ()
+    heeded_limits: tuple[limits.Path, ...] = ()
     default_output: int | None = None
     beside: BesideReader | None = None
     most_beside: Beside | None = None
@@ -93,7 +94,7 @@ class Dialect:
             image_tokens=self.image_tokens,
             has_tools=seen.has_tools,
             has_unseen=seen.has_unseen,
-            output_limit=limits.output_limit(body, default=self.default_output),
+            output_limit=limits.output_limit(body, default=self.default_output, heeded=self.heeded_limits),
             candidates=limits.candidates(body),
             writes_cache=seen.writes_cache,
             generates=self.generates,

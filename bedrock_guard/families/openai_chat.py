@@ -50,6 +50,7 @@ OPENAI_CHAT: Final = Dialect(
     usage=USAGE,
     usage_marks=(b'"usage"',),
     final=ends,
+    heeded_limits=(("max_tokens",), ("max_completion_tokens",)),
     # Qwen's largest: 16,384 patches and their marks.
     image_tokens=17_000,
     # gpt-oss: 68 for a prompt of one word, and more for the harder thinking.

@@ -204,7 +204,9 @@ def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> Re
         seen.has_tools,
         # What a prompt resource says, and how much it may answer, is not in the request.
         seen.has_unseen or model.kind == "prompt",
-        limits.output_limit(fields, stated=stated) if fields else limits.stated_limit(stated),
+        limits.output_limit(fields, stated=stated, heeded=family.heeded_limits)
+        if fields
+        else limits.stated_limit(stated),
         limits.candidates(fields) if fields else 1,
         seen.writes_cache,
         family.generates,

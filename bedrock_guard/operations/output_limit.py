@@ -10,8 +10,8 @@ import json
 from typing import Any, Final, NamedTuple
 
 from bedrock_guard.domain.call import Call
-from bedrock_guard.families import lowering
-from bedrock_guard.families.limits import Path, at
+from bedrock_guard.families import Family, family_of, lowering
+from bedrock_guard.families.limits import Path, at, is_heeded
 
 _CONVERSE_PLACE: Final = ("inferenceConfig", "maxTokens")
 
@@ -44,7 +44,7 @@ class OutputLimit:
     The limit of one request.
 
     Attributes:
-        is_stated: Whether the caller set one, in any spelling.
+        is_stated: Whether the caller set one that the model goes by.
         least: The fewest tokens that it can be lowered to: *answer*, and the least that its thinking takes,
             or all that its caller has given to thinking, if that *keeps_thinking*.
     """
@@ -59,10 +59,11 @@ class OutputLimit:
         place: Path | None,
         answer: int,
         *,
+        is_stated: bool,
         keeps_thinking: bool,
     ) -> None:
         parts = _parts(document, shape)
-        self.is_stated = any(lowering.states_limit(part) for part in parts)
+        self.is_stated = is_stated
         self.least = answer + max(lowering.least_thinking(part, is_kept=keeps_thinking) for part in parts)
         self._answer = answer
         self._body = body
@@ -109,7 +110,15 @@ def read_output_limit(
     place = shape.place
     if place is None and call.model.kind not in _OWN_DIALECT:
         place = lowering.place_of(call.family, call.model.maker)
-    return OutputLimit(bytes(body), document, shape, place, answer, keeps_thinking=keeps_thinking)
+    return OutputLimit(
+        bytes(body),
+        document,
+        shape,
+        place,
+        answer,
+        is_stated=_is_stated(document, shape, family_of(call.model)),
+        keeps_thinking=keeps_thinking,
+    )
 
 
 def takes_limit(call: Call) -> bool:
@@ -117,6 +126,12 @@ def takes_limit(call: Call) -> bool:
     Whether requests of *call* can be given a limit at all.
     """
     return call.operation in _SHAPES and call.model.kind != "prompt"
+
+
+def _is_stated(document: dict[str, Any], shape: _Shape, family: Family) -> bool:
+    if shape.place is not None and at(document, shape.place) is not None:
+        return True
+    return any(is_heeded(part, family.heeded_limits) for part in _parts(document, shape))
 
 
 def _parts(document: dict[str, Any], shape: _Shape) -> list[dict[str, Any]]:

@@ -207,9 +207,17 @@ def test_the_longest_life_of_a_cache_point_counts(params: dict[str, Any], life: 
         ({"inferenceConfig": "odd"}, None),
         ({"inferenceConfig": {"maxTokens": 100}, "additionalModelRequestFields": {"max_tokens": 900}}, 900),
         ({"inferenceConfig": {"maxTokens": 900}, "additionalModelRequestFields": {"max_tokens": 100}}, 900),
-        ({"additionalModelRequestFields": {"max_gen_len": 900}}, 900),
-        ({"additionalModelRequestFields": {"max_completion_tokens": 900}}, 900),
-        ({"additionalModelRequestFields": {"inferenceConfig": {"maxTokens": 900}}}, 900),
+        ({"additionalModelRequestFields": {"max_tokens": 900}}, 900),
+        # Claude goes by none of these: they raise a limit, and are none.
+        ({"additionalModelRequestFields": {"max_gen_len": 900}}, None),
+        ({"additionalModelRequestFields": {"inferenceConfig": {"maxTokens": 900}}}, None),
+        (
+            {
+                "inferenceConfig": {"maxTokens": 100},
+                "additionalModelRequestFields": {"max_completion_tokens": 900},
+            },
+            900,
+        ),
         ({"additionalModelRequestFields": {"thinking": {"budget_tokens": 900}}}, None),
         (
             {

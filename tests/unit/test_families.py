@@ -295,6 +295,16 @@ def test_a_cache_mark_is_seen_wherever_it_stands(body: dict[str, Any], life: str
         ("ai21.j2-mid-v1", {"maxTokens": 7}, 7),
         (OPAQUE, {"max_gen_len": 7, "maxOutputTokens": 9}, 9),
         (GPT, {"max_tokens": -1}, None),
+        (GPT, {"maxTokens": 1}, None),
+        (GPT, {"max_tokens": None, "max_gen_len": 1}, None),
+        (GPT, {"max_tokens": 5, "maxTokens": 50}, 50),
+        (CLAUDE, {"inferenceConfig": {"maxTokens": 1}}, None),
+        (CLAUDE, {"maxTokens": 1, "anthropic_beta": ["output-128k-2025-02-19"]}, 128_000),
+        (NOVA, {"max_tokens": 1}, None),
+        ("amazon.titan-text-express-v1", {"maxTokenCount": 1}, 512),
+        ("cohere.command-r-v1:0", {"maxTokens": 1}, None),
+        (LLAMA, {"max_tokens": 1}, 512),
+        (LLAMA, {"max_tokens": 900}, 900),
         (GPT, {"max_tokens": 0}, None),
         (GPT, {"max_tokens": True}, None),
         (GPT, {"max_tokens": 1.5}, None),
@@ -308,7 +318,8 @@ def test_the_limit_is_the_largest_of_its_spellings(
     model_id: str, body: dict[str, Any], limit: int | None
 ) -> None:
     """
-    Whichever of them the model goes by, the answer is not longer; what cannot be read is no limit.
+    Whichever of them the model goes by, the answer is not longer; what cannot be read is no limit, nor is
+    what is only another family's.
     """
     assert family(model_id).read_request(body).output_limit == limit
 
