@@ -60,6 +60,7 @@ COMMAND: Final = Dialect(
     final=says("is_finished"),
     heeded_limits=(("max_tokens",),),
     fallback_output=8_192,
+    windows_are_rounded=True,
 )
 EMBED: Final = Dialect(
     name="cohere",

@@ -107,6 +107,20 @@ class Family(Protocol):
         """
         ...
 
+    @property
+    def least_window(self) -> int:
+        """
+        A list that puts a model's context window below this is not believed.
+        """
+        ...
+
+    @property
+    def windows_are_rounded(self) -> bool:
+        """
+        Whether lists give context windows in thousands that are of 1,024.
+        """
+        ...
+
     def read_request(self, body: Mapping[str, Any]) -> RequestSize:
         """
         How large a request is; never raises, the odd makes it larger.

@@ -62,6 +62,8 @@ class Dialect:
     most_beside: Beside | None = None
     made: MadeReader | None = None
     text_window: int | None = None
+    least_window: int = 0
+    windows_are_rounded: bool = False
     image_tokens: int = 5_000
     image_rule: ImageRule | None = None
     template_tokens: int = 64

@@ -34,4 +34,5 @@ LLAMA: Final = Dialect(
     default_output=512,
     fallback_output=8_192,
     image_tokens=10_000,
+    windows_are_rounded=True,
 )

@@ -57,6 +57,7 @@ OPENAI_CHAT: Final = Dialect(
     template_tokens=256,
     # Lists give a thousand where models give 1,024: 8,000 for 8,192, 32,000 for 32,768.
     least_output=32_768,
+    windows_are_rounded=True,
 )
 # Lists say 16,384; the answer and its reasoning may fill the context.
 GPT_OSS: Final = replace(OPENAI_CHAT, least_output=128_000)

@@ -162,11 +162,15 @@ def test_model_calls_of_every_step_count(kind: str) -> None:
 
 def test_a_model_call_that_is_told_twice_counts_once() -> None:
     """
-    A trace that is sent again was not paid for again.
+    A trace that is sent again was not paid for again; of two counts of it the larger was.
     """
     reader = traced(asked("1"), answered("1"), answered("1"))
 
     assert (reader.told, reader.spent.usage["input_tokens"]) == (1, 10)
+
+    reader = traced(asked("1"), answered("1"), answered("1", 12), answered("1", 3))
+
+    assert (reader.told, reader.spent.usage["input_tokens"]) == (2, 12)
 
 
 def test_each_model_is_a_part() -> None:
