@@ -17,6 +17,7 @@ from bedrock_guard.domain.usage import (
     INPUT_TOKENS,
     OUTPUT_TOKENS,
     ROUTED_REQUESTS,
+    WEB_GROUNDING_REQUESTS,
     Usage,
     add,
 )
@@ -28,6 +29,8 @@ _MESSAGE_TOKENS: Final = 16
 _IMAGE_MARKS: Final = 10
 # Tools bring a system prompt of the maker's: 804 tokens is the largest known.
 _TOOLS_TOKENS: Final = 1_000
+# How often a model may search for one answer is not documented; it is charged for as often as it did.
+_MOST_SEARCHES: Final = 10
 # Larger than the window of any model that lists describe without one.
 _UNKNOWN_WINDOW: Final = 2_000_000
 # Lists give a thousand where models give 1,024, and a million where they give 1,048,576.
@@ -55,6 +58,8 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
         rest[ROUTED_REQUESTS] = 1
     if size.beside_tokens:
         rest.update(size.beside_tokens)
+    if size.may_search:
+        rest[WEB_GROUNDING_REQUESTS] = _MOST_SEARCHES
     if size.has_guardrail:
         rest |= units_beside(size, {INPUT_TOKENS: tokens, OUTPUT_TOKENS: output})
     if not size.reads_tokens:

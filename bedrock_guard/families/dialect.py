@@ -101,6 +101,7 @@ class Dialect:
             writes_cache=seen.writes_cache,
             generates=self.generates,
             max_input_tokens=limits.widened_input(body),
+            may_search=seen.may_search,
         )
         if seen.pixels and self.image_rule is not None:
             size = size.with_sizes([self.image_rule(*pixels) for pixels in seen.pixels])

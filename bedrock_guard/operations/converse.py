@@ -47,6 +47,7 @@ from bedrock_guard.operations.answer_text import delta_says_something, says_some
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import has_units, read_guardrail_units
 from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
+from bedrock_guard.operations.web_grounding import count_searches, with_searches
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
 _FIELDS_KEY: Final = "additionalModelRequestFields"
@@ -139,12 +140,20 @@ class MetadataReader:
     Waits for the `metadata` event; nothing before it tells usage.
     """
 
-    __slots__ = ("_call", "_has_text", "_is_intervened", "_received_bytes", "is_last_word", "report")
+    __slots__ = (
+        "_call",
+        "_has_text",
+        "_is_intervened",
+        "_received_bytes",
+        "_searches",
+        "is_last_word",
+        "report",
+    )
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._has_text = self._is_intervened = False
-        self._received_bytes = 0
+        self._received_bytes = self._searches = 0
         self.report: UsageReport | None = None
         self.is_last_word = False
 
@@ -164,9 +173,15 @@ class MetadataReader:
             metadata = event["metadata"]
             has_text = self._has_text and not self._is_intervened
             self.report = _read_report(
-                metadata if isinstance(metadata, dict) else {}, payload, self._call, has_text=has_text
+                metadata if isinstance(metadata, dict) else {},
+                payload,
+                self._call,
+                has_text=has_text,
+                searches=self._searches,
             )
             self.is_last_word = self.report is not None
+        elif "contentBlockStart" in event:
+            self._searches += count_searches(event)
         elif not self._has_text:
             self._has_text = delta_says_something(event)
         elif "messageStop" in event:
@@ -213,6 +228,8 @@ def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> Re
         limits.widened_input(fields) if fields else None,
         "guardrailConfig" in params,
     )
+    if seen.may_search:
+        size = size._replace(may_search=True)
     if seen.pixels and family.image_rule is not None:
         return size.with_sizes([family.image_rule(*pixels) for pixels in seen.pixels])
     return size
@@ -259,7 +276,12 @@ _PARTS: Final[dict[str, Reader | None]] = {
 
 
 def _read_report(
-    parsed: Mapping[str, Any], content: bytes | None, call: Call, *, has_text: bool | None = None
+    parsed: Mapping[str, Any],
+    content: bytes | None,
+    call: Call,
+    *,
+    has_text: bool | None = None,
+    searches: int | None = None,
 ) -> UsageReport | None:
     counts = _read_usage(parsed.get("usage"))
     if content and _may_lack(counts, content):
@@ -276,6 +298,8 @@ def _read_report(
         anomalies = read_anomalies(
             counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
         )
+    if call.size.may_search:
+        usage = with_searches(usage, count_searches(parsed) if searches is None else searches)
     is_odd = NEGATIVES in counts
     is_untold = call.size.has_guardrail and not has_units(trace)
     units = units_beside(call.size, usage) if is_untold else NOTHING

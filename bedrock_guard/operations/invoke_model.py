@@ -43,6 +43,7 @@ from bedrock_guard.operations.beside_tokens import headers_tell, with_beside, wi
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import has_units, read_guardrail_units
 from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
+from bedrock_guard.operations.web_grounding import count_searches, with_searches
 
 _TIER: Final = "x-amzn-bedrock-service-tier"
 _LATENCY: Final = "x-amzn-bedrock-performanceconfig-latency"
@@ -150,6 +151,7 @@ class ChunkReader:
         "_marks",
         "_received_bytes",
         "_reply",
+        "_searches",
         "is_last_word",
         "report",
     )
@@ -163,7 +165,7 @@ class ChunkReader:
         self._has_text = not call.size.generates  # then there is nothing to look for
         self._input: tuple[str, Usage] | None = None
         self._last_output: int | None = None
-        self._received_bytes = 0
+        self._received_bytes = self._searches = 0
         self.report: UsageReport | None = None
         self.is_last_word = False
 
@@ -184,6 +186,8 @@ class ChunkReader:
             self._received_bytes += len(data)
             if not self._has_text:
                 self._has_text = document_says_something(data)
+            if self._call.size.may_search:
+                self._searches += count_searches(_parse(data) or {})
             for mark in self._marks:
                 if mark in data:
                     break
@@ -211,6 +215,7 @@ class ChunkReader:
                 self._call,
                 lambda: self._has_text and not is_intervened(data),
                 output=self._last_output,
+                searches=self._searches,
             )
             self.is_last_word = is_last and self.report is not None
 
@@ -230,7 +235,7 @@ INVOKE_MODEL_WITH_RESPONSE_STREAM: Final = InvokeModel("InvokeModelWithResponseS
 
 
 def _suffices(counts: Counts, call: Call) -> bool:
-    if call.size.has_guardrail:
+    if call.size.has_guardrail or call.size.may_search:
         return False
     if call.size.beside_tokens:
         return headers_tell(counts, call.size, family_of(call.model))
@@ -255,6 +260,7 @@ def _report(
     has_text: Callable[[], bool] = lambda: False,
     *,
     output: int | None = None,
+    searches: int | None = None,
 ) -> UsageReport | None:
     size = call.size
     if _TRACE in document:
@@ -270,6 +276,8 @@ def _report(
         if made is not None and not made:
             return None  # an answer that shows nothing: it may be billed as asked for
         usage, untold = with_beside(usage, made, size)
+    if size.may_search:
+        usage = with_searches(usage, count_searches(document) if searches is None else searches)
     if size.has_guardrail and not has_units(document.get(_TRACE)):
         units, rest = units_beside(size, usage), {} if untold is None else untold.usage
         usage, untold = {**usage, **units}, Untold({**rest, **units}, is_estimate=True)
