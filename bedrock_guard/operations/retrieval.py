@@ -21,9 +21,9 @@ from bedrock_guard.domain.call import Call, ModelRef, RequestSize
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.services import AGENT_RUNTIME
 from bedrock_guard.domain.usage import UsageReport
-from bedrock_guard.families import family_of, rerank
+from bedrock_guard.families import Family, family_of, rerank
 from bedrock_guard.families.beside_tokens import how_many
-from bedrock_guard.families.limits import Path, at, stated_limit
+from bedrock_guard.families.limits import Path, at, candidates, output_limit, stated_limit
 from bedrock_guard.families.measure import Measure
 from bedrock_guard.meters.requests import QUERIES
 from bedrock_guard.operations.parameters import choice
@@ -70,13 +70,14 @@ class RetrieveAndGenerate(Plain):
         stages = [generation]
         if isinstance(of_base, dict):
             stages.append(at(config, ("orchestrationConfiguration",)))
-        limits = [stated_limit(at(stage, _LIMIT)) for stage in stages]
         model = model or parse_model_id(str(at(config, ("modelArn",))))
         family = family_of(model)
+        limits, answers = zip(*[_read_output(stage, family) for stage in stages], strict=True)
         size = RequestSize(
             has_unseen=True,
             image_tokens=family.image_tokens,
             output_limit=None if None in limits else max(limit or 0 for limit in limits),
+            candidates=max(answers),
             has_guardrail=at(generation, ("guardrailConfiguration",)) is not None,
         )
         return Call(
@@ -170,6 +171,16 @@ class Rerank(Plain):
         The parameters of a request on the wire.
         """
         return parse_object(body)
+
+
+def _read_output(stage: object, family: Family) -> tuple[int | None, int]:
+    """
+    The limit on output tokens of one prompt, and how many answers it asks for, by a maker's own fields too.
+    """
+    stated, fields = at(stage, _LIMIT), at(stage, ("additionalModelRequestFields",))
+    if not isinstance(fields, dict):
+        return stated_limit(stated), 1
+    return output_limit(fields, stated=stated, heeded=family.heeded_limits), candidates(fields)
 
 
 def _count_queries(params: Mapping[str, Any]) -> int:

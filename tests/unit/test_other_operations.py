@@ -254,6 +254,36 @@ def test_an_agent_s_model_is_the_one_that_is_named() -> None:
     assert named.has_bound
 
 
+@pytest.mark.parametrize(
+    ("fields", "limit", "answers"),
+    [
+        ({"max_tokens": 64_000}, 64_000, 1),
+        ({"max_tokens": 10}, 1_000, 1),
+        ({"thinking": {"type": "enabled", "budget_tokens": 32_000}}, 32_000, 1),
+        ({"max_tokens": "many", "n": 3}, None, 3),
+        ({"top_k": 5}, 1_000, 1),
+        ("odd", 1_000, 1),
+    ],
+)
+def test_fields_of_a_maker_s_own_count_behind_a_knowledge_base(
+    fields: object, limit: int | None, answers: int
+) -> None:
+    """
+    No reply tells how long the answer was, so that what was held for it is what is charged.
+    """
+    stated = {"inferenceConfig": {"textInferenceConfig": {"maxTokens": 1_000}}}
+    base = {
+        "modelArn": SONNET,
+        "generationConfiguration": {**stated, "additionalModelRequestFields": fields},
+        "orchestrationConfiguration": stated,
+    }
+    call = METERED["bedrock-agent-runtime", "RetrieveAndGenerate"].read_call(
+        {"retrieveAndGenerateConfiguration": {"knowledgeBaseConfiguration": base}}, region="us-east-1"
+    )
+
+    assert (call.size.output_limit, call.size.candidates) == (limit, answers)
+
+
 TEXT_SOURCE = {
     "type": "INLINE",
     "inlineDocumentSource": {"type": "TEXT", "textDocument": {"text": "x" * 4_000}},
