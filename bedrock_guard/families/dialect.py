@@ -37,6 +37,7 @@ class Dialect:
     Attributes:
         parts: Readers of the keys of a request that are not simply text: messages, tools, media.
         usage: Where counts are, in bodies and chunks alike.
+        rounds: Where the counts of each time are that the model was run, if `usage` may leave some out.
         final: Whether a chunk states all usage. Only those with one of `usage_marks` are asked:
             the others need no reading, for AWS's own metrics come in the last chunk.
         opening: The `type` of a stream's first chunk, where that counts the whole input.
@@ -52,6 +53,7 @@ class Dialect:
     name: str
     parts: Mapping[str, Reader] = field(default_factory=dict)
     usage: CountTable = ()
+    rounds: CountTable = ()
     usage_marks: tuple[bytes, ...] = ()
     final: ChunkTest = _STATES_USAGE
     opening: str | None = None
@@ -125,6 +127,8 @@ class Dialect:
         The counts that a body, or one chunk of a stream, states; empty when it states none.
         """
         counts = merge((read_counts(document, self.usage), read_counts(document, METRICS_TABLE)))
+        if self.rounds:
+            counts = merge((counts, read_counts(document, self.rounds)))
         if OUTPUT_TOKENS not in counts and any(key in document for key in self.vectors):
             return {**counts, OUTPUT_TOKENS: 0}
         return counts

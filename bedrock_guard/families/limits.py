@@ -105,6 +105,15 @@ def candidates(fields: Mapping[str, Any]) -> int:
     return min(max(_positives(fields, _CANDIDATES), default=1), _MOST_CANDIDATES)
 
 
+def rounds(fields: Mapping[str, Any]) -> int:
+    """
+    How often the model is run for one answer: once more where the prompt may be summed up first.
+    """
+    edits = at(fields, ("context_management", "edits"))
+    kinds = [at(edit, ("type",)) for edit in edits] if isinstance(edits, list) else []
+    return 1 + any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
+
+
 def widened_input(fields: Mapping[str, Any]) -> int | None:
     """
     The context window that a beta of Anthropic's opens, or None.

@@ -92,6 +92,7 @@ class Converse:
             if "performanceConfig" in params
             else "standard",
             string_pairs(params.get("requestMetadata")),
+            times=limits.rounds(params[_FIELDS_KEY]) if _FIELDS_KEY in params else 1,
         )
 
     def read_wire(

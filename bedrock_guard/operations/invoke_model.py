@@ -36,6 +36,7 @@ from bedrock_guard.families.counts import (
     usage_of,
     with_negatives,
 )
+from bedrock_guard.families.limits import rounds
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import document_says_something, is_intervened
@@ -101,6 +102,7 @@ class InvokeModel:
             service_tier=dearer_tier(params.get("serviceTier"), (body or {}).get("service_tier")),
             latency=choice(params, "performanceConfigLatency", "standard"),
             request_tags=string_pairs(params.get("requestMetadata")),
+            times=1 if body is None else rounds(body),
         )
 
     def read_wire(self, *, model_id: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
@@ -235,7 +237,7 @@ INVOKE_MODEL_WITH_RESPONSE_STREAM: Final = InvokeModel("InvokeModelWithResponseS
 
 
 def _suffices(counts: Counts, call: Call) -> bool:
-    if call.size.has_guardrail or call.size.may_search:
+    if call.size.has_guardrail or call.size.may_search or call.times > 1:
         return False
     if call.size.beside_tokens:
         return headers_tell(counts, call.size, family_of(call.model))

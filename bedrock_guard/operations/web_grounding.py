@@ -36,4 +36,4 @@ def with_searches(usage: Usage, searches: int) -> Usage:
 def _is_search(use: object) -> bool:
     name = at(use, ("name",))
     # Older botocore drops the type.
-    return name == _SEARCH or (at(use, ("type",)) == _RUN_AT_AWS and name != _INTERPRETER)
+    return bool(name == _SEARCH or (at(use, ("type",)) == _RUN_AT_AWS and name != _INTERPRETER))
