@@ -66,5 +66,7 @@ EMBED: Final = Dialect(
     name="cohere",
     parts={"texts": _read_items, "images": _read_images, "inputs": _read_inputs},
     usage=USAGE,
+    # 1,610 for 512 x 512, by the guide of another cloud; AWS makes none larger than 2,458,624 pixels.
+    image_tokens=16_000,
     generates=False,
 )

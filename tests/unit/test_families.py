@@ -150,6 +150,15 @@ def test_what_a_tool_is_given_is_text_whatever_its_keys(model_id: str, wrap: Any
     assert size.text_bytes > 5_000
 
 
+def test_an_image_that_is_embedded_may_be_as_large_as_aws_leaves_it() -> None:
+    """
+    1,610 tokens for 512 x 512 pixels, as Oracle documents the same model.
+    """
+    size = family("cohere.embed-v4:0").read_request({"images": ["data:image/png;base64,AAAA"]})
+
+    assert size.image_tokens >= 1_610 * 2_458_624 // 512**2
+
+
 def test_keys_and_numbers_of_tools_are_text() -> None:
     """
     A model reads the whole schema, not only its strings.
