@@ -36,13 +36,14 @@ from bedrock_guard.families.counts import (
     usage_of,
     with_negatives,
 )
-from bedrock_guard.families.limits import rounds
+from bedrock_guard.families.limits import output_limit, rounds
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import document_says_something, is_intervened
 from bedrock_guard.operations.beside_tokens import headers_tell, with_beside, without_input
 from bedrock_guard.operations.contract import Reply
 from bedrock_guard.operations.guardrail_trace import has_units, read_guardrail_units
+from bedrock_guard.operations.output_limit import OWN_DIALECT
 from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
 from bedrock_guard.operations.web_grounding import count_searches, with_searches
 
@@ -90,6 +91,8 @@ class InvokeModel:
         family = family_of(model)
         body = _parse(params.get("body"))
         size = family.read_request(body) if body is not None else family.ceiling()
+        if body is not None and model.kind in OWN_DIALECT:
+            size = size._replace(output_limit=output_limit(body))
         has_guardrail, is_prompt = "guardrailIdentifier" in params, model.kind == "prompt"
         if has_guardrail or is_prompt:
             size = size._replace(has_guardrail=has_guardrail, has_unseen=size.has_unseen or is_prompt)

@@ -10,14 +10,14 @@ import json
 from typing import Any, Final, NamedTuple
 
 from bedrock_guard.domain.call import Call
-from bedrock_guard.families import Family, family_of, lowering
+from bedrock_guard.families import family_of, lowering
 from bedrock_guard.families.limits import Path, at, is_heeded
 
 _CONVERSE_PLACE: Final = ("inferenceConfig", "maxTokens")
 
 
 # Their bodies are in a dialect of their own, whatever model `models` says is behind them.
-_OWN_DIALECT: Final = ("imported-model", "endpoint")
+OWN_DIALECT: Final = ("imported-model", "endpoint")
 
 
 class _Shape(NamedTuple):
@@ -108,7 +108,7 @@ def read_output_limit(
     if not isinstance(document, dict) or any(map(lowering.forbids_limit, _parts(document, shape))):
         return None
     place = shape.place
-    if place is None and call.model.kind not in _OWN_DIALECT:
+    if place is None and call.model.kind not in OWN_DIALECT:
         place = lowering.place_of(call.family, call.model.maker)
     return OutputLimit(
         bytes(body),
@@ -116,7 +116,9 @@ def read_output_limit(
         shape,
         place,
         answer,
-        is_stated=_is_stated(document, shape, family_of(call.model)),
+        is_stated=_is_stated(
+            document, shape, () if call.model.kind in OWN_DIALECT else family_of(call.model).heeded_limits
+        ),
         keeps_thinking=keeps_thinking,
     )
 
@@ -128,10 +130,10 @@ def takes_limit(call: Call) -> bool:
     return call.operation in _SHAPES and call.model.kind != "prompt"
 
 
-def _is_stated(document: dict[str, Any], shape: _Shape, family: Family) -> bool:
+def _is_stated(document: dict[str, Any], shape: _Shape, heeded: tuple[Path, ...]) -> bool:
     if shape.place is not None and at(document, shape.place) is not None:
         return True
-    return any(is_heeded(part, family.heeded_limits) for part in _parts(document, shape))
+    return any(is_heeded(part, heeded) for part in _parts(document, shape))
 
 
 def _parts(document: dict[str, Any], shape: _Shape) -> list[dict[str, Any]]:

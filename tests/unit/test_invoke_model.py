@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard.domain.call import Call, ModelLimits
+from bedrock_guard.domain.call import Call, ModelKind, ModelLimits, ModelRef
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.estimators.bound import bound
 from bedrock_guard.operations import Reply
@@ -369,3 +369,14 @@ def test_other_edits_of_a_prompt_run_the_model_once(odd: object) -> None:
     params = {"modelId": CLAUDE, "body": json.dumps({**COMPACTING, "context_management": odd})}
 
     assert INVOKE_MODEL.read_call(params, region="us-east-1").times == 1
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("imported-model", 100), ("foundation-model", None)])
+def test_an_imported_model_may_go_by_any_spelling(kind: ModelKind, limit: int | None) -> None:
+    """
+    An imported Qwen takes `max_gen_len`, whatever `models` says of its price; Bedrock's own does not.
+    """
+    model = ModelRef("arn", kind, "qwen.qwen3-32b-v1:0", "qwen")
+    params = {"modelId": "arn", "body": json.dumps({"prompt": "hello", "max_gen_len": 100})}
+
+    assert INVOKE_MODEL.read_call(params, region="us-east-1", model=model).size.output_limit == limit
