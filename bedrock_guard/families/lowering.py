@@ -53,13 +53,6 @@ def most_taken(family: str) -> int:
     return _MOST.get(family, sys.maxsize)
 
 
-def states_limit(fields: Fields) -> bool:
-    """
-    Whether *fields* set a limit, in any spelling.
-    """
-    return any(value is not None for _, _, value in _found(fields, LIMITS))
-
-
 def forbids_limit(fields: Fields) -> bool:
     """
     Whether *fields* ask for what takes no limit beside it: the high reasoning effort of Nova 2.

@@ -420,7 +420,7 @@ def test_retrieve_and_generate_heeds_limits_rerankers_and_streams(
     )
 
     assert [list(event) for event in reply["stream"]] == [["output"]]
-    assert spent_nanousd(guard) == 2 * (200_000 * 6_000 + 1_000 * 30_000) + 1_000_000
+    assert spent_nanousd(guard) == 2 * (200_000 * 6_000 + 1_000 * 30_000) + 2 * 1_000_000
 
 
 def test_a_refusal_says_nothing_of_a_limit_that_nobody_set(make: Callable[..., tuple[Any, Guard]]) -> None:
