@@ -10,7 +10,6 @@ What fits is for the ledger to say: what is read here of balances may be old by 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -28,8 +27,7 @@ from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit, takes_limit
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
-
-log = logging.getLogger("bedrock_guard")
+from bedrock_guard.telling.noticing import Alerts
 
 Hold: TypeAlias = Callable[[], Reservation | Refusal]
 """Asks the ledger for what the open call now says; may raise what a reserve may."""
@@ -51,7 +49,6 @@ _WINDOW_PARTS: Final = 32
 # How long is believed that plenty was free.
 _BELIEVED_S: Final = 1.0
 _MOST_KNOWN: Final = 4_096
-_MOST_TOLD: Final = 4_096
 
 
 class Clamp:
@@ -62,7 +59,10 @@ class Clamp:
         is_on: Whether any may be lowered.
     """
 
-    def __init__(self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm) -> None:
+    def __init__(
+        self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm, *, alerts: Alerts | None = None
+    ) -> None:
+        self._alerts = alerts
         self._planner = planner
         self._settings = planner.settings
         self.is_on = planner.settings.clamp != "never"
@@ -71,7 +71,6 @@ class Clamp:
         self._helm = helm
         # How much of what was free of a balance this process has not held since, and how long to believe it.
         self._plenty: dict[LedgerKey, list[float]] = {}
-        self._told: set[LedgerKey] = set()
 
     def take_share(self, opened: OpenCall, source: Source) -> None:
         """
@@ -107,7 +106,7 @@ class Clamp:
         tokens = self._fitting(plan, output, rooms, how.least)
         if how.least <= tokens < output.tokens and self._limit(plan, request, how, tokens):
             replan(self._planner, opened, request)
-            self._tell(plan, rooms, request.call.size.output_limit or 0)
+            self._tell(opened, plan, rooms)
 
     def _has_plenty(self, lines: Sequence[Line], now: float) -> bool:
         """
@@ -166,7 +165,7 @@ class Clamp:
             answer = hold()
             if isinstance(answer, Reservation):
                 if is_lowered:
-                    self._tell(plan, rooms, request.call.size.output_limit or 0)
+                    self._tell(opened, plan, rooms)
                 return answer
             refusal = answer
         return refusal
@@ -206,25 +205,19 @@ class Clamp:
         ]
         return most[0] if most[0] >= least else most[1]
 
-    def _tell(self, plan: Plan, rooms: Rooms, tokens: int) -> None:
+    def _tell(self, opened: OpenCall, plan: Plan, rooms: Rooms) -> None:
         """
-        Say, once for each balance and window, that calls are cut short.
+        Say that *opened*, which would have come to *plan*, is cut short, and for want of room in what.
         """
-        new = [match for match in plan.matches if match.key in rooms and match.key not in self._told]
-        if len(self._told) + len(new) > _MOST_TOLD:
-            self._told.clear()
-        for match in new:
-            self._told.add(match.key)
-            per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in match.key.per)
-            log.warning(
-                "A call may use more than its share of what is free of %s%s: maxTokens of a %s of %s was "
-                "lowered to %d; that of others may be, too.",
-                match.budget,
-                per,
-                plan.call.operation,
-                plan.call.model.model_id,
-                tokens,
-            )
+        if self._alerts is None:
+            return
+        share = self._settings.clamp_share
+        tight = [
+            match
+            for match, line in zip(plan.matches, plan.lines(), strict=True)
+            if line.key in rooms and line.amount > _part(rooms[line.key], match, share)
+        ]
+        self._alerts.see_clamped(tight, opened.entry, opened.entry.clamped_max_tokens or 0)
 
 
 def _part(room: int, match: Match, share: float) -> int:

@@ -35,6 +35,7 @@ from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
+from bedrock_guard.telling.noticing import Alerts
 
 # No prompt is fewer tokens than a tenth of its bound.
 _FEWEST: Final = 10
@@ -59,8 +60,9 @@ class Edge:
         *,
         upkeep: Upkeep,
         sweeper: Sweeper,
+        alerts: Alerts | None = None,
     ) -> None:
-        self.clamp = Clamp(planner, ledger, clock, helm)
+        self.clamp = Clamp(planner, ledger, clock, helm, alerts=alerts)
         self.queue = Queue()
         self._planner = planner
         self._refines = planner.settings.refine == "count_tokens"

@@ -72,8 +72,10 @@ class Pipeline:
         )
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
-            alerts.topped_up = self.helm.topped_up
-        self.edge = Edge(planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper)
+            alerts.balances.topped_up = self.helm.topped_up
+        self.edge = Edge(
+            planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper, alerts=alerts
+        )
         self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"

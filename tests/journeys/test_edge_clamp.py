@@ -6,7 +6,6 @@ what was asked for.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from bedrock_guard import Budget, BudgetExceeded, Guard
+from bedrock_guard.domain.alert import Alert
 from bedrock_guard.errors import LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, lost_answer
@@ -534,24 +534,51 @@ def test_while_the_ledger_is_gone_what_is_let_through_is_held_whole(make_guarded
     assert guarded.guard.flush()
 
 
-def test_the_first_of_a_balance_is_a_warning(
-    make_guarded: MakeGuarded, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_first_of_a_balance_is_an_alert(make_guarded: MakeGuarded) -> None:
     """
-    Once for each balance and window: an agent makes a thousand calls.
+    Once for each balance and window, whichever process cuts calls short: an agent makes a thousand calls.
     """
-    now = [1_800_000_000.0]
-    guarded = make_guarded("x: 1 USD/day", clock=lambda: now[0])
-    caplog.set_level(logging.WARNING, "bedrock_guard.calls.clamping")
+    now, told = [1_795_334_400.0], list[Alert]()
+    ledger = MemoryLedger(clock=lambda: now[0])
+    budgets = ["x: 1 USD/day", "plenty: 100 USD/day", "calls: 10 requests/day"]
+    both = [
+        make_guarded(budgets=budgets, ledger=ledger, clock=lambda: now[0], sinks=[told.append]) for _ in "ab"
+    ]
 
     for at in (0, 10, 86_400, 86_500):
-        now[0] = 1_800_000_000.0 + at
-        guarded.client.converse(**UNSET)
+        now[0] = 1_795_334_400.0 + at
+        for guarded in both:
+            guarded.client.converse(**UNSET)
+            assert guarded.guard.flush(30)
 
-    warnings = [record.getMessage() for record in caplog.records if "was lowered to" in record.getMessage()]
-    assert len(warnings) == 2
-    assert "x (1 USD/day)" in warnings[0]
-    assert "15115" in warnings[0]
+    assert [(alert.kind, alert.budget) for alert in told] == [("clamped", "x")] * 2
+    assert len({alert.id for alert in told}) == 2
+    assert told[0].text.startswith(
+        f"x (1 USD/day): maxTokens of a Converse of {SONNET} was lowered to 15115, for it may come to more than "
+        "its share of what is free; that of others may be, too · spent $"
+    )
+
+
+def test_a_limit_of_the_caller_that_is_lowered_is_an_alert_of_the_balance_that_refused(
+    make_guarded: MakeGuarded,
+) -> None:
+    """
+    And no alert comes of calls that are held as they are, or refused.
+    """
+    told = list[Alert]()
+    budgets = ["x: 900 output_tokens", "y: 100000 output_tokens"]
+    guarded = make_guarded(budgets=budgets, clamp="always", sinks=[told.append])
+    guarded.server.output_tokens = 500
+    guarded.client.converse(**asking(500))
+    assert guarded.guard.flush(30)
+    before = [alert.kind for alert in told]
+    guarded.client.converse(**asking(500))
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**asking(500))
+    assert guarded.guard.flush(30)
+
+    assert "clamped" not in before
+    assert [(alert.budget, alert.per) for alert in told if alert.kind == "clamped"] == [("x", ())]
 
 
 def test_what_was_cut_is_charged_what_aws_reports(make_guarded: MakeGuarded) -> None:
