@@ -16,7 +16,7 @@ from typing import Any
 
 from bedrock_guard.budgets.refusing import record_stopped, record_would_refuse
 from bedrock_guard.budgets.steering import Steering, stopped
-from bedrock_guard.domain.control import Control, Controls, RefreshesControls, TopUp, as_mapping
+from bedrock_guard.domain.control import Control, Controls, RefreshesControls, Stop, TopUp, as_mapping
 from bedrock_guard.domain.entry import Entry, Outcome
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line
 from bedrock_guard.domain.settings import Settings
@@ -98,6 +98,15 @@ class Helm:
                 record_stopped(self._ledger, entry, stop)
             raise stopped(stop, entry, now=now)
         return steering, steering.top_up(lines, now)
+
+    def stop_of(self, plan: Plan, *, is_gone: bool) -> Stop | None:
+        """
+        The stop that a call under way meets by now.
+        """
+        if not is_gone:
+            with suppress(LedgerUnavailable):  # then what was known last holds
+                self.read()
+        return self.known.find_stop(plan.tags, self._clock())
 
     def topped_up(self, key: LedgerKey, now: float) -> int:
         """

@@ -35,6 +35,8 @@ class Settings:
         on_abandoned_stream: What becomes of an event stream that its reader leaves early:
             `"charge"` it at its estimate at once, or `"drain"` it: read on beside the program to
             learn what AWS bills. Bodies of InvokeModel are never read on.
+        stream_cutoff: Whether a stream that is being read is closed once its calls are stopped: `"off"`, or
+            `"on_stop"`. AWS may bill the whole generation all the same, so it is charged at its estimate.
         on_expiry: What becomes of the reservation of a process that died.
         prices: What this account pays where that is not the list price, in the order of the file.
         models: Opaque model id, such as the ARN of an application inference profile -> what is behind it.
@@ -70,6 +72,7 @@ class Settings:
     flat_prices: Mapping[str, int] = field(default_factory=dict)
     on_lost_reply: Literal["charge", "release"] = "charge"
     on_abandoned_stream: Literal["charge", "drain"] = "charge"
+    stream_cutoff: Literal["off", "on_stop"] = "off"
     on_expiry: OnExpiry = "charge"
     prices: tuple[PriceRule, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
