@@ -2,8 +2,8 @@
 Output tokens, cut short: a call that does not fit is given a limit with which it does.
 
     a share    of what is free, for a call whose caller set no limit, before it is held
-    what fits  in such a share, for a call that the ledger refused; in all that is free where the share
-               is too little for an answer
+    what fits  in such a share, for a call that the ledger refused; in half or all of what is free where
+               less is too little for an answer
 
 What fits is for the ledger to say: what is read here of balances may be old by then.
 """
@@ -39,6 +39,7 @@ Rooms: TypeAlias = Mapping[LedgerKey, int]
 _WITH_OUTPUT: Final = frozenset(
     unit for unit, meters in UNITS.items() if unit == USD or OUTPUT_TOKENS in meters
 )
+_HALF: Final = 0.5
 # Others may be quicker: how often a share of what was just free is tried, before the least is.
 _TRIES: Final = 4
 # What a model surely takes of which no list says how much it writes.
@@ -190,20 +191,21 @@ class Clamp:
 
     def _fitting(self, plan: Plan, output: Output, rooms: Rooms, least: int) -> int:
         """
-        How many output tokens the call may have: what fits in a share of the smallest room, or in all of it
-        where the share is less than *least*.
+        How many output tokens the call may have: what fits in a share of the smallest room; where that is
+        less than *least* in half of it, which leaves as much to another; and then in all of it.
         """
-        most = [
-            min(
+        tokens = 0
+        for share in (self._settings.clamp_share, _HALF, 1):
+            tokens = min(
                 fitting_tokens(
                     output, match.unit, amount=line.amount, room=_part(rooms[line.key], match, share)
                 )
                 for match, line in zip(plan.matches, plan.lines(), strict=True)
                 if line.key in rooms
             )
-            for share in (self._settings.clamp_share, 1)
-        ]
-        return most[0] if most[0] >= least else most[1]
+            if tokens >= least:
+                break
+        return tokens
 
     def _tell(self, opened: OpenCall, plan: Plan, rooms: Rooms) -> None:
         """

@@ -46,7 +46,7 @@ class Settings:
         clamp: Whose `maxTokens` is lowered where a call does not fit: `"unset"`, of calls whose caller set
             none, which are held at a share of what is free in any case; `"always"`, everybody's; `"never"`.
         clamp_share: How much of the smallest room that is free a call is lowered to, while that leaves
-            *min_output_tokens*; above 0 and up to 1.
+            *min_output_tokens*, then half, then all of it; above 0 and up to 1.
         min_output_tokens: No call is lowered below so many output tokens.
         refine: Whether Bedrock's free CountTokens is asked for the input of a call that does not fit:
             `"off"`, or `"count_tokens"`, which needs permission for it.

@@ -86,41 +86,95 @@ def test_the_smallest_room_counts(make_guarded: MakeGuarded) -> None:
     assert told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] == 2_000
 
 
-def test_a_share_that_is_too_little_for_an_answer_is_all_that_is_free(make_guarded: MakeGuarded) -> None:
+def test_a_share_that_is_too_little_for_an_answer_is_half_and_then_all_that_is_free(
+    make_guarded: MakeGuarded,
+) -> None:
     """
-    A quarter of 1,000 tokens is under 256; under 256 in all, the call is refused.
+    A quarter of 1,000 tokens is under 256, and so is half of 400; under 256 in all, the call is refused.
     """
     guarded = make_guarded("x: 1000 output_tokens")
-    guarded.server.output_tokens = 800
+    guarded.server.output_tokens = 300
 
-    assert told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] == 1_000
-    with pytest.raises(BudgetExceeded, match="maxTokens<=200 would fit, less than min_output_tokens=256"):
+    limits = [told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] for _ in range(3)]
+
+    assert limits == [500, 350, 400]
+    with pytest.raises(BudgetExceeded, match="maxTokens<=100 would fit, less than min_output_tokens=256"):
         guarded.client.converse(**UNSET)
-    assert guarded.server.bill.requests == 1
+    assert guarded.server.bill.requests == 3
 
 
-def test_two_calls_without_a_limit_run_at_once(make_guarded: MakeGuarded) -> None:
+# It may write 128,000 tokens, 3.52 USD, at 5.50 and 27.50 USD a million.
+OPUS = "us.anthropic.claude-opus-4-7"
+
+
+def opus_usd(output_tokens: int) -> Decimal:
+    return Decimal(INPUT_TOKENS * 5_500 + output_tokens * 27_500).scaleb(-9)
+
+
+def two_at_once(guarded: Guarded) -> list[Exception]:
     """
-    A budget that could pay for both at their true size must not refuse the second.
+    Two threads' calls without a limit, neither of which ends before both are held; what they raise.
     """
-    guarded = make_guarded("2 USD")
-    opus = "us.anthropic.claude-opus-4-7"
-    barrier = threading.Barrier(2, timeout=20)
+    barrier, raised = threading.Barrier(2, timeout=20), list[Exception]()
 
     def meet(**_: Any) -> None:
         barrier.wait()
 
-    guarded.client.meta.events.register("before-send.bedrock-runtime", meet)
-    threads = [
-        threading.Thread(target=guarded.client.converse, kwargs={**UNSET, "modelId": opus}) for _ in "ab"
-    ]
+    def call() -> None:
+        try:
+            guarded.client.converse(**{**UNSET, "modelId": OPUS})
+        except (BudgetExceeded, threading.BrokenBarrierError) as error:
+            raised.append(error)
+            barrier.abort()
 
+    guarded.client.meta.events.register("before-send.bedrock-runtime", meet, unique_id="meet")
+    threads = [threading.Thread(target=call) for _ in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    guarded.client.meta.events.unregister("before-send.bedrock-runtime", unique_id="meet")
+    return raised
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        "20 USD",
+        "2 USD",
+        "0.1 USD",
+        f"{2 * opus_usd(300)} USD",
+        f"{2 * opus_usd(256)} USD",
+        "x: 600 output_tokens",
+        "x: 2000 tokens",
+    ],
+)
+def test_the_second_of_two_calls_without_a_limit_is_not_refused(
+    make_guarded: MakeGuarded, budget: str
+) -> None:
+    """
+    A budget that could pay for both at their true size must not refuse one for the 128,000 tokens of the other.
+    """
+    guarded = make_guarded(budget)
+    guarded.server.output_tokens = 300
+
+    assert two_at_once(guarded) == []
 
     assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
+
+
+def test_nor_is_it_after_others(make_guarded: MakeGuarded) -> None:
+    """
+    Pair after pair, until not even two of the least would fit.
+    """
+    guarded = make_guarded("0.2 USD")
+    guarded.server.output_tokens, pairs = 300, 0
+
+    while guarded.guard.status()[0].remaining >= 2 * opus_usd(256):
+        assert two_at_once(guarded) == []
+        pairs += 1
+
+    assert pairs > 8
 
 
 def test_what_the_caller_set_is_held_in_full_and_the_refusal_says_so(make_guarded: MakeGuarded) -> None:
