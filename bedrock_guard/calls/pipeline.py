@@ -258,7 +258,7 @@ class Pipeline:
                 return answer
             refusal = answer
         hold = partial(self._reserve, opened, hold_s, source)
-        return self.edge.fit(opened, refusal, source and source(), hold)
+        return self.edge.fit(opened, refusal, source, hold)
 
     def _reserve(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on
