@@ -25,8 +25,7 @@ class MetricsSink:
 
         budget_used_share   of a threshold that is reached; by budget
         refused_calls       1 for each call that is refused; of all, and again by budget
-        clamped_balances    1 for the first call of a balance and window that was cut short; of all, and
-                            again by budget
+        clamped_balances    1 for the first of a balance and window that is cut short; of all, and by budget
         cost_usd            of each call that ended and has a price
         cache_hit_share     of each call that had input
 
