@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bedrock_guard import Budget, Guard
-from bedrock_guard.hooks import aio
+from bedrock_guard.hooks import aio, counting
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.bedrock_server import BedrockServer, delay
 
@@ -42,7 +42,10 @@ def server() -> Iterator[BedrockServer]:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def make_guard(request: Any, tmp_path: Path) -> Iterator[Callable[..., Guard]]:
+def make_guard(
+    request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Guard]]:
+    monkeypatch.setattr(counting, "_PATIENCE_S", 30.0)  # a busy machine may need it for its first count
     made: list[Guard] = []
 
     def make(*budgets: Budget, **settings: Any) -> Guard:
