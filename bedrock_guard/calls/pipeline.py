@@ -82,7 +82,7 @@ class Pipeline:
         self.stand_in = shadow.ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
         self._soft = SoftLimits(ledger, is_shadow=self.is_shadow)
         self._wanted = wanted or planner.settings
-        self._new_id = new_id
+        self.new_id = new_id
 
     def open(self, call: Call) -> OpenCall:
         """
@@ -94,7 +94,7 @@ class Pipeline:
         """
         now = self.clock()
         plan = self.planner.plan(call, now)
-        entry = open_entry(self._new_id(), now, plan)
+        entry = open_entry(self.new_id(), now, plan)
         if self.is_shadow:
             shadow.tell(self.ledger, self.planner, self._wanted, plan, entry)
         return OpenCall(plan, entry, current_scope().tallies)

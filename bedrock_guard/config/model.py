@@ -137,6 +137,7 @@ class SettingsFile(_Strict):
     clamp_share: float | int = Field(default=0.25, gt=0, le=1, allow_inf_nan=False)
     min_output_tokens: int = Field(default=256, gt=0)
     refine: Literal["off", "count_tokens"] = "off"
+    batch_input: Literal["off", "read"] = "off"
     untagged: Literal["shared", "refuse"] = "shared"
     principal: Literal["off", "lookup"] = "off"
     tags_to_aws: bool | list[str] = False

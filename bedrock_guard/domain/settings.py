@@ -48,6 +48,8 @@ class Settings:
         clamp_share: How much of the smallest room that is free a call is lowered to, while that leaves
             *min_output_tokens*, then half, then all of it; above 0 and up to 1.
         min_output_tokens: No call is lowered below so many output tokens.
+        batch_input: Whether the records of a batch are read from S3 before its job is created, to know what
+            it can cost: `"off"`, or `"read"`, which needs permission for it.
         refine: Whether Bedrock's free CountTokens is asked for the input of a call that does not fit:
             `"off"`, or `"count_tokens"`, which needs permission for it.
         untagged: What becomes of a call without a tag that a `per` budget needs: `"shared"`
@@ -82,6 +84,7 @@ class Settings:
     clamp_share: float = 0.25
     min_output_tokens: int = 256
     refine: Literal["off", "count_tokens"] = "off"
+    batch_input: Literal["off", "read"] = "off"
     untagged: Literal["shared", "refuse"] = "shared"
     principal: Literal["off", "lookup"] = "off"
     tags_to_aws: bool | tuple[str, ...] = False

@@ -114,7 +114,9 @@ class AioClientHooks(ClientHooks):
 
     async def _run(self, work: Callable[[], None]) -> None:
         if any(
-            pipeline.ledger.blocking or pipeline.settings.resolve_profiles == "lookup"
+            pipeline.ledger.blocking
+            or pipeline.settings.resolve_profiles == "lookup"
+            or pipeline.settings.batch_input == "read"
             for pipeline in self.pipelines
         ):
             await off_loop(work)

@@ -29,6 +29,7 @@ from bedrock_guard.calls.edge import Lingers
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError
+from bedrock_guard.hooks.batch_input import InputReader
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.changes import draft_of
 from bedrock_guard.hooks.counting import InputCounter
@@ -81,6 +82,7 @@ class ClientHooks:
         self._client_hold_s = _hold_s(client.meta.config)
         self._look_up = ProfileLookup(client).find
         self.count_input = InputCounter(client).count
+        self._read_batch = InputReader(client).read
         self._principal = PrincipalLookup(client, is_async=self.is_async)
         self._tells_principal = False
 
@@ -265,6 +267,8 @@ class ClientHooks:
         What a request asks for, and who asks.
         """
         call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
+        if call.batch is not None:
+            call = self._read_batch(call, self.planners)
         return call.by(self._principal.find()) if self._tells_principal else call
 
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
@@ -282,6 +286,9 @@ class ClientHooks:
         state.call = self.read_call(operation, state.wire.read(operation))
         if counted is not None and (before.url, before.body) == (request.url, content):
             state.call = state.call.counted(counted)
+        if state.call.flat_key:
+            holding = [pipeline for pipeline, _ in state.opened]
+            find_counting(holding, operation, state.call, service=self._service)
         for pipeline, opened in state.opened:
             pipeline.rebound(opened, state.call)
 

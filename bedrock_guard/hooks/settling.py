@@ -23,6 +23,7 @@ from bedrock_guard.hooks.growth import Growth
 from bedrock_guard.hooks.streams import Grows, guard_body, guard_event_stream
 from bedrock_guard.operations import Operation, Reply
 from bedrock_guard.operations.agent_traces import TraceReader
+from bedrock_guard.operations.batch import JOB_KEY
 
 
 def reads_content(state: CallState) -> bool:
@@ -54,6 +55,8 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
     metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
     if state.changes is not None:
         metadata["BedrockGuard"].update(state.changes)
+    if call.batch is not None and state.begin_job(parsed.get(JOB_KEY)):
+        return
     if call.is_silent and not call.is_traced:
         _tell_cost(metadata, state.end(None))
         return
