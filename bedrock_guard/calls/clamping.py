@@ -2,19 +2,19 @@
 Output tokens, cut short: a call that does not fit is given a limit with which it does.
 
     a share    of what is free beside its input, for a call whose caller set no limit, before it is held
-    what fits  in such a share, for a call that the ledger refused; in all that is free where the share
-               is too little for an answer
+    what fits  in such a share, for a call that the ledger refused; in half or all of what is free where
+               less is too little for an answer
 
 What fits is for the ledger to say: what is read here of balances may be old by then.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from bedrock_guard.budgets.verdict import Output, fitting_tokens, show_per
+from bedrock_guard.budgets.matching import Match
+from bedrock_guard.budgets.verdict import Output, fitting_tokens
 from bedrock_guard.calls.drafting import Request, Source, replan
 from bedrock_guard.calls.steering import Helm
 from bedrock_guard.domain.budget import UNITS, USD
@@ -27,8 +27,7 @@ from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit, takes_limit
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
-
-log = logging.getLogger("bedrock_guard")
+from bedrock_guard.telling.noticing import Alerts
 
 Hold: TypeAlias = Callable[[], Reservation | Refusal]
 """Asks the ledger for what the open call now says; may raise what a reserve may."""
@@ -40,6 +39,7 @@ Rooms: TypeAlias = Mapping[LedgerKey, int]
 _WITH_OUTPUT: Final = frozenset(
     unit for unit, meters in UNITS.items() if unit == USD or OUTPUT_TOKENS in meters
 )
+_HALF: Final = 0.5
 # Others may be quicker: how often a share of what was just free is tried, before the least is.
 _TRIES: Final = 4
 # What a model surely takes of which no list says how much it writes.
@@ -50,7 +50,6 @@ _WINDOW_PARTS: Final = 32
 # How long is believed that plenty was free.
 _BELIEVED_S: Final = 1.0
 _MOST_KNOWN: Final = 4_096
-_MOST_TOLD: Final = 4_096
 
 
 class Clamp:
@@ -61,16 +60,20 @@ class Clamp:
         is_on: Whether any may be lowered.
     """
 
-    def __init__(self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm) -> None:
+    def __init__(
+        self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm, *, alerts: Alerts | None = None
+    ) -> None:
+        self._alerts = alerts
         self._planner = planner
         self._settings = planner.settings
         self.is_on = planner.settings.clamp != "never"
+        shares = (planner.settings.clamp_share, _HALF, 1)
+        self._parts = [(share, most) for share in shares for most in (max(_HALF, share), 1)]
         self._ledger = ledger
         self._clock = clock
         self._helm = helm
         # How much of what was free of a balance this process has not held since, and how long to believe it.
         self._plenty: dict[LedgerKey, list[float]] = {}
-        self._told: set[LedgerKey] = set()
 
     def take_share(self, opened: OpenCall, source: Source) -> None:
         """
@@ -106,7 +109,7 @@ class Clamp:
         tokens = self._fitting(plan, output, rooms, how.least)
         if how.least <= tokens < output.tokens and self._limit(plan, request, how, tokens):
             replan(self._planner, opened, request)
-            self._tell(plan, rooms, request.call.size.output_limit or 0)
+            self._tell(opened, plan, output, rooms, how.least)
 
     def _has_plenty(self, lines: Sequence[Line], now: float) -> bool:
         """
@@ -167,7 +170,7 @@ class Clamp:
             answer = hold()
             if isinstance(answer, Reservation):
                 if is_lowered:
-                    self._tell(plan, rooms, request.call.size.output_limit or 0)
+                    self._tell(opened, plan, output, rooms, how.least)
                 return answer
             refusal = answer
         return refusal
@@ -193,42 +196,49 @@ class Clamp:
     def _fitting(self, plan: Plan, output: Output, rooms: Rooms, least: int) -> int:
         """
         How many output tokens the call may have: what fits in a share of the smallest room that is left
-        beside its input and its thinking, or in all of it where that is less than *least*.
+        beside its input and its thinking, but not in more than half of that room, which leaves as much to
+        another; where that is less than *least*, in more of it, and at last in all.
+        """
+        tokens = 0
+        for share, most in self._parts:
+            parts = self._divide(plan, output, rooms, least, share=share, most=most)
+            tokens = min(
+                fitting_tokens(output, match.unit, amount=amount, room=part) for match, amount, part in parts
+            )
+            if tokens >= least:
+                break
+        return tokens
+
+    def _divide(
+        self, plan: Plan, output: Output, rooms: Rooms, least: int, *, share: float, most: float
+    ) -> list[tuple[Match, int, int]]:
+        """
+        What *plan* comes to in each of *rooms*, and what it may have there: a *share* of what is free beside
+        what no limit lowers, and at *most* so much of all.
         """
         shrinks = max(0, output.tokens - (least - self._settings.min_output_tokens))
-        most = [
-            min(
-                fitting_tokens(
-                    output,
-                    match.unit,
-                    amount=line.amount,
-                    room=_part(rooms[line.key], share, line.amount - _amount_of(output, shrinks, match.unit)),
-                )
-                for match, line in zip(plan.matches, plan.lines(), strict=True)
-                if line.key in rooms
+        return [
+            (
+                match,
+                line.amount,
+                _part(rooms[line.key], line.amount - _amount_of(output, shrinks, match.unit), share, most)
+                if match.unit in _WITH_OUTPUT
+                else rooms[line.key],
             )
-            for share in (self._settings.clamp_share, 1)
+            for match, line in zip(plan.matches, plan.lines(), strict=True)
+            if line.key in rooms
         ]
-        return most[0] if most[0] >= least else most[1]
 
-    def _tell(self, plan: Plan, rooms: Rooms, tokens: int) -> None:
+    def _tell(self, opened: OpenCall, plan: Plan, output: Output, rooms: Rooms, least: int) -> None:
         """
-        Say, once for each balance and window, that calls are cut short.
+        Say that *opened*, which would have come to *plan*, is cut short, and for want of room in what.
         """
-        new = [match for match in plan.matches if match.key in rooms and match.key not in self._told]
-        if len(self._told) + len(new) > _MOST_TOLD:
-            self._told.clear()
-        for match in new:
-            self._told.add(match.key)
-            log.warning(
-                "A call may use more than its share of what is free of %s%s: maxTokens of a %s of %s was "
-                "lowered to %d; that of others may be, too.",
-                match.budget,
-                show_per(match.key.per),
-                plan.call.operation,
-                plan.call.model.model_id,
-                tokens,
-            )
+        if self._alerts is None:
+            return
+        share, most = self._parts[0]
+        parts = self._divide(plan, output, rooms, least, share=share, most=most)
+        tight = [match for match, amount, part in parts if amount > part]
+        self._alerts.see_clamped(tight, opened.entry, opened.entry.clamped_max_tokens or 0)
 
 
 def _frees_in_time(plan: Plan, refusal: Refusal) -> bool:
@@ -249,8 +259,8 @@ def _amount_of(output: Output, tokens: int, unit: str) -> int:
     return tokens * output.candidates if unit in _WITH_OUTPUT else 0
 
 
-def _part(room: int, share: float, rest: int) -> int:
+def _part(room: int, rest: int, share: float, most: float) -> int:
     """
-    *rest*, which no limit lowers, and a *share* of what is free beside it.
+    *rest*, which no limit lowers, and a *share* of what is free beside it; at *most* so much of the room.
     """
-    return room if share == 1 else rest + int((room - rest) * share)
+    return min(rest + int((room - rest) * share), int(room * most))

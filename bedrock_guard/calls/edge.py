@@ -14,7 +14,7 @@ must not hold the day's money against all others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Final
@@ -22,7 +22,7 @@ from typing import Final
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import frees_at
 from bedrock_guard.calls.clamping import Clamp, Hold
-from bedrock_guard.calls.drafting import Request, replan, restore
+from bedrock_guard.calls.drafting import Request, Source, replan, restore
 from bedrock_guard.calls.steering import Helm
 from bedrock_guard.calls.sweeping import Sweeper
 from bedrock_guard.calls.upkeep import Upkeep
@@ -35,9 +35,23 @@ from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
+from bedrock_guard.telling.noticing import Alerts
 
 # No prompt is fewer tokens than a tenth of its bound.
 _FEWEST: Final = 10
+
+
+class Lingers(Exception):
+    """
+    A call does not fit, and may be kept waiting for what does; not where it is being opened.
+
+    Attributes:
+        go_on: Opens it after all, elsewhere.
+    """
+
+    def __init__(self, go_on: Callable[[], None] | None = None) -> None:
+        super().__init__("to be opened where it may wait")
+        self.go_on = go_on
 
 
 class Edge:
@@ -59,8 +73,9 @@ class Edge:
         *,
         upkeep: Upkeep,
         sweeper: Sweeper,
+        alerts: Alerts | None = None,
     ) -> None:
-        self.clamp = Clamp(planner, ledger, clock, helm)
+        self.clamp = Clamp(planner, ledger, clock, helm, alerts=alerts)
         self.queue = Queue()
         self._planner = planner
         self._refines = planner.settings.refine == "count_tokens"
@@ -77,7 +92,7 @@ class Edge:
         return self.queue.is_waited_for([match.key for match in plan.matches if match.budget.wait_s])
 
     def fit(
-        self, opened: OpenCall, refusal: Refusal | None, request: Request | None, hold: Hold
+        self, opened: OpenCall, refusal: Refusal | None, source: Source | None, hold: Hold
     ) -> Reservation | Refusal:
         """
         Take the steps for *opened*, which the ledger refused, until it holds one of them, or none is left;
@@ -85,9 +100,14 @@ class Edge:
         refusal is the last that it said.
 
         Raises:
+            Lingers: It may be kept waiting, and not here. Nothing is held, and nobody has to end it.
             LedgerUnavailable: It can be asked no more, and has not refused.
             Stopped: Calls like it are stopped.
         """
+        if self.lingers and not opened.may_linger:
+            opened.take_end()
+            raise Lingers
+        request = source and source()
         answer: Reservation | Refusal | None = refusal
         matches = opened.plan.matches
         try:

@@ -72,8 +72,10 @@ class Pipeline:
         )
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
-            alerts.topped_up = self.helm.topped_up
-        self.edge = Edge(planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper)
+            alerts.balances.topped_up = self.helm.topped_up
+        self.edge = Edge(
+            planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper, alerts=alerts
+        )
         self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
@@ -257,7 +259,7 @@ class Pipeline:
                 return answer
             refusal = answer
         hold = partial(self._reserve, opened, hold_s, source)
-        return self.edge.fit(opened, refusal, source and source(), hold)
+        return self.edge.fit(opened, refusal, source, hold)
 
     def _reserve(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on

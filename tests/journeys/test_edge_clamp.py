@@ -6,7 +6,6 @@ what was asked for.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from bedrock_guard import Budget, BudgetExceeded, Guard, scope
+from bedrock_guard.domain.alert import Alert
 from bedrock_guard.errors import LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, lost_answer
@@ -86,39 +86,79 @@ def test_the_smallest_room_counts(make_guarded: MakeGuarded) -> None:
     assert told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] == 2_000
 
 
-def test_a_share_that_is_too_little_for_an_answer_is_all_that_is_free(make_guarded: MakeGuarded) -> None:
+def test_a_share_that_is_too_little_for_an_answer_is_half_and_then_all_that_is_free(
+    make_guarded: MakeGuarded,
+) -> None:
     """
-    A quarter of 1,000 tokens is under 256; under 256 in all, the call is refused.
+    A quarter of 1,000 tokens is under 256, and so is half of 400; under 256 in all, the call is refused.
     """
     guarded = make_guarded("x: 1000 output_tokens")
-    guarded.server.output_tokens = 800
+    guarded.server.output_tokens = 300
 
-    assert told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] == 1_000
-    with pytest.raises(BudgetExceeded, match="maxTokens<=200 would fit, less than min_output_tokens=256"):
+    limits = [told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] for _ in range(3)]
+
+    assert limits == [500, 350, 400]
+    with pytest.raises(BudgetExceeded, match="maxTokens<=100 would fit, less than min_output_tokens=256"):
         guarded.client.converse(**UNSET)
-    assert guarded.server.bill.requests == 1
+    assert guarded.server.bill.requests == 3
 
 
-def test_two_calls_without_a_limit_run_at_once(make_guarded: MakeGuarded) -> None:
+# It may write 128,000 tokens, 3.52 USD, at 5.50 and 27.50 USD a million.
+OPUS = "us.anthropic.claude-opus-4-7"
+
+
+def opus_usd(output_tokens: int) -> Decimal:
+    return Decimal(INPUT_TOKENS * 5_500 + output_tokens * 27_500).scaleb(-9)
+
+
+def two_at_once(guarded: Guarded) -> list[Exception]:
     """
-    A budget that could pay for both at their true size must not refuse the second.
+    Two threads' calls without a limit, neither of which ends before both are held; what they raise.
     """
-    guarded = make_guarded("2 USD")
-    opus = "us.anthropic.claude-opus-4-7"
-    barrier = threading.Barrier(2, timeout=20)
+    barrier, raised = threading.Barrier(2, timeout=20), list[Exception]()
 
     def meet(**_: Any) -> None:
         barrier.wait()
 
-    guarded.client.meta.events.register("before-send.bedrock-runtime", meet)
-    threads = [
-        threading.Thread(target=guarded.client.converse, kwargs={**UNSET, "modelId": opus}) for _ in "ab"
-    ]
+    def call() -> None:
+        try:
+            guarded.client.converse(**{**UNSET, "modelId": OPUS})
+        except (BudgetExceeded, threading.BrokenBarrierError) as error:
+            raised.append(error)
+            barrier.abort()
 
+    guarded.client.meta.events.register("before-send.bedrock-runtime", meet, unique_id="meet")
+    threads = [threading.Thread(target=call) for _ in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    guarded.client.meta.events.unregister("before-send.bedrock-runtime", unique_id="meet")
+    return raised
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        "20 USD",
+        "2 USD",
+        "0.1 USD",
+        f"{2 * opus_usd(300)} USD",
+        f"{2 * opus_usd(256)} USD",
+        "x: 600 output_tokens",
+        "x: 2000 tokens",
+    ],
+)
+def test_the_second_of_two_calls_without_a_limit_is_not_refused(
+    make_guarded: MakeGuarded, budget: str
+) -> None:
+    """
+    A budget that could pay for both at their true size must not refuse one for the 128,000 tokens of the other.
+    """
+    guarded = make_guarded(budget)
+    guarded.server.output_tokens = 300
+
+    assert two_at_once(guarded) == []
 
     assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
 
@@ -145,6 +185,20 @@ def test_what_is_more_than_a_share_by_itself_leaves_room_for_another(
     list(first["stream"])
 
     assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
+
+
+def test_nor_is_it_after_others(make_guarded: MakeGuarded) -> None:
+    """
+    Pair after pair, until not even two of the least would fit.
+    """
+    guarded = make_guarded("0.2 USD")
+    guarded.server.output_tokens, pairs = 300, 0
+
+    while guarded.guard.status()[0].remaining >= 2 * opus_usd(256):
+        assert two_at_once(guarded) == []
+        pairs += 1
+
+    assert pairs > 8
 
 
 def test_what_the_caller_set_is_held_in_full_and_the_refusal_says_so(make_guarded: MakeGuarded) -> None:
@@ -576,41 +630,67 @@ def test_while_the_ledger_is_gone_what_is_let_through_is_held_whole(make_guarded
     assert guarded.guard.flush()
 
 
-def test_the_first_of_a_balance_is_a_warning(
-    make_guarded: MakeGuarded, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_first_of_a_balance_is_an_alert(make_guarded: MakeGuarded) -> None:
     """
-    Once for each balance and window: an agent makes a thousand calls.
+    Once for each balance and window, whichever process cuts calls short: an agent makes a thousand calls.
     """
-    now = [1_800_000_000.0]
-    guarded = make_guarded("x: 1 USD/day", clock=lambda: now[0])
-    caplog.set_level(logging.WARNING, "bedrock_guard.calls.clamping")
+    now, told = [1_795_334_400.0], list[Alert]()
+    ledger = MemoryLedger(clock=lambda: now[0])
+    budgets = ["x: 1 USD/day", "plenty: 100 USD/day", "calls: 10 requests/day"]
+    both = [
+        make_guarded(budgets=budgets, ledger=ledger, clock=lambda: now[0], sinks=[told.append]) for _ in "ab"
+    ]
 
     for at in (0, 10, 86_400, 86_500):
-        now[0] = 1_800_000_000.0 + at
-        guarded.client.converse(**UNSET)
+        now[0] = 1_795_334_400.0 + at
+        for guarded in both:
+            guarded.client.converse(**UNSET)
+            assert guarded.guard.flush(30)
 
-    warnings = [record.getMessage() for record in caplog.records if "was lowered to" in record.getMessage()]
-    assert len(warnings) == 2
-    assert "x (1 USD/day)" in warnings[0]
-    assert "15142" in warnings[0]
+    assert [(alert.kind, alert.budget) for alert in told] == [("clamped", "x")] * 2
+    assert len({alert.id for alert in told}) == 2
+    assert told[0].text.startswith(
+        f"x (1 USD/day): maxTokens of a Converse of {SONNET} was lowered to 15142, for it may come to more than "
+        "its share of what is free; that of others may be, too · spent $"
+    )
 
 
-def test_the_warning_is_one_line_whatever_a_tag_says(
-    make_guarded: MakeGuarded, caplog: pytest.LogCaptureFixture
+def test_a_limit_of_the_caller_that_is_lowered_is_an_alert_of_the_balance_that_refused(
+    make_guarded: MakeGuarded,
 ) -> None:
+    """
+    And no alert comes of calls that are held as they are, or refused.
+    """
+    told = list[Alert]()
+    budgets = ["x: 900 output_tokens", "y: 100000 output_tokens"]
+    guarded = make_guarded(budgets=budgets, clamp="always", sinks=[told.append])
+    guarded.server.output_tokens = 500
+    guarded.client.converse(**asking(500))
+    assert guarded.guard.flush(30)
+    before = [alert.kind for alert in told]
+    guarded.client.converse(**asking(500))
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**asking(500))
+    assert guarded.guard.flush(30)
+
+    assert "clamped" not in before
+    assert [(alert.budget, alert.per) for alert in told if alert.kind == "clamped"] == [("x", ())]
+
+
+def test_the_alert_is_one_line_whatever_a_tag_says(make_guarded: MakeGuarded) -> None:
     """
     It may be an end user's.
     """
-    guarded = make_guarded(budgets=[Budget("x", "1 USD/day", per="user")])
-    caplog.set_level(logging.WARNING, "bedrock_guard.calls.clamping")
+    told = list[Alert]()
+    guarded = make_guarded(budgets=[Budget("x", "1 USD/day", per="user")], sinks=[told.append])
 
     with scope(user="ann\nERROR forged" + "x" * 5_000):
         guarded.client.converse(**UNSET)
+    assert guarded.guard.flush(30)
 
-    (warning,) = [record.getMessage() for record in caplog.records if "was lowered to" in record.getMessage()]
-    assert "[user=ann ERROR forged" in warning
-    assert len(warning) < 700
+    (text,) = [alert.text for alert in told if alert.kind == "clamped"]
+    assert "[user=ann ERROR forged" in text
+    assert len(text) < 1_000
 
 
 def test_what_was_cut_is_charged_what_aws_reports(make_guarded: MakeGuarded) -> None:
@@ -710,13 +790,13 @@ def test_what_the_caller_gave_to_thinking_is_kept(make_guarded: MakeGuarded) -> 
     """
     It was set, though `maxTokens` was not: a quarter of what is free beside it is left to the answer.
     """
-    guarded = make_guarded("0.3 USD")
+    guarded = make_guarded("0.6 USD")
 
     reply = guarded.client.converse(**UNSET, additionalModelRequestFields=THINKING)
 
     assert sent(guarded.server)["additionalModelRequestFields"] == THINKING
     thinks = INPUT_NANOUSD + 8_000 * OUTPUT_NANOUSD
-    fits = 8_000 + (300_000_000 - thinks) // 4 // OUTPUT_NANOUSD
+    fits = 8_000 + (600_000_000 - thinks) // 4 // OUTPUT_NANOUSD
     assert told(reply)["ClampedMaxTokens"] == pytest.approx(fits, abs=20)  # its own words are input, too
 
 

@@ -103,7 +103,7 @@ def test_what_fits_is_not_sent_elsewhere(make_guarded: MakeGuarded) -> None:
 
     reply = guarded.client.converse(**ASKED)
 
-    assert "FallbackFrom" not in told(reply)
+    assert set(told(reply)) == {"ReservationId", "CostUSD", "Basis"}
     assert guarded.entry.model_id == SONNET
 
 

@@ -56,7 +56,7 @@ def test_a_call_that_fits_by_its_count_is_sent(make_guarded: MakeGuarded) -> Non
     """
     guarded = make_guarded(BUDGET, refine="count_tokens")
 
-    guarded.client.converse(**ASKED, system=[{"text": "be brief"}])
+    reply = guarded.client.converse(**ASKED, system=[{"text": "be brief"}])
 
     (asked,) = counted(guarded.server)
     assert asked.model_id == SONNET.removeprefix("us.")
@@ -64,6 +64,7 @@ def test_a_call_that_fits_by_its_count_is_sent(make_guarded: MakeGuarded) -> Non
         "input": {"converse": {"messages": ASKED["messages"], "system": [{"text": "be brief"}]}}
     }
     assert guarded.entry.counted_input_tokens == 1_002
+    assert reply["ResponseMetadata"]["BedrockGuard"]["CountedInputTokens"] == 1_002
     assert guarded.entry.estimated_cost_nanousd == 1_002 * 3_300 + 100 * 16_500
     assert guarded.server.bill.requests == 1
     assert guarded.server.bill.nanousd == guarded.spent_nanousd

@@ -86,7 +86,7 @@ def test_a_call_waits_for_what_another_holds(
 
     assert got[0]["usage"]["outputTokens"] == 10
     waited, _ = guarded.guard.entries()
-    assert waited.waited_ms > 0
+    assert got[0]["ResponseMetadata"]["BedrockGuard"]["WaitedMs"] == waited.waited_ms > 0
     assert guarded.pending == [0]
     assert queued(guarded) == 0
 
