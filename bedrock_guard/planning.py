@@ -171,8 +171,8 @@ class Planner:
         The part of a plan that a smaller `maxTokens` would shrink; None when there is none.
         """
         prices, tokens = plan.worst_prices, plan.worst.get(OUTPUT_TOKENS, 0)
-        # Models behind an agent or a knowledge base have no limit of the caller's.
-        if not tokens or plan.call.flat_key:
+        # Models behind an agent or a knowledge base have no limit of the caller's, nor has a summary.
+        if not tokens or plan.call.flat_key or plan.call.times > 1:
             return None
         total, candidates, dearest = plan.nanousd or 0, plan.call.size.candidates, self.prices.dearest()
 

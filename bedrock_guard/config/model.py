@@ -127,6 +127,7 @@ class SettingsFile(_Strict):
     flat_prices: dict[str, str] = Field(default_factory=dict)
     on_lost_reply: Literal["charge", "release"] = "charge"
     on_abandoned_stream: Literal["charge", "drain"] = "charge"
+    stream_cutoff: Literal["off", "on_stop"] = "off"
     on_expiry: Literal["charge", "release"] = "charge"
     prices: dict[str, dict[str, str]] = Field(default_factory=dict)
     models: dict[str, str] = Field(default_factory=dict)

@@ -94,6 +94,7 @@ class RequestSize(NamedTuple):
         reads_tokens: False where nothing of its input is billed by the token.
         sized_images: How many of its images say their size.
         sized_image_tokens: The most tokens that those can be together.
+        may_search: Whether a tool is offered that searches the web, for a fee each time.
         counted_tokens: The input as Bedrock's CountTokens has counted it; None where it was not asked.
     """
 
@@ -115,6 +116,7 @@ class RequestSize(NamedTuple):
     sized_images: int = 0
     sized_image_tokens: int = 0
     counted_tokens: int | None = None
+    may_search: bool = False
 
     def with_sizes(self, tokens: Sequence[int]) -> RequestSize:
         """

@@ -103,10 +103,11 @@ class Entry:
         budget: Who refused, or would have, for refusals; a breaker is named `breaker:<name>`.
         reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"breaker"`, `"unpriced"`, `"untagged"` or
             `"unmetered"`; `"clamped"` where the call would have been let through with a lower limit on its
-            output. Of `judged`, what came of it: `"kept"` or `"tripped"`.
-        control: The stop that refused, or would have; with the outcomes `stop`, `resume` and `top_up`, what
-            was told: who, why, whose calls or which balance, until when. Of `judged`, the breaker, whose
-            calls, and the figures.
+            output. Of `abandoned`, `"stopped"` where `stream_cutoff` closed its stream. Of `judged`, what
+            came of it: `"kept"` or `"tripped"`.
+        control: The stop that refused, or would have, or that closed a stream; with the outcomes `stop`,
+            `resume` and `top_up`, what was told: who, why, whose calls or which balance, until when. Of
+            `judged`, the breaker, whose calls, and the figures.
         count: How many refusals this entry stands for; 1 for a call.
     """
 

@@ -17,9 +17,10 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
+from bedrock_guard.hooks.cutoff import Cutoff
 from bedrock_guard.hooks.ends import StreamEnd
 from bedrock_guard.hooks.growth import Growth
-from bedrock_guard.hooks.streams import guard_body, guard_event_stream
+from bedrock_guard.hooks.streams import Grows, guard_body, guard_event_stream
 from bedrock_guard.operations import Operation, Reply
 from bedrock_guard.operations.agent_traces import TraceReader
 from bedrock_guard.operations.batch import JOB_KEY
@@ -114,9 +115,11 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply
         learned = None if report is not None else reader.learned
         state.end(report, learned=learned, is_answered=is_whole)
 
-    grow = Growth(state, reader) if isinstance(reader, TraceReader) else None
+    grow: Grows | None = Growth(state, reader) if isinstance(reader, TraceReader) else None
     # An agent that is left is never read on: it would go on spending.
     drain_for = _drain_for(state) if grow is None else ()
+    if any(pipeline.settings.stream_cutoff != "off" for pipeline, _ in state.opened):
+        grow = Cutoff(state, grow)
     if hasattr(stream, "__aiter__"):
         end = aio_streams.guard_event_stream(
             stream, reader, tell, blocks=state.blocks, drain_for=drain_for, grow=grow
