@@ -86,14 +86,14 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 def test_a_call_is_lowered_and_counted(make_guard: Callable[..., Guard], server: BedrockServer) -> None:
     """
-    1,000 tokens are counted, and as many are left.
+    1,000 tokens are counted; of what is left beside them it gets half.
     """
     guard = make_guard(Budget("x", "2000 tokens"), refine="count_tokens")
 
     reply = asyncio.run(ask(guard, server, UNSET))
 
-    assert reply["ResponseMetadata"]["BedrockGuard"]["ClampedMaxTokens"] == 1_000
-    assert json.loads(server.requests[-1].body)["inferenceConfig"] == {"maxTokens": 1_000}
+    assert reply["ResponseMetadata"]["BedrockGuard"]["ClampedMaxTokens"] == 500
+    assert json.loads(server.requests[-1].body)["inferenceConfig"] == {"maxTokens": 500}
 
 
 def test_a_call_is_sent_to_another_model(make_guard: Callable[..., Guard], server: BedrockServer) -> None:
