@@ -1,0 +1,107 @@
+"""
+A virtual process: its clocks, its files, and how it comes to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from simulation.fleet.world import BEGIN_S, World
+
+_PIDS = count(1000)
+
+
+class Node:
+    """
+    One process of a fleet.
+
+    Attributes:
+        offset_s: How far its clock is from the true time.
+        drift: How much faster it runs.
+        frozen_until_s: It stands still until then.
+        cut_until_s: It reaches nobody until then.
+        is_leaving: It takes no more calls.
+    """
+
+    def __init__(self, world: World, name: str, *, seed: int, offset_s: float = 0.0, drift: float = 0.0) -> None:
+        self.world, self.name = world, name
+        self.dice = random.Random(f"{seed}/{name}")
+        self.pid = next(_PIDS)
+        self.offset_s, self.drift = offset_s, drift
+        self.began_s = world.now
+        self.is_dead = False
+        self.is_leaving = False
+        self.frozen_until_s = self.cut_until_s = 0.0
+        self.messages = 0
+        self.ledger: Any = None
+        self.descriptors: set[int] = set()
+        self.connections: list[sqlite3.Connection] = []
+        self._hooks: list[Callable[[], Any]] = []
+
+    def clock(self) -> float:
+        """
+        Its wall clock.
+        """
+        return self.world.now + (self.world.now - BEGIN_S) * self.drift + self.offset_s
+
+    def monotonic(self) -> float:
+        """
+        Its clock that nobody sets.
+        """
+        return (self.world.now - self.began_s) * (1 + self.drift) + 1000.0
+
+    def sleep(self, seconds: float) -> None:
+        """
+        Wait, by its own clock.
+        """
+        self.world.park(self.world.now + max(0.0, seconds) / (1 + self.drift))
+
+    def at_exit(self, work: Callable[..., Any], *args: Any, **named: Any) -> Callable[..., Any]:
+        """
+        As `atexit.register`.
+        """
+        self._hooks.append(lambda: work(*args, **named))
+        return work
+
+    def not_at_exit(self, work: Callable[..., Any]) -> None:
+        """
+        As `atexit.unregister`, for what was registered last.
+        """
+        self._hooks = [hook for hook in self._hooks if getattr(hook, "__wrapped__", None) is not work]
+
+    def leave(self) -> None:
+        """
+        Come to an end as a program does: what was registered runs, and then nothing of it is left.
+        """
+        for hook in reversed(self._hooks):
+            hook()
+        self.ledger.close()
+        self.kill("exits")
+
+    def kill(self, how: str = "killed") -> None:
+        """
+        Be dead at once, wherever its threads are.
+        """
+        if self.is_dead:
+            return
+        self.is_dead = True
+        self.world.tell(f"{self.name} {how}")
+        self.world.kill(self)
+        # As the kernel does, once its threads have come to know.
+        self.world.at(self.world.now + 1e-3, self._bury)
+
+    def _bury(self) -> None:
+        for connection in self.connections:
+            with suppress(sqlite3.Error):
+                sqlite3.Connection.close(connection)
+        for descriptor in self.descriptors:
+            with suppress(OSError):
+                os.close(descriptor)
+        self.connections.clear()
+        self.descriptors.clear()
