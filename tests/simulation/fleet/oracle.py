@@ -31,11 +31,15 @@ class Wrong(AssertionError):
 class Kept(NamedTuple):
     """
     A call, as a ledger has it.
+
+    Attributes:
+        has_entry: Whether the journal is to tell of it: what was refused leaves no entry of its own.
     """
 
     state: State
     lines: tuple[Line, ...]
     booked: tuple[int, ...]
+    has_entry: bool = True
 
     def sums(self) -> dict[LedgerKey, tuple[int, int]]:
         """
@@ -155,6 +159,8 @@ class Oracle:
             return
         if kept.state == "pending":
             raise Wrong(f"{id_} is still held")
+        if kept.state == "released" and not story.lines and not kept.booked:
+            return  # it was refused, and its place is closed to what may still be on its way
         wanted = {story.told} if story.told else {*story.tried, ("expired", 0)}
         found = self._as_ended(story, kept)
         if found is None or found not in wanted:

@@ -184,7 +184,7 @@ def _read_call(item: Any) -> Kept | None:
     if state == "recorded":
         return None
     booked = tuple(json.loads(item["b"]["S"])) if "b" in item else ()
-    return Kept(state, _read_lines(item["ln"]["B"]), booked)
+    return Kept(state, _read_lines(item["ln"]["B"]), booked, "e" in item)
 
 
 @lru_cache(maxsize=10_000)
