@@ -58,6 +58,7 @@ class Fleet:
         self.oracle = Oracle()
         self.store: Any = STORES[scenario.ledger](self.world, scenario, self.oracle)
         self._programs: dict[int, Program] = {}
+        self._all: list[Program] = []
         self._born: Counter[int] = Counter()
         self._stepped: Counter[int] = Counter()
 
@@ -95,12 +96,16 @@ class Fleet:
         )
 
     def _start(self, slot: int) -> None:
+        running = self._programs.get(slot)
+        if running is not None and not running.node.is_dead and not running.node.is_leaving:
+            return
         self._born[slot] += 1
         clock = self.scenario.clocks[slot]
         name = f"p{slot}.{self._born[slot]}"
         offset_s = clock.offset_s + self._stepped[slot]
         node = Node(self.world, name, seed=self.scenario.seed, offset_s=offset_s, drift=clock.drift)
         program = self._programs[slot] = Program(self.world, node, self.scenario, self.oracle)
+        self._all.append(program)
         self.world.spawn(node, "upkeep", partial(program.begin, self.store.open))
 
     def _call(self, plan: Any) -> None:
@@ -180,7 +185,7 @@ class Fleet:
         """
         A process that comes when all others are gone: what it finds must be whole.
         """
-        for program in self._programs.values():
+        for program in self._all:
             if not program.node.is_dead:
                 raise Wrong(f"{program.node.name} does not come to its end")
         auditor = Node(self.world, "auditor", seed=self.scenario.seed)

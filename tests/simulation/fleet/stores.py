@@ -152,8 +152,9 @@ class DynamoDBStore:
             return
         del parts
         change = [int(after[name]["N"]) - (int(before[name]["N"]) if before else 0) for name in ("used", "spent")]
-        if change != moved.pop(pk, [0, 0]):
-            raise Wrong(f"{pk} has changed by {change}, and its calls have not")
+        wanted = moved.pop(pk, [0, 0])
+        if change != wanted:
+            raise Wrong(f"{pk} has changed by {change}, and its calls by {wanted}")
         if key is not None:
             self._oracle.check_balance(key, int(after["used"]["N"]), int(after["spent"]["N"]))
 
@@ -162,8 +163,9 @@ class DynamoDBStore:
         for start, (spent, pending) in now.items():
             old = was.get(start, (0, 0))
             change = [spent + pending - sum(old), spent - old[0]]
-            if change != moved.pop(_name_of(key._replace(window_start=start)), [0, 0]):
-                raise Wrong(f"{key} has changed by {change} in {start}, and its calls have not")
+            wanted = moved.pop(_name_of(key._replace(window_start=start)), [0, 0])
+            if change != wanted:
+                raise Wrong(f"{key} has changed by {change} in {start}, and its calls by {wanted}")
         for start in was.keys() - now.keys():
             moved.pop(_name_of(key._replace(window_start=start)), None)
         used, spent = int(after["used"]["N"]), int(after["spent"]["N"])
