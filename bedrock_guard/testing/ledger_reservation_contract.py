@@ -165,11 +165,8 @@ class ReservationContract:
         """
         A reserve whose answer was lost is sent again; the money is held once, and given back as the first's.
         """
-        lines = (
-            60,
-            Line(TEAM, None, 60),
-            Line(CALLS._replace(rule="requests/second rate"), 10, 1, "rate", True, 1, 5),
-        )
+        rate = LedgerKey("rps", "requests/second rate", (), 0)
+        lines = (60, Line(TEAM, None, 60), Line(rate, 10, 1, kind="rate", span_s=1, refill=5))
         first = hold(ledger, "one", *lines)
         clock.now += 1
 
