@@ -28,7 +28,7 @@ class CallPlan(NamedTuple):
     Attributes:
         slot: Of which process.
         estimate: The most that it costs; `cost` is what it does.
-        team: Whose balance it counts towards beside that of all.
+        team: Whose balance it counts towards beside that of all, and that of its user.
         takes_s: How long Bedrock takes.
         outcome: `lost`: Bedrock bills, and its answer does not arrive.
         more: By how much it is extended while it is under way; 0 for not.
@@ -110,8 +110,8 @@ def make(seed: int, ledger: str, network: dict[str, float], *, calls: int = 110)
         clocks=tuple(Clock(dice.uniform(-15, 15) * share, dice.uniform(-1e-3, 1e-3) * share) for _ in range(slots)),
         calls=tuple(sorted(plans, key=lambda plan: plan.at_s)),
         events=tuple(sorted(events, key=lambda event: event.at_s)),
-        # Of all, in each window; of each team, for ever. They are reached.
-        limits=(dice.randint(300, 900), dice.randint(500, 1500)),
+        # Of all, in each window; of each team, for ever; of each user. They are reached.
+        limits=(dice.randint(300, 900), dice.randint(500, 1500), dice.randint(60, 200)),
         network=tuple((kind, rate * share) for kind, rate in network.items() if share),
         has_rolling=dice.random() < 0.3,
         has_rate=dice.random() < 0.2,
@@ -161,6 +161,8 @@ def lines_of(scenario: Scenario, plan: CallPlan, now: float, amount: int) -> lis
     found = [
         Line(LedgerKey("all", "USD/3 minutes@UTC", (), start), scenario.limits[0], amount),
         Line(LedgerKey("team", "USD", (("team", str(plan.team)),), 0), scenario.limits[1], amount),
+        # Hardly made when it is full: those of one user call together.
+        Line(LedgerKey("user", "USD", (("user", str(plan.at_s // 20)),), 0), scenario.limits[2], amount),
         Line(LedgerKey("count", "requests", (), 0), None, amount),
     ]
     if scenario.has_rolling:
