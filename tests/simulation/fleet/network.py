@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -70,6 +70,7 @@ class Network:
         is_calm: From now on, nothing happens to messages.
         muted: Messages to which nothing happens, and kinds that do not happen.
         faults: What did happen, by message.
+        on_revival: Told the ids of calls of which a request was refused, repeated on its way, and done then.
     """
 
     def __init__(self, world: World, engine: Engine, *, seed: int, rates: Mapping[str, float], muted: frozenset[str]) -> None:
@@ -79,6 +80,8 @@ class Network:
         self.faults: dict[str, str] = {}
         self.sent = 0
         self.is_calm = False
+        self.on_revival: Callable[[Iterable[str]], None] = lambda _: None
+        self._refused: set[str] = set()
 
     def make_client(self, clients: Any, shares: tuple[float, float]) -> Any:
         """
@@ -131,6 +134,7 @@ class Network:
     def _arrive(self, message: str, operation: str, params: dict[str, Any], fate: Fate, *, is_again: bool = False) -> Any:
         refused = None if is_again else _REFUSALS.get(fate.kind)
         if refused is not None:
+            self._refused.add(message)
             return refused(operation, params)
         if fate.kind == "unprocessed" and operation == "batch_get_item":
             return {"Responses": {}, "UnprocessedKeys": params["RequestItems"]}
@@ -138,6 +142,10 @@ class Network:
             found = self._engine.send(operation, params, lag_s=fate.lag_s)
         except ClientError as error:
             found = error
+            self._refused.add(message)
+        else:
+            if is_again and message in self._refused:
+                self.on_revival(_made_by(params))
         if is_again or fate.kind == "late_request":
             is_done = not isinstance(found, ClientError)
             self._world.tell(f"{message} arrives {'again' if is_again else 'late'}: {'done' if is_done else 'not done'}")
@@ -183,6 +191,14 @@ def _made(plain: Fate, kind: str, dice: random.Random, *, is_write: bool) -> Fat
     if kind.endswith("duplicate"):
         return plain
     return plain._replace(kind=kind)
+
+
+def _made_by(params: Mapping[str, Any]) -> list[str]:
+    """
+    The ids of calls that a request would open.
+    """
+    puts = [action["Put"]["Item"] for action in params.get("TransactItems", ()) if "Put" in action]
+    return [item["id"]["S"] for item in puts if "id" in item]
 
 
 class Client:

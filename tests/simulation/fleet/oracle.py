@@ -60,6 +60,7 @@ class Story:
         asked: What it may hold: extensions that were lost included.
         tried: Ends that it asked for; `told` the one that was confirmed.
         billed: What Bedrock has charged.
+        is_refused: It was told that it holds nothing.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Story:
     tried: list[tuple[Ending, int]] = field(default_factory=list)
     told: tuple[Ending, int] | None = None
     billed: int = 0
+    is_refused: bool = False
 
 
 @dataclass
@@ -79,6 +81,8 @@ class Oracle:
     Attributes:
         truth: What Bedrock has billed, by balance, for calls that are charged where nobody knows.
         allowed: What may be above a limit: money that was given back on expiry, as its call had wished.
+        revived: Calls of which a request was repeated after it had been refused, and was done then. Nobody can
+            know of such a hold, so that it is charged when it expires: too much, which is the safe side.
     """
 
     stories: dict[str, Story] = field(default_factory=dict)
@@ -87,6 +91,7 @@ class Oracle:
     allowed: Counter[LedgerKey] = field(default_factory=Counter)
     stops: list[tuple[float, float]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    revived: set[str] = field(default_factory=set)
 
     def begin(self, id_: str, plan: CallPlan, lines: list[Line]) -> Story:
         """
@@ -161,6 +166,8 @@ class Oracle:
             raise Wrong(f"{id_} is still held")
         if kept.state == "released" and not story.lines and not kept.booked:
             return  # it was refused, and its place is closed to what may still be on its way
+        if story.is_refused and id_ not in self.revived:
+            raise Wrong(f"{id_} holds nothing, its program was told, and is {kept.state} at {kept.booked}")
         wanted = {story.told} if story.told else {*story.tried, ("expired", 0)}
         found = self._as_ended(story, kept)
         if found is None or found not in wanted:

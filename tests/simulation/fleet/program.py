@@ -109,8 +109,10 @@ class Program:
             if error.outcome == "unknown":
                 held = Reservation(id_, tuple(lines), now + HOLD_S)
                 self._put_off(story, held, "released", 0, is_doubted=True)
+            story.is_refused = error.outcome == "not_done"
             return story, None
         if not isinstance(answer, Reservation):
+            story.is_refused = True
             self._oracle.counts["refused" if isinstance(answer, Refusal) else "undecided"] += 1
             self.world.tell(f"{id_} {type(answer).__name__}")
             return story, None

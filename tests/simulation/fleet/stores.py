@@ -74,6 +74,7 @@ class DynamoDBStore:
         self.network: Network | None = Network(
             world, self.engine, seed=scenario.seed, rates=dict(scenario.network), muted=scenario.muted
         )
+        self.network.on_revival = oracle.revived.update
 
     @contextmanager
     def _installed(self, world: World) -> Iterator[None]:
