@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -99,6 +100,27 @@ def _os(world: World) -> _Instead:
     )
 
 
+class _Finalize:
+    """
+    As `weakref.finalize`, but never when something is collected: nobody could say in which process.
+    """
+
+    def __init__(self, _: object, work: Callable[..., Any], *args: Any, **named: Any) -> None:
+        self._work: Callable[[], Any] | None = lambda: work(*args, **named)
+        self.atexit = True
+
+    @property
+    def alive(self) -> bool:
+        return self._work is not None
+
+    def detach(self) -> None:
+        self._work = None
+
+    def __call__(self) -> Any:
+        work, self._work = self._work, None
+        return work() if work is not None else None
+
+
 def _uuid(world: World) -> _Instead:
     return _Instead(uuid, uuid4=lambda: uuid.UUID(bytes=world.task().owner.dice.randbytes(16), version=4))
 
@@ -124,6 +146,7 @@ def _replacements(world: World, more: dict[Any, Any]) -> dict[int, Any]:
         os: _os(world),
         uuid: _uuid(world),
         threading: _threading(world),
+        weakref: _Instead(weakref, finalize=_Finalize),
         queue: _Instead(queue, SimpleQueue=lambda: SimpleQueue(world)),
         atexit: _Instead(
             atexit,

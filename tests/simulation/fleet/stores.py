@@ -16,6 +16,7 @@ from simulation.fleet.network import STORM, Network
 from simulation.fleet.nodes import Node
 from simulation.fleet.oracle import Kept, Oracle, Wrong
 from simulation.fleet.scenario import Scenario
+from simulation.fleet.sqlite import SQLiteStore
 from simulation.fleet.world import World
 
 from bedrock_guard.domain.ledger import LedgerKey, Line
@@ -213,4 +214,4 @@ def _key_of(pk: str) -> LedgerKey | None:
     return _KEYS.get(pk)
 
 
-STORES: dict[str, Any] = {"dynamodb": DynamoDBStore}
+STORES: dict[str, Any] = {"dynamodb": DynamoDBStore, "sqlite": SQLiteStore}
