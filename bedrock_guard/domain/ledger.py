@@ -144,6 +144,10 @@ class Balance:
     What a key has spent, and what calls under way hold.
 
     Attributes:
+        pending: What calls under way hold, as far as the reader can tell: of another process that leases, it
+            is in *leased*.
+        leased: What processes have taken to spend without asking; it counts against limits as if it were
+            spent, and what is not spent comes back.
         full_at_s: Of a rate: when all that was taken from it is refilled; None for others.
     """
 
@@ -151,6 +155,7 @@ class Balance:
     spent: int = 0
     pending: int = 0
     full_at_s: float | None = None
+    leased: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LEDGERS: Final[dict[str, str]] = {
     "memory": "bedrock_guard.ledgers.memory:MemoryLedger",
     "sqlite": "bedrock_guard.ledgers.sqlite:SQLiteLedger",
-    "dynamodb": "bedrock_guard.ledgers.dynamodb:DynamoDBLedger",
+    "dynamodb": "bedrock_guard.ledgers.leased:DynamoDBLedgers",
 }
 
 ENTRY_POINTS: Final = "bedrock_guard.ledgers"

@@ -15,6 +15,7 @@ from bedrock_guard.domain.ledger import Ledger
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers import LEDGERS, open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.leases import LeasedLedger
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
 from bedrock_guard.testing.ledger_calls import SetClock, answered
 from bedrock_guard.testing.ledger_contract import LedgerContract
@@ -25,15 +26,16 @@ URLS: dict[str, Callable[[Path], str]] = {
     "memory": lambda _: "memory://",
     "sqlite": lambda folder: f"sqlite:///{folder}/ledger.db",
     "dynamodb": lambda _: dynamodb_engine.table_url(),
+    "dynamodb, leased": lambda _: f"{dynamodb_engine.table_url()}&mode=lease",
 }
 
 
 class TestLedgers(LedgerContract):
-    @pytest.fixture(params=sorted(LEDGERS))
+    @pytest.fixture(params=sorted({*LEDGERS, *URLS}))
     def ledger(self, request, clock: SetClock, tmp_path: Path) -> Iterator[Ledger]:
         assert request.param in URLS, f"{request.param}:// has no line in URLS, so nothing proves it"
         ledger = open_ledger(URLS[request.param](tmp_path), clock=clock)
-        if isinstance(ledger, DynamoDBLedger):
+        if isinstance(ledger, DynamoDBLedger | LeasedLedger):
             watched = Watched(ledger)  # each request is one that real DynamoDB takes
             ledger.write_control = watched.as_operator(ledger.write_control)  # type: ignore[method-assign]
         yield ledger
@@ -46,6 +48,8 @@ class TestLedgers(LedgerContract):
                 return SQLiteLedger(ledger.path, clock=clock)
             if isinstance(ledger, DynamoDBLedger):
                 return DynamoDBLedger(ledger._table.address, clock=clock)
+            if isinstance(ledger, LeasedLedger):
+                return LeasedLedger(ledger._table.address, clock=clock)
             return ledger
 
         return again

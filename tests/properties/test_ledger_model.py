@@ -14,11 +14,11 @@ import pytest
 from bedrock_guard.ledgers import LEDGERS
 
 # Examples, and steps of each, of every run and of those behind the marker: fewer steps where one is a few requests.
-EXAMPLES = {"memory": (100, 40), "sqlite": (100, 40), "dynamodb": (10, 20)}
+EXAMPLES = {"memory": (100, 40), "sqlite": (100, 40), "dynamodb": (10, 20), "dynamodb, leased": (10, 20)}
 MANY = 2000
 
 
-@pytest.mark.parametrize("scheme", sorted(LEDGERS))
+@pytest.mark.parametrize("scheme", sorted({*LEDGERS, *ledger_model.URLS}))
 def test_a_ledger_does_what_the_model_does(scheme: str) -> None:
     """
     The orders that lose money are those that no one thought of.
@@ -28,7 +28,7 @@ def test_a_ledger_does_what_the_model_does(scheme: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", sorted(LEDGERS))
+@pytest.mark.parametrize("scheme", sorted({*LEDGERS, *ledger_model.URLS}))
 def test_a_ledger_does_what_the_model_does_for_long(scheme: str) -> None:
     """
     The same, until the rare orders have come too: in a process for each processor.

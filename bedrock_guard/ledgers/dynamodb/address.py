@@ -6,19 +6,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias, cast, get_args
 
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers.url import read_url
 
 DEADLINE_S: Final = 2.0
 
-_MODES: Final = ("exact", "lease")
+Mode: TypeAlias = Literal["exact", "lease"]
+
 _PARAMETERS: Final[dict[str, tuple[str, ...] | None]] = {
     "region": None,
     "endpoint_url": None,
     "role_arn": None,
-    "mode": _MODES,
+    "mode": get_args(Mode),
     "deadline_ms": (),
 }
 _ARN: Final = re.compile(r"arn:aws[\w-]*:dynamodb:(?P<region>[\w-]+):\d{12}:table/(?P<name>.+)")
@@ -35,6 +36,7 @@ class Address:
         table: Its name, or its ARN when it is in another account.
         region: None for what the environment says.
         role_arn: The role to use it by; None for the program's own credentials.
+        mode: Whether every call is written by itself (`exact`), or balances are leased (`lease`).
         deadline_s: How long one operation of the ledger may take.
     """
 
@@ -43,6 +45,7 @@ class Address:
     endpoint_url: str | None = None
     role_arn: str | None = None
     deadline_s: float = DEADLINE_S
+    mode: Mode = "exact"
 
 
 def read_address(url: str) -> Address:
@@ -59,10 +62,6 @@ def read_address(url: str) -> Address:
             f"{url!r} names no table. Write dynamodb://my-table?region=eu-central-1, or the table's ARN "
             "(arn:aws:dynamodb:eu-central-1:111122223333:table/my-table) in place of its name."
         )
-    if given.get("mode") == "lease":
-        raise ConfigurationError(
-            f"{url!r}: mode=lease does not exist yet; leave it out, or write mode=exact."
-        )
     region = given.get("region")
     if arn and region not in {None, arn["region"]}:
         raise ConfigurationError(f"{url!r}: the table is in {arn['region']}, and region says {region!r}.")
@@ -77,4 +76,5 @@ def read_address(url: str) -> Address:
         endpoint_url=given.get("endpoint_url"),
         role_arn=role,
         deadline_s=int(given["deadline_ms"]) / 1000 if "deadline_ms" in given else DEADLINE_S,
+        mode=cast("Mode", given.get("mode", "exact")),
     )

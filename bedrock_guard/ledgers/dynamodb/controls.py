@@ -61,12 +61,35 @@ class ControlsCopy:
         """
         self._copy = None
 
+    @property
+    def fresh(self) -> Controls | None:
+        """
+        The record, if it is no older than was wished; without asking anybody.
+        """
+        copy = self._copy
+        return copy.controls if copy is not None and self._is_fresh(copy) else None
+
+    @property
+    def is_aging(self) -> bool:
+        """
+        Whether half of that time is over.
+        """
+        copy = self._copy
+        return copy is not None and time.monotonic() - copy.began_s > self._most_s / 2
+
+    @property
+    def last(self) -> Controls | None:
+        """
+        The record as it was read last, however long ago.
+        """
+        return None if self._copy is None else self._copy.controls
+
     def read(self, turn: Turn) -> Controls:
         """
         The record, no older than was wished.
         """
         copy = self._copy
-        return copy.controls if copy is not None and self._is_fresh(copy) else self._read(turn)
+        return copy.controls if copy is not None and self._is_fresh(copy) else self.read_anew(turn)
 
     def write(self, turn: Turn, control: Control, entry: Entry, *, kept: Item | None) -> int:
         """
@@ -81,7 +104,7 @@ class ControlsCopy:
                 self._table.transact(turn, self._actions(turn, place, (before, after), entry, kept))
             except ConditionFailed as failed:
                 if failed.reasons[1].is_failed:  # it had been written, and the answer was lost
-                    return self._read(turn).version
+                    return self.read_anew(turn).version
                 self._table.rest(turn)
             except LedgerUnavailable as error:
                 if not code_of(error.__cause__).startswith("AccessDenied"):
@@ -93,10 +116,17 @@ class ControlsCopy:
 
     def _is_fresh(self, copy: _Copy) -> bool:
         # By both clocks: one may be set back, and the other stand still while a process is frozen.
-        most_s = REFRESH_S if self._wished_s is None else self._wished_s
+        most_s = self._most_s
         return time.monotonic() - copy.began_s < most_s and 0 <= self._clock() - copy.began_at_s < most_s
 
-    def _read(self, turn: Turn) -> Controls:
+    @property
+    def _most_s(self) -> float:
+        return REFRESH_S if self._wished_s is None else self._wished_s
+
+    def read_anew(self, turn: Turn) -> Controls:
+        """
+        The record as it is now.
+        """
         began_s, began_at_s = time.monotonic(), self._clock()
         controls = _merge(self._read_records(turn))
         if self._copy is None or self._copy.began_s <= began_s:  # another thread may have read since

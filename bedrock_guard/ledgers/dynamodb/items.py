@@ -13,6 +13,10 @@ What the table's items hold, and where they are.
     M               schema        the table's schema, and its home region
     C#controls      C             stops and top-ups: version (v), record (rec); C# is what steers programs
     T#breakers      T             the same for stops of breakers, which programs write
+    L#<owner>       <key>         a lease: granted (g), of that reported as spent (s), version (v)
+    H#<0..3>        <owner>       a process that leases, and until when it is taken for alive (ex)
+    S               leases        when leases of dead processes were looked for
+    J#<00..07>      <time>-~...   a segment: many entries, of calls that were made on leases
 
 Each balance has a partition of its own, so that one budget's calls throttle no
 other's. The place of a call follows from its id alone, which is all that the
@@ -40,13 +44,15 @@ Place: TypeAlias = tuple[str, str]
 
 SHARDS: Final = 8
 DIRECTORIES: Final = 4
+HOLDERS: Final = 4
 FOREIGN: Final = "F"
 SCHEMA_PLACE: Final[Place] = ("M", "schema")
 SWEEP_PLACE: Final[Place] = ("S", "sweep")
+LEASES_PLACE: Final[Place] = ("S", "leases")
 CONTROLS_PLACE: Final[Place] = ("C#controls", "C")
 TRIPS_PLACE: Final[Place] = ("T#breakers", "T")
 # Partitions, as IAM matches them: those that programs write, and those that steer them.
-WRITTEN: Final = ("B#*", "D#*", "J#*", FOREIGN, SWEEP_PLACE[0], "A", "A#*", "T#*")
+WRITTEN: Final = ("B#*", "D#*", "J#*", FOREIGN, SWEEP_PLACE[0], "A", "A#*", "T#*", "L#*", "H#*")
 STEERING: Final = ("C#*", SCHEMA_PLACE[0])
 
 # DynamoDB allows 2,048 bytes for one part of a key and 1,024 for the other.
@@ -228,6 +234,41 @@ def read_directory_item(item: Item) -> LedgerKey:
     return _read_lines(item["key"]["S"])[0].key
 
 
+def place_of_lease(owner: str, key: LedgerKey) -> Place:
+    """
+    Where it is kept what *owner* leases of a balance.
+    """
+    return leases(owner), _key_name(key)
+
+
+def leases(owner: str) -> str:
+    """
+    The partition of one process's leases.
+    """
+    return f"L#{owner}"
+
+
+def place_of_holder(owner: str) -> Place:
+    """
+    Where it is kept until when a process that leases is taken for alive.
+    """
+    return holders(zlib.crc32(owner.encode()) % HOLDERS), owner
+
+
+def holders(shard: int) -> str:
+    """
+    One part of the processes that lease.
+    """
+    return f"H#{shard}"
+
+
+def place_of_segment(name: str, at_s: float) -> Place:
+    """
+    Where a segment of entries is kept, of which the newest is of that moment.
+    """
+    return journal(zlib.crc32(name.encode()) % SHARDS), f"{sort_key(1000 * at_s)}-~{name}"
+
+
 def place_of_claim(alert_id: str) -> Place:
     """
     Where it is kept who tells an alert.
@@ -289,8 +330,15 @@ def pack_entry(entry: Entry) -> Item:
     """
     An entry, small.
     """
+    return pack(entry_text(entry))
+
+
+def entry_text(entry: Entry) -> str:
+    """
+    An entry as one line of text.
+    """
     # A tag may hold half of a surrogate pair, which is no text in UTF-8; its escape is.
-    return pack(entry.to_json().encode(errors="backslashreplace").decode())
+    return entry.to_json().encode(errors="backslashreplace").decode()
 
 
 def read_entry(packed: bytes, count: int = 1) -> Entry:

@@ -137,7 +137,7 @@ class DynamoDBLedger:
         Keep an entry without money, or add to the count of the one that has its id.
         """
         with self._table.turn() as turn:
-            kept = actions.kept_until(entry.at_s, self._keep_s)
+            kept = actions.kept_until(entry.at_s, self.keep_s)
             action = actions.record_action(self._table.name, entry, by=turn.id, kept=kept)
             try:
                 self._table.send(turn, "update_item", **action["Update"])
@@ -156,7 +156,7 @@ class DynamoDBLedger:
         Put *control* into the record, and *entry* into the journal; the new version.
         """
         with self._table.turn() as turn:
-            kept = actions.kept_until(entry.at_s, self._keep_s)
+            kept = actions.kept_until(entry.at_s, self.keep_s)
             return self._controls.write(turn, control, entry, kept=kept)
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
@@ -183,7 +183,7 @@ class DynamoDBLedger:
         For half a deadline at most: the next sweep, of whatever process, goes on from there.
         """
         with self._table.turn(0.5) as turn:
-            return self._sweeper.sweep(turn, now=now, limit=limit, keep_s=self._keep_s)
+            return self._sweeper.sweep(turn, now=now, limit=limit, keep_s=self.keep_s)
 
     def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
         """
@@ -219,7 +219,24 @@ class DynamoDBLedger:
         self._table.close()
 
     @property
-    def _keep_s(self) -> float:
+    def table(self) -> Table:
+        """
+        Where it is all kept.
+        """
+        return self._table
+
+    @property
+    def controls_copy(self) -> ControlsCopy:
+        """
+        What this process knows of stops and top-ups.
+        """
+        return self._controls
+
+    @property
+    def keep_s(self) -> float:
+        """
+        How long what ends is kept, in seconds.
+        """
         return _KEEP_S if self._wished_s is None else self._wished_s
 
     def _open(self, turn: Turn, call: Call, entry: Entry) -> Reservation | Refusal:
@@ -321,7 +338,7 @@ class DynamoDBLedger:
                 return books.SETTLED[(ours if ours and is_ours else how), is_overrun]
             ours = how
             try:
-                kept = actions.kept_until(self._clock(), self._keep_s)
+                kept = actions.kept_until(self._clock(), self.keep_s)
                 ended = actions.Ended(end, lines, booked, entry, kept, self._clock())
                 self._table.transact(
                     turn, actions.end_actions(self._table.name, call, ended, by=turn.id, new=new)
@@ -350,7 +367,7 @@ class DynamoDBLedger:
             "st": {"S": items.CODES["released"]},
             "b": {"S": "[]"},
         }
-        kept = actions.kept_until(self._clock(), self._keep_s)
+        kept = actions.kept_until(self._clock(), self.keep_s)
         if kept is not None:
             closed["ttl"] = kept
         try:

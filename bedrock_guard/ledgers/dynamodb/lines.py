@@ -94,7 +94,10 @@ def read_balance(key: LedgerKey, item: Item | None) -> Balance:
     """
     if is_rolling(key):
         return Balance(key, *read_sub_windows(item).get(key.window_start, (0, 0)))
-    return Balance(key, *read_sums(item)[:2], _full_at_ns(item) / 10**9 if lines.is_rate(key) else None)
+    spent, pending, _ = read_sums(item)
+    leased = int(item["lent"]["N"]) if item and "lent" in item else 0
+    full_at_s = _full_at_ns(item) / 10**9 if lines.is_rate(key) else None
+    return Balance(key, spent, pending - leased, full_at_s, leased)
 
 
 def unfit(line: Line, item: Item | None, now: float) -> RefusedLine | None:

@@ -18,7 +18,7 @@ from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import Balance, LedgerKey
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
-from bedrock_guard.ledgers.dynamodb import actions, items, lines
+from bedrock_guard.ledgers.dynamodb import actions, items, lines, segments
 from bedrock_guard.ledgers.dynamodb.items import Item, Place
 from bedrock_guard.ledgers.dynamodb.table import Table, Turn
 
@@ -34,7 +34,8 @@ class _Row(NamedTuple):
     at_s: float
     sequence: int
     placed_s: float
-    entry: Entry
+    entry: Entry | None
+    revision: int = 0
 
 
 def balances(table: Table, keys: Sequence[LedgerKey] | None) -> list[Balance]:
@@ -55,13 +56,19 @@ def entries(
     """
     At most *limit* entries that come after *before*, newest first.
     """
-    page: list[_Row] = []
+    page: list[Entry] = []
+    last = before
+    seen = None
     for row in _in_order(_streams(table, where, before, limit)):
-        if (row.at_s, row.sequence) < before and where.admits(row.entry):
+        at = (row.at_s, row.sequence)
+        is_older = at == seen  # what was written of the same call before it was put right
+        seen = at
+        if not is_older and row.entry is not None and at < before and where.admits(row.entry):
             if len(page) == limit:
-                return [one.entry for one in page], books.write_cursor(page[-1].at_s, page[-1].sequence)
-            page.append(row)
-    return [row.entry for row in page], None
+                return page, books.write_cursor(*last)
+            page.append(row.entry)
+            last = at
+    return page, None
 
 
 def pages(table: Table, turn: Turn | None = None, **params: object) -> Iterator[Item]:
@@ -128,8 +135,16 @@ def _own(table: Table, shard: int, between: dict[str, Item], size: int) -> Itera
     )
     for page in pages(table, ConsistentRead=True, ScanIndexForward=False, Limit=size, **found):
         for item in page["Items"]:
-            if _is_entry(item):
-                yield _row(item, placed_s=int(item["sk"]["S"][:11], 16) / 1000)
+            if segments.is_segment(item):
+                yield from _rows(item)
+            elif _is_entry(item):
+                yield _row(item, placed_s=items.read_sort_key(item["sk"]["S"]) / 1000)
+
+
+def _rows(segment: Item) -> Iterator[_Row]:
+    placed_s = items.read_sort_key(segment["sk"]["S"]) / 1000
+    for note, revision in segments.read(segment):
+        yield _Row(note.at_s, note.sequence, placed_s, note.entry, revision)
 
 
 def _foreign(table: Table) -> Iterator[_Row]:
@@ -164,10 +179,11 @@ def _in_order(streams: Sequence[Iterator[_Row]]) -> Iterator[_Row]:
     """
     By the time of the call, from streams that are in the order of their ids.
     """
-    waiting: list[tuple[float, int, _Row]] = []
-    for row in heapq.merge(*streams, key=lambda row: -row.placed_s):
+    waiting: list[tuple[float, int, int, int, _Row]] = []
+    # Nothing else tells apart what was written of one call in one segment: the last is right.
+    for count, row in enumerate(heapq.merge(*streams, key=lambda row: -row.placed_s)):
         while waiting and -waiting[0][0] > row.placed_s + SLACK_S:
-            yield heapq.heappop(waiting)[2]
-        heapq.heappush(waiting, (-row.at_s, -row.sequence, row))
+            yield heapq.heappop(waiting)[-1]
+        heapq.heappush(waiting, (-row.at_s, -row.sequence, -row.revision, -count, row))
     while waiting:
-        yield heapq.heappop(waiting)[2]
+        yield heapq.heappop(waiting)[-1]

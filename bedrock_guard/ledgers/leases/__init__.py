@@ -1,0 +1,16 @@
+"""
+Budgets on leases: a process takes slices of balances, and spends them without asking.
+
+    ledger     Ledger: what fits into slices is held here, what does not is asked for
+    local      what this process has spent and holds of its slices; integers under a lock
+    slices     how much to ask for, and what a lease is; pure
+    desk       asks for slices, reports what is spent, and gives back
+    store      what is written of leases, as requests to DynamoDB
+    journal    entries on their way into segments
+    sweeping   charges what dead processes had leased
+    keeper     the thread that does what is due, and the last things at exit
+"""
+
+from bedrock_guard.ledgers.leases.ledger import LeasedLedger
+
+__all__ = ["LeasedLedger"]

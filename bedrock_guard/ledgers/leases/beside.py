@@ -1,0 +1,194 @@
+"""
+Lines that are never leased: what rolls, and rates. They are held in the table, beside the slices.
+
+A call with both is held here first, which costs nothing to undo, and its entry is the table's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.ledger import LedgerKey, Line, OnExpiry, Refusal, RefusedLine, Reservation, Settled
+from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers import lines as line_kinds
+from bedrock_guard.ledgers.dynamodb import items, lines, reading
+from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
+from bedrock_guard.ledgers.leases.local import KEEP_ENDED, Local
+from bedrock_guard.ledgers.memory_sums import Call
+
+# Of what is opened only to be ended: AWS billed what nobody had expected.
+_MOMENT_S: Final = 60.0
+
+
+class Beside:
+    """
+    The calls of one process that hold in the table, too.
+    """
+
+    def __init__(self, exact: DynamoDBLedger, local: Local) -> None:
+        self._exact = exact
+        self._local = local
+        self._held: OrderedDict[str, Reservation] = OrderedDict()
+
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self._held
+
+    def reserve(
+        self, call: Call, entry: Entry, wanted: Sequence[Line], hold_s: float, on_expiry: OnExpiry
+    ) -> Reservation | Refusal:
+        """
+        Hold those of *wanted* that are not leased, for *call*, which holds the others; all or none.
+        """
+        special = part(wanted)[1]
+        try:
+            answer = self._exact.reserve(special, entry=entry, hold_s=hold_s, on_expiry=on_expiry)
+        except LedgerUnavailable:
+            self._local.undo(entry.id)
+            raise
+        if not isinstance(answer, Reservation):
+            self._local.undo(entry.id)
+            return answer if isinstance(answer, Refusal) else Refusal(())
+        self._remember(answer)
+        together = in_order((*call.lines, *answer.lines), wanted)
+        return Reservation(entry.id, together, answer.expires_at_s, answer.over)
+
+    def refused(self, refusal: Refusal, wanted: Sequence[Line], now: float) -> Refusal:
+        """
+        *refusal*, of lines that are leased, with the other lines that would not have fitted.
+        """
+        _, special = part(wanted)
+        if not special:
+            return refusal
+        table = self._exact.table
+        places = {line.key: items.place_of_balance(line.key) for line in special}
+        with table.turn() as turn:
+            found = {item["pk"]["S"]: item for item in reading.get_all(table, list(places.values()), turn)}
+        met: lines.Met = {key: found.get(place[0]) for key, place in places.items()}
+        both = (*refusal.lines, *lines.unfit_lines(special, met, now, enforce=True))
+        by_key = {refused.line.key: refused for refused in both}
+        return Refusal(tuple([by_key[line.key] for line in wanted if line.key in by_key]))
+
+    def extend(
+        self, call: Call, id_: str, more: tuple[Line, ...], hold_s: float | None
+    ) -> Reservation | Refusal:
+        """
+        Hold *more* lines that are not leased for *call*, or hold those that are for longer.
+        """
+        held = self._held.get(id_)
+        if held is not None:
+            answer = self._exact.extend(held, more, hold_s=hold_s)
+        else:
+            found = self._open(call, id_, more, hold_s or _MOMENT_S)
+            answer = found if isinstance(found, Reservation | Refusal) else Refusal(())
+        if isinstance(answer, Reservation):
+            self._remember(answer)
+        return answer
+
+    def lines(self, id_: str) -> tuple[Line, ...]:
+        """
+        What a call holds in the table.
+        """
+        held = self._held.get(id_)
+        return () if held is None else held.lines
+
+    def end(
+        self,
+        reservation: Reservation,
+        end: books.State,
+        amounts: Mapping[LedgerKey, int],
+        entry: Entry | None,
+    ) -> Settled:
+        """
+        End a call in the table, and then its slices; its entry is the table's.
+        """
+        id_ = reservation.id
+        call = self._local.find(id_)
+        if call is None:
+            return self._end(reservation, end, amounts, entry)
+        held = self._held.get(id_)
+        if held is None:
+            opened = self._open(call, id_, (), _MOMENT_S)
+            if not isinstance(opened, Reservation):
+                raise books.unknown(id_)
+            held = opened
+        special = {key: amount for key, amount in amounts.items() if is_special(key)}
+        there = self._end(held, end, special, entry)
+        own = {key: amount for key, amount in amounts.items() if key not in special}
+        here = self._local.end(id_, end, own, None)
+        if here is None:
+            return there
+        how, is_overrun = here
+        return books.SETTLED[there.how if how == "replayed" else how, is_overrun or there.overrun]
+
+    def forget(self) -> None:
+        """
+        In a fork: what is held is the parent's.
+        """
+        self._held.clear()
+
+    def _open(self, call: Call, id_: str, more: tuple[Line, ...], hold_s: float) -> object:
+        if call.entry is None:
+            raise books.unknown(id_)
+        opened = self._exact.reserve(more, entry=call.entry, hold_s=hold_s, on_expiry=call.on_expiry)
+        if isinstance(opened, Reservation):
+            self._remember(opened)
+        return opened
+
+    def _end(
+        self,
+        reservation: Reservation,
+        end: books.State,
+        amounts: Mapping[LedgerKey, int],
+        entry: Entry | None,
+    ) -> Settled:
+        if end == "settled" and entry is not None:
+            return self._exact.settle(reservation, amounts, entry)
+        return self._exact.release(reservation, entry)
+
+    def _remember(self, reservation: Reservation) -> None:
+        self._held[reservation.id] = reservation
+        if len(self._held) > KEEP_ENDED:
+            self._held.popitem(last=False)
+
+
+def part(wanted: Iterable[Line]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """
+    Lines that are leased, and those that are not.
+    """
+    wanted = tuple(wanted)
+    own = tuple(line for line in wanted if line.kind == "window")
+    return own, tuple(line for line in wanted if line.kind != "window")
+
+
+def is_special(key: LedgerKey) -> bool:
+    """
+    Whether the balance of *key* is never leased.
+    """
+    return lines.is_rolling(key) or line_kinds.is_rate(key)
+
+
+def has_special(keys: Iterable[LedgerKey]) -> bool:
+    """
+    Whether one of them is such a key.
+    """
+    return any(is_special(key) for key in keys)
+
+
+def in_order(found: Sequence[Line], wanted: Sequence[Line]) -> tuple[Line, ...]:
+    """
+    *found* in the order of *wanted*, and then the rest.
+    """
+    place = {line.key: number for number, line in enumerate(wanted)}
+    return tuple(sorted(found, key=lambda line: place.get(line.key, len(place))))
+
+
+def over_in_order(found: Sequence[RefusedLine], wanted: Sequence[Line]) -> tuple[RefusedLine, ...]:
+    """
+    As `in_order`.
+    """
+    place = {line.key: number for number, line in enumerate(wanted)}
+    return tuple(sorted(found, key=lambda one: place.get(one.line.key, len(place))))

@@ -1,0 +1,236 @@
+"""
+What a ledger on leases does beside its calls, and before its process goes.
+
+    report   what is spent, every few seconds, so that others' alerts and `status` are fresh
+    return   what is free of a slice that nobody uses
+    renew    this process is alive
+    write    entries, a hundred or a few seconds at a time
+    hear     of stops and top-ups, before a call has to ask
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from bedrock_guard.errors import LedgerUnavailable
+
+if TYPE_CHECKING:
+    from bedrock_guard.domain.ledger import LedgerKey
+    from bedrock_guard.ledgers.dynamodb.controls import ControlsCopy
+    from bedrock_guard.ledgers.leases.desk import Desk
+    from bedrock_guard.ledgers.leases.journal import Journal
+    from bedrock_guard.ledgers.leases.local import Local
+
+log = logging.getLogger("bedrock_guard")
+
+REPORT_S: Final = 3.0
+IDLE_S: Final = 5.0
+# Of a balance that has refused: others may fit into what is free here.
+IDLE_REFUSED_S: Final = 0.5
+RENEW_S: Final = 20.0
+# An empty slice is forgotten: no call lasts that long.
+FORGET_S: Final = 10_800.0
+# Controls are heard while there are calls.
+_HEAR_FOR_S: Final = 30.0
+_TICK_S: Final = 0.25
+_LONGEST_WAIT_S: Final = 30.0
+
+
+class Keeper:
+    """
+    Looks after one ledger's slices and entries; knows no thread.
+    """
+
+    def __init__(self, desk: Desk, local: Local, journal: Journal, copy: ControlsCopy) -> None:
+        self._desk = desk
+        self._local = local
+        self._journal = journal
+        self._copy = copy
+        self._reported_at = self._renewed_at = time.monotonic()
+        self._changed_at = 0.0
+        self._waits_until = 0.0
+        self._wait_s = _TICK_S
+
+    def look(self) -> float:
+        """
+        Do what is due; the seconds until something may be.
+        """
+        now = time.monotonic()
+        if now < self._waits_until:
+            return self._waits_until - now
+        try:
+            self._do(now)
+        except LedgerUnavailable as error:
+            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+            self._waits_until = now + self._wait_s
+            log.info("What is leased is reported later: %s", error)
+            return self._wait_s
+        self._wait_s = _TICK_S
+        return _TICK_S
+
+    def finish(self, *, timeout_share: float = 1.0) -> None:
+        """
+        Write all entries, report all that is spent, and give back all that is free.
+
+        Raises:
+            LedgerUnavailable: The rest is found by a sweep, and entries are lost.
+        """
+        self._desk.take_strangers()
+        if not (self._desk.slices or self._journal.waiting):
+            return
+        with self._desk.turn(timeout_share) as turn:
+            self._desk.send(turn, list(self._desk.slices), give_back=True)
+            self._journal.write(turn)
+            if not self._desk.has_leases:
+                self._desk.leave(turn)
+
+    def flush(self) -> None:
+        """
+        Write all entries, and report all that is spent.
+
+        Raises:
+            LedgerUnavailable: Not all of it.
+        """
+        self._desk.take_strangers()
+        with self._desk.turn() as turn:
+            self._journal.write(turn)
+            self._desk.send(turn, list(self._desk.slices), give_back=False)
+
+    def _do(self, now: float) -> None:
+        back, report = self._due(now)
+        writes, renews = self._journal.is_due(now), now - self._renewed_at >= RENEW_S
+        renews = renews and self._desk.has_leases
+        hears = now - self._changed_at < _HEAR_FOR_S and self._copy.last is not None and self._copy.is_aging
+        if not (back or report or writes or renews or hears):
+            return
+        with self._desk.turn() as turn:
+            if hears:
+                self._copy.read_anew(turn)
+            if back:
+                self._desk.send(turn, back, give_back=True)
+            if report:
+                self._desk.send(turn, report, give_back=False)
+            if writes:
+                self._journal.write(turn)
+            if renews:
+                self._desk.renew(turn)
+                self._renewed_at = now
+
+    def _due(self, now: float) -> tuple[list[LedgerKey], list[LedgerKey]]:
+        """
+        Whose slices are to be given back, and whose only reported.
+        """
+        back, report, empty = [], [], []
+        self._desk.take_strangers()
+        is_time = now - self._reported_at >= REPORT_S
+        for key, slice_ in list(self._desk.slices.items()):
+            sums, granted = self._local.sums(key), self._local.granted(key)
+            if sums is not slice_.idle_sums:
+                slice_.idle_sums, slice_.idle_since = sums, now
+                self._changed_at = now
+            idle_s = now - slice_.idle_since
+            spent, pending, _ = sums
+            lease = slice_.lease
+            least_s = IDLE_REFUSED_S if slice_.refused_until > now else IDLE_S
+            if granted > spent + pending and idle_s >= least_s:
+                back.append(key)
+            elif spent > granted or granted < lease.granted or (is_time and spent != lease.reported):
+                report.append(key)
+            elif idle_s > FORGET_S and not lease.outstanding:
+                empty.append(key)
+        if is_time:
+            self._reported_at = now
+        for key in empty:
+            self._desk.forget(key)
+        return back, report
+
+
+class Thread:
+    """
+    Looks every now and then, while there is somebody to look after.
+    """
+
+    def __init__(self, look: Callable[[], float]) -> None:
+        self._look = weakref.WeakMethod(look)
+        self._woken = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def wake(self) -> None:
+        """
+        Be there from now on.
+        """
+        if self._thread is None and not self._is_closed:
+            self._thread = threading.Thread(target=self._run, name="bedrock_guard leases", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """
+        End, after what it is at.
+        """
+        self._is_closed = True
+        self._woken.set()
+
+    def forget(self) -> None:
+        """
+        In a fork, which has no such thread.
+        """
+        self._woken = threading.Event()
+        self._thread = None
+
+    def _run(self) -> None:
+        wait_s = _TICK_S
+        while not self._woken.wait(wait_s):
+            look = self._look()
+            if look is None:
+                return
+            try:
+                wait_s = look()
+            except Exception:
+                log.exception("What is leased could not be looked after; it is tried again.")
+                wait_s = 1.0
+            del look
+
+
+def at_exit(close: Callable[[], Any], owner: object) -> None:
+    """
+    Call *close*, a method of *owner*, before the interpreter ends, if *owner* is still there; and before
+    SIGTERM ends the process, where nobody else has a say in that.
+    """
+    found = weakref.WeakMethod(close)
+    weakref.finalize(owner, _call, found)
+    _CLOSERS.append(found)
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if hasattr(signal, "SIGTERM") and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
+_CLOSERS: Final[list[weakref.WeakMethod[Any]]] = []
+
+
+def _call(found: weakref.WeakMethod[Any]) -> None:
+    close = found()
+    if close is not None:
+        close()
+
+
+def _on_sigterm(number: int, _frame: object) -> None:
+    # In a thread, for this one may hold a lock that closing needs; the next signal ends at once.
+    signal.signal(number, signal.SIG_DFL)
+    threading.Thread(target=_close_all, args=(number,), daemon=True).start()
+
+
+def _close_all(number: int) -> None:
+    try:
+        for found in _CLOSERS:
+            _call(found)
+    finally:
+        os.kill(os.getpid(), number)

@@ -1,0 +1,389 @@
+"""
+A ledger on leases: the same hard limit for a fleet, and most calls without a network.
+
+    reserve   what fits into the slices of this process is held here; what is missing is asked for
+    settle    here; the entry goes out later, with others
+    what rolls, and rates, are never leased: they are held in the table, beside the slices
+
+Killed, a process takes with it what it had leased and not reported, which is charged whole, and the entries
+of its last seconds; never money that somebody else could spend.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Self
+
+from bedrock_guard.domain.alert_claim import RETRY_AFTER_S, AlertClaim
+from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
+from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import (
+    Balance,
+    Clock,
+    LedgerKey,
+    Line,
+    OnExpiry,
+    Refusal,
+    RefusedLine,
+    Reservation,
+    Settled,
+    SweepReport,
+)
+from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
+from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers.dynamodb import reading
+from bedrock_guard.ledgers.dynamodb.address import Address, read_address
+from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
+from bedrock_guard.ledgers.leases import sweeping
+from bedrock_guard.ledgers.leases.beside import Beside, has_special, in_order, over_in_order, part
+from bedrock_guard.ledgers.leases.desk import Desk
+from bedrock_guard.ledgers.leases.journal import Journal
+from bedrock_guard.ledgers.leases.keeper import Keeper, Thread, at_exit
+from bedrock_guard.ledgers.leases.local import Local
+from bedrock_guard.ledgers.leases.store import Store
+from bedrock_guard.ledgers.memory_sums import Call
+
+log = logging.getLogger("bedrock_guard")
+
+# For so long a table that did not answer is not asked about stops by calls that need nothing else of it.
+_GONE_S: Final = 5.0
+
+
+class LeasedLedger:
+    """
+    Slices of balances in this process, over a table that a fleet shares.
+
+    *keeps_itself* False leaves it to the caller to call `look` every now and then.
+    """
+
+    blocking = True
+    needs_names = True
+
+    def __init__(self, address: Address, *, clock: Clock, keeps_itself: bool = True) -> None:
+        self._clock = clock
+        self._exact = exact = DynamoDBLedger(address, clock=clock)
+        self._table = exact.table
+        self._copy = exact.controls_copy
+        self._local = Local(clock)
+        self._store = Store(self._table)
+        self._desk = Desk(self._store, self._local, clock)
+        self._journal = Journal(self._table, self._local, lambda: exact.keep_s)
+        self._keeper = Keeper(self._desk, self._local, self._journal, self._copy)
+        self._beside = Beside(exact, self._local)
+        self._gone_until = 0.0
+        self._is_closed = False
+        self._thread = Thread(self.look) if keeps_itself else None
+        self.refresh_controls = exact.refresh_controls
+        self.forget_controls = exact.forget_controls
+        self.keep_entries = exact.keep_entries
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_forget_of(weakref.ref(self)))
+        if keeps_itself:
+            at_exit(self.close, self)
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock) -> Self:
+        """
+        The ledger in the table that *url* names.
+        """
+        return cls(read_address(url), clock=clock)
+
+    def reserve(
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | Refusal | ControlsChanged:
+        """
+        Hold every line, or none.
+        """
+        wanted = books.merge(lines)
+        if controls is not None:
+            known = self._copy.fresh
+            if controls != (known.version if known is not None else self._read_controls().version):
+                return CHANGED
+        for line in wanted:
+            if line.kind != "window":
+                return self._reserve_beside(wanted, entry, hold_s, on_expiry)
+        expires_at_s = self._clock() + hold_s
+        over: list[RefusedLine] = []
+        call = self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
+        if call is None:
+            found = self._bring(
+                wanted, lambda: self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
+            )
+            if isinstance(found, Refusal):
+                return found
+            call = found
+        if call.state == "recorded":
+            raise books.already(entry.id, call.state)
+        return Reservation(entry.id, call.lines, call.expires_at_s, tuple(over))
+
+    def extend(
+        self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
+    ) -> Reservation | Refusal:
+        """
+        Hold more money, for longer, or both: all of it or none.
+        """
+        id_, more = reservation.id, books.merge(lines)
+        if self._local.find(id_) is None:
+            return self._exact.extend(reservation, lines, hold_s=hold_s)
+        own, special = part(more)
+        until_s = None if hold_s is None else self._clock() + hold_s
+        over: list[RefusedLine] = []
+        call = self._local.hold_more(id_, own, until_s, over)
+        if call is None:
+            found = self._bring(own, lambda: self._local.hold_more(id_, own, until_s, over))
+            if isinstance(found, Refusal):
+                return self._beside.refused(found, more, self._clock())
+            call = found
+        if not special and id_ not in self._beside:
+            return Reservation(id_, call.lines, call.expires_at_s, tuple(over))
+        try:
+            answer = self._beside.extend(call, id_, special, hold_s)
+        except (LedgerUnavailable, ReservationClosed):
+            self._local.hold_less(id_, own)
+            raise
+        if isinstance(answer, Refusal):
+            self._local.hold_less(id_, own)
+            return answer
+        together = in_order((*call.lines, *answer.lines), (*reservation.lines, *more))
+        return Reservation(id_, together, call.expires_at_s, over_in_order((*over, *answer.over), more))
+
+    def settle(self, reservation: Reservation, amounts: Mapping[LedgerKey, int], entry: Entry) -> Settled:
+        """
+        Turn a reservation into spend, at what the call did cost.
+        """
+        id_ = reservation.id
+        if id_ not in self._beside and not has_special(amounts):
+            ended = self._local.end(id_, "settled", amounts, entry)
+            return self._exact.settle(reservation, amounts, entry) if ended is None else books.SETTLED[ended]
+        return self._beside.end(reservation, "settled", amounts, entry)
+
+    def release(self, reservation: Reservation, entry: Entry | None = None) -> Settled:
+        """
+        Give back everything that is held; without an *entry*, the call leaves none.
+        """
+        if reservation.id not in self._beside:
+            ended = self._local.end(reservation.id, "released", {}, entry)
+            return self._exact.release(reservation, entry) if ended is None else books.SETTLED[ended]
+        return self._beside.end(reservation, "released", {}, entry)
+
+    def record(self, entry: Entry) -> None:
+        """
+        Keep an entry without money, or add to the count of the one that has its id.
+        """
+        if self._local.find(entry.id) is None:
+            self._local.remember(entry)
+        self._journal.count(entry)
+        self._wake()
+
+    def controls(self) -> Controls:
+        """
+        Stops and top-ups, and their version, as they were `control_refresh_s` ago or later.
+        """
+        return self._copy.fresh or self._read_controls()
+
+    def write_control(self, control: Control, entry: Entry) -> int:
+        """
+        Put *control* into the record, and *entry* into the journal; the new version.
+        """
+        return self._exact.write_control(control, entry)
+
+    def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
+        """
+        One balance for each of *keys*, zeros where there is none; all that there are for None.
+
+        What this process has spent and holds is in it; what others have not reported yet shows as leased.
+        """
+        with self._desk.turn():
+            self._desk.take_strangers()
+            return [self._with_own(balance) for balance in reading.balances(self._table, keys)]
+
+    def entries(
+        self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
+    ) -> tuple[list[Entry], str | None]:
+        """
+        At most *limit* entries, newest first; those of this process are written first.
+        """
+        books.read_cursor(after)
+        if self._journal.waiting:
+            with self._desk.turn() as turn:
+                self._journal.write(turn)
+        return self._exact.entries(where, after=after, limit=limit)
+
+    def sweep(self, *, now: float, limit: int = 500) -> SweepReport:
+        """
+        End reservations whose time is over, each by its own `on_expiry`, and charge leases of dead processes.
+        """
+        count, keys = self._local.expire(now, limit, is_elsewhere=self._beside.__contains__)
+        left = limit - sum(count.values())
+        reports = [SweepReport(count["charge"], count["release"], frozenset(keys))]
+        if left > 0:
+            reports.append(self._exact.sweep(now=now, limit=left))
+            with self._desk.turn(0.5) as turn:
+                keep_s = self._exact.keep_s
+                own = self._desk.owner
+                reports.append(sweeping.sweep(self._table, turn, now=now, limit=left, keep_s=keep_s, own=own))
+        return SweepReport(
+            sum(report.charged for report in reports),
+            sum(report.released for report in reports),
+            frozenset().union(*(report.keys for report in reports)),
+        )
+
+    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """
+        Whether the caller is to tell it.
+        """
+        return self._exact.claim_alert(claim, retry_after_s=retry_after_s)
+
+    def confirm_alert(self, claim: AlertClaim) -> None:
+        """
+        It has been told.
+        """
+        self._exact.confirm_alert(claim)
+
+    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
+        """
+        Claims that are not confirmed, at most *limit*.
+        """
+        return self._exact.unconfirmed_alerts(limit=limit)
+
+    def look(self) -> float:
+        """
+        Report, give back and write what is due; the seconds until something may be.
+        """
+        return 3600.0 if self._is_closed else self._keeper.look()
+
+    def flush(self) -> None:
+        """
+        Write every entry that waits, and report all that is spent.
+
+        Raises:
+            LedgerUnavailable: Not all of it; it is tried again.
+        """
+        self._keeper.flush()
+
+    def close(self) -> None:
+        """
+        Write what waits, give back what is leased, and all connections; the ledger cannot be used afterwards.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._thread is not None:
+            self._thread.close()
+        try:
+            self._keeper.finish()
+        except LedgerUnavailable as error:
+            log.warning(
+                "What was leased could not be given back and is charged when it expires, and the entries of "
+                "the last seconds are lost: %s",
+                error,
+            )
+        self._local.close()
+        self._exact.close()
+
+    def _reserve_beside(
+        self, wanted: tuple[Line, ...], entry: Entry, hold_s: float, on_expiry: OnExpiry
+    ) -> Reservation | Refusal | ControlsChanged:
+        """
+        Hold what is leased here, and what is not in the table.
+        """
+        own, special = part(wanted)
+        if not own:
+            return self._exact.reserve(special, entry=entry, hold_s=hold_s, on_expiry=on_expiry)
+        expires_at_s = self._clock() + hold_s
+        over: list[RefusedLine] = []
+        call = self._bring(own, lambda: self._local.hold(entry, own, expires_at_s, on_expiry, over))
+        if isinstance(call, Refusal):
+            return self._beside.refused(call, wanted, self._clock())
+        if call.state == "recorded":
+            raise books.already(entry.id, call.state)
+        answer = self._beside.reserve(call, entry, wanted, hold_s, on_expiry)
+        if isinstance(answer, Refusal):
+            return answer
+        return answer._replace(over=over_in_order((*over, *answer.over), wanted))
+
+    # What is missing
+
+    def _bring(self, lines: tuple[Line, ...], hold: Callable[[], Call | None]) -> Call | Refusal:
+        """
+        Ask for what is missing of *lines* until *hold* can hold them.
+        """
+        call = hold()
+        if call is not None:
+            return call
+        refused = self._desk.refused_lately(self._local.missing(lines))
+        if refused:
+            return Refusal(refused)
+        self._wake()
+        with self._desk.turn() as turn:
+            while True:
+                call = hold()
+                if call is not None:
+                    return call
+                refused = self._desk.ask(turn, self._local.missing(lines))
+                if refused:
+                    return Refusal(refused)
+
+    def _with_own(self, balance: Balance) -> Balance:
+        """
+        *balance* with what this process has spent and holds, and has not reported.
+        """
+        slice_ = self._desk.slices.get(balance.key)
+        if slice_ is None:
+            return balance
+        spent, pending, _ = self._local.sums(balance.key)
+        free = max(0, self._local.granted(balance.key) - spent - pending)
+        return Balance(
+            balance.key,
+            balance.spent + spent - slice_.lease.reported,
+            balance.pending + pending,
+            None,
+            max(0, balance.leased - slice_.lease.outstanding + free),
+        )
+
+    def _after_fork_in_child(self) -> None:
+        self._local.begin_anew()
+        self._desk.begin_anew()
+        self._journal.forget()
+        self._beside.forget()
+        if self._thread is not None:
+            self._thread.forget()
+
+    def _wake(self) -> None:
+        if self._thread is not None:
+            self._thread.wake()
+
+    def _read_controls(self) -> Controls:
+        """
+        The record; as it was read last, while the table does not answer: slices may be spent all the same.
+        """
+        last = self._copy.last
+        if last is not None and time.monotonic() < self._gone_until:
+            return last
+        try:
+            return self._exact.controls()
+        except LedgerUnavailable:
+            if last is None or self._is_closed:
+                raise
+            self._gone_until = time.monotonic() + _GONE_S
+            return last
+
+
+def _forget_of(found: weakref.ref[LeasedLedger]) -> Callable[[], None]:
+    def forget() -> None:
+        ledger = found()
+        if ledger is not None:
+            ledger._after_fork_in_child()  # noqa: SLF001
+
+    return forget

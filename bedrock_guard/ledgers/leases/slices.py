@@ -1,0 +1,125 @@
+"""
+What a lease is, and how much of a balance is asked for. Pure functions.
+
+    granted   what the table counts as used for this process, since its lease began
+    reported  what of that the table counts as spent
+    spent     what this process has spent of it: reported <= spent <= granted, but for overruns
+
+Why it is safe: the table's `used` grows only by grants, each under the condition that it stays within the
+limit; a grant is spent only once it is known to be there, and what is given back is not spendable before it
+is sent. So `spent + pending` of all processes is at most the sum of what is granted, which is at most
+`used`. No clock is part of that.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+# Of what is free, a process takes at most this share: the others must find something, too.
+SHARE: Final = 2
+# So often a slice doubles, at most.
+MOST_DOUBLINGS: Final = 16
+# Slices double while one is used up so soon, in seconds.
+HURRY_S: Final = 5.0
+
+
+class Lease(NamedTuple):
+    """
+    What the table holds of a slice, by its last answer.
+
+    Attributes:
+        owner: The process, or what it was called before it was taken for dead.
+        version: How often it was changed; 0 when it is not there.
+    """
+
+    owner: str
+    version: int = 0
+    granted: int = 0
+    reported: int = 0
+
+    @property
+    def outstanding(self) -> int:
+        """
+        What the table counts as leased.
+        """
+        return self.granted - self.reported
+
+
+class Others(NamedTuple):
+    """
+    What is known of a balance beside the own slice.
+
+    Attributes:
+        used: What others have spent, hold or lease.
+        spent: What of that is spent.
+        holders: How many processes lease, this one included where it does.
+        at: When it was read, monotonic seconds.
+    """
+
+    used: int
+    spent: int
+    holders: int
+    at: float
+
+
+class Slice:
+    """
+    What one process knows of its lease of one balance.
+
+    Attributes:
+        others: None while the balance was never looked at.
+        is_new: The balance is not in the table yet.
+        in_doubt: A request on it was lost, and may yet arrive.
+        doublings: How often the last asks have doubled.
+        asked_at: When it was asked for last, monotonic seconds.
+        refused_until: Until when nobody need ask again, monotonic seconds.
+        refused_s: How long that was.
+        idle_since: Since when nothing has changed; and what it was then.
+    """
+
+    __slots__ = (
+        "asked_at",
+        "doublings",
+        "idle_since",
+        "idle_sums",
+        "in_doubt",
+        "is_new",
+        "lease",
+        "others",
+        "refused_s",
+        "refused_until",
+    )
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.others: Others | None = None
+        self.is_new = False
+        self.in_doubt = False
+        self.doublings = -1
+        self.asked_at = 0.0
+        self.refused_until = 0.0
+        self.refused_s = 0.0
+        self.idle_since = 0.0
+        self.idle_sums: object = None
+
+
+def doublings(slice_: Slice, now: float) -> int:
+    """
+    How often the next ask doubles: once more, if the last slice did not last.
+    """
+    if slice_.doublings < 0 or now - slice_.asked_at > HURRY_S:
+        return 0
+    return min(slice_.doublings + 1, MOST_DOUBLINGS)
+
+
+def size(missing: int, amount: int, *, times: int, free: int | None, holders: int) -> int:
+    """
+    How much to ask for: at least what is *missing* for a call of *amount*, doubled *times*.
+
+    *free* is what the balance has left; None when nobody knows, or it has no limit. Of what is left no
+    process takes more than a fair share, so that slices shrink as a budget ends.
+    """
+    wanted = amount << times
+    if free is not None:
+        wanted = min(wanted, max(0, free) // (SHARE * max(1, holders)))
+    return max(missing, wanted)
