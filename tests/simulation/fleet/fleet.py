@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -43,8 +43,6 @@ class Result:
     faults: dict[str, str]
     virtual_s: float
     real_s: float
-    over: int = 0
-    events: list[str] = field(default_factory=list)
 
 
 class Fleet:
@@ -82,7 +80,6 @@ class Fleet:
             finally:
                 world.end()
                 self.store.close()
-        over = sum(self.oracle.counts[name] for name in ("over",))
         return Result(
             scenario,
             world.failure,
@@ -92,7 +89,6 @@ class Fleet:
             self.store.network.faults if self.store.network else {},
             world.now - BEGIN_S,
             time.perf_counter() - began,
-            over,
         )
 
     def _start(self, slot: int) -> None:
@@ -104,9 +100,9 @@ class Fleet:
         name = f"p{slot}.{self._born[slot]}"
         offset_s = clock.offset_s + self._stepped[slot]
         node = Node(self.world, name, seed=self.scenario.seed, offset_s=offset_s, drift=clock.drift)
-        program = self._programs[slot] = Program(self.world, node, self.scenario, self.oracle)
+        program = self._programs[slot] = Program(self.world, node, self.scenario, self.oracle, self.store)
         self._all.append(program)
-        self.world.spawn(node, "upkeep", partial(program.begin, self.store.open))
+        self.world.spawn(node, "upkeep", program.begin)
 
     def _call(self, plan: Any) -> None:
         program = self._programs[plan.slot]
@@ -198,20 +194,16 @@ class Fleet:
         for _ in range(6):
             auditor.ledger.sweep(now=auditor.clock())
             auditor.sleep(200)
-        kept = self.store.calls()
-        for id_ in {**self.oracle.stories, **kept}:
-            self.oracle.check_call(id_, kept.get(id_))
+        others = {"stop", "top_up"}
+        entries = [entry for entry in read_all_entries(auditor.ledger, EVERYTHING) if entry.outcome not in others]
+        self.store.check_calls(Counter(entry.id for entry in entries))
         self.store.check()
-        listed = [entry.id for entry in read_all_entries(auditor.ledger, EVERYTHING) if entry.outcome not in {"stop", "top_up"}]
-        twice = [id_ for id_, count in Counter(listed).items() if count > 1]
-        missing = {id_ for id_, call in kept.items() if call.has_entry} ^ {*listed}
-        if twice or missing:
-            raise Wrong(f"entries and calls differ: {sorted(missing)}; {twice} are there twice")
         for balance in auditor.ledger.balances():
             if balance.pending:
                 raise Wrong(f"{balance.pending} is pending on {balance.key}, and all is over")
         self._compare_with_truth(auditor)
-        auditor.ledger.close()
+        auditor.leave()
+        auditor.kill("exits")
 
     def _compare_with_truth(self, auditor: Node) -> None:
         spent = {balance.key: balance.spent for balance in auditor.ledger.balances()}

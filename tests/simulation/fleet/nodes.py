@@ -77,12 +77,11 @@ class Node:
 
     def leave(self) -> None:
         """
-        Come to an end as a program does: what was registered runs, and then nothing of it is left.
+        Come to an end as a program does: what was registered runs, and what is open is closed.
         """
         for hook in reversed(self._hooks):
             hook()
         self.ledger.close()
-        self.kill("exits")
 
     def kill(self, how: str = "killed") -> None:
         """

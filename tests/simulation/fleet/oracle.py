@@ -61,6 +61,7 @@ class Story:
         tried: Ends that it asked for; `told` the one that was confirmed.
         billed: What Bedrock has charged.
         is_refused: It was told that it holds nothing.
+        is_whole: Its process has left having written all that it knew.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Story:
     told: tuple[Ending, int] | None = None
     billed: int = 0
     is_refused: bool = False
+    is_whole: bool = False
 
 
 @dataclass
@@ -151,10 +153,12 @@ class Oracle:
         for key, (used, _) in after.sums().items():
             self.allowed[key] += max(0, used - before.sums().get(key, (0, 0))[0])
 
-    def check_call(self, id_: str, kept: Kept | None) -> None:
+    def check_call(self, id_: str, kept: Kept | None, listed: int) -> None:
         """
-        A call, when all is over.
+        A call, when all is over; the journal has it *listed* times.
         """
+        if listed != (kept is not None and kept.has_entry):
+            raise Wrong(f"{id_} has {listed} entries: {kept}")
         story = self.stories.get(id_)
         if story is None:
             raise Wrong(f"{id_} is in the ledger, and nobody has asked for it")

@@ -32,19 +32,20 @@ class Program:
     One process.
     """
 
-    def __init__(self, world: World, node: Node, scenario: Scenario, oracle: Oracle) -> None:
+    def __init__(self, world: World, node: Node, scenario: Scenario, oracle: Oracle, store: Any) -> None:
         self.world, self.node = world, node
-        self._scenario, self._oracle = scenario, oracle
+        self._scenario, self._oracle, self._store = scenario, oracle, store
+        self._stories: list[Story] = []
         self._open: dict[str, Reservation] = {}
         self._unwritten: dict[str, Callable[[], None]] = {}
         self._under_way = 0
         self._swept_s = node.monotonic() - node.dice.uniform(0, SWEEPS_EVERY_S)
 
-    def begin(self, open_ledger: Callable[[Node], Any]) -> None:
+    def begin(self) -> None:
         """
         Open the ledger, and look after it from then on.
         """
-        self.node.ledger = self._stubborn(lambda: open_ledger(self.node))
+        self.node.ledger = self._stubborn(lambda: self._store.open(self.node))
         while not self.node.is_leaving:
             self.node.sleep(EVERY_S)
             self._renew()
@@ -118,6 +119,7 @@ class Program:
             return story, None
         self.world.tell(f"{id_} holds {plan.estimate}")
         story.lines = answer.lines
+        self._stories.append(story)
         self._oracle.admit(story, began_s)
         return story, answer
 
@@ -204,6 +206,10 @@ class Program:
             self._write_ends()
             self.node.sleep(0.5)
         self.node.leave()
+        is_whole = not self._unwritten and not self._under_way and self._store.is_whole(self.node)
+        for story in self._stories:
+            story.is_whole = is_whole
+        self.node.kill("exits")
 
     def _stubborn(self, work: Callable[[], Any]) -> Any:
         while True:

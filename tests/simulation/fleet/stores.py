@@ -1,41 +1,41 @@
 """
-What the ledgers of a fleet keep their books in, and how they are read past the ledger: one store for each kind.
+What the ledgers of a fleet keep their books in: one store for each kind.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, Protocol, TypeAlias
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
 
-from simulation.fleet import seams
-from simulation.fleet.dynamodb import Changes, Engine
-from simulation.fleet.network import STORM, Network
+from simulation.fleet.leases import LeaseStore
+from simulation.fleet.network import Network
 from simulation.fleet.nodes import Node
-from simulation.fleet.oracle import Kept, Oracle, Wrong
+from simulation.fleet.oracle import Kept, Oracle
 from simulation.fleet.scenario import Scenario
 from simulation.fleet.sqlite import SQLiteStore
+from simulation.fleet.table import DynamoDBStore
 from simulation.fleet.world import World
-
-from bedrock_guard.domain.ledger import LedgerKey, Line
-from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, items
-from bedrock_guard.ledgers.dynamodb.lines import is_rolling, read_sub_windows
-
-Sums: TypeAlias = tuple[int, int]
 
 
 class Store(Protocol):
     """
-    Where the books are.
+    Where the books are, and how they are read past the ledger.
+
+    Attributes:
+        faults: What can happen to messages, and how often in a storm.
+        network: None where there is none.
+        has_calls: Whether each call that holds money is kept.
     """
 
+    faults: Mapping[str, float]
     network: Network | None
+    has_calls: bool
 
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None: ...
 
-    def installed(self) -> Any:
+    def installed(self, world: World) -> AbstractContextManager[None]:
         """
         While this lasts, ledgers are on it.
         """
@@ -44,6 +44,12 @@ class Store(Protocol):
     def open(self, node: Node) -> Any:
         """
         The ledger of a process.
+        """
+        ...
+
+    def is_whole(self, node: Node) -> bool:
+        """
+        Whether a process that has left could write all that it knew.
         """
         ...
 
@@ -59,159 +65,18 @@ class Store(Protocol):
         """
         ...
 
-
-class DynamoDBStore:
-    """
-    The exact mode: balances, and calls beside them.
-    """
-
-    faults: Mapping[str, float] = STORM
-    query = ""
-
-    def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
-        self._oracle = oracle
-        self.engine = Engine(lambda: world.now)
-        self.engine.on_write = self._check_write
-        self.network: Network | None = Network(
-            world, self.engine, seed=scenario.seed, rates=dict(scenario.network), muted=scenario.muted
-        )
-        self.network.on_revival = oracle.revived.update
-
-    @contextmanager
-    def _installed(self, world: World) -> Iterator[None]:
-        assert self.network is not None
-        network = self.network
-        with seams.installed(world, make_client=lambda clients, shares: network.make_client(clients, shares)):
-            yield
-
-    def installed(self, world: World) -> Any:
-        return self._installed(world)
-
-    def open(self, node: Node) -> Any:
-        url = f"dynamodb://books?region=us-east-1&deadline_ms=2000{self.query}"
-        return DynamoDBLedger.open(url, clock=node.clock)
+    def check_calls(self, listed: Counter[str]) -> None:
+        """
+        All calls, when all is over; *listed* is how often the journal has each.
+        """
+        ...
 
     def close(self) -> None:
-        pass
-
-    def calls(self) -> dict[str, Kept]:
-        found = {}
-        for (pk, _), item in self.engine.items.items():
-            kept = _read_call(item) if _is_call(pk) else None
-            if kept is not None:
-                found[item["id"]["S"]] = kept
-        return found
-
-    def check(self) -> None:
-        for (pk, _), item in self.engine.items.items():
-            if pk.startswith("B#") and item["used"]["N"] != item["spent"]["N"]:
-                raise Wrong(f"{pk} is at rest, and {item['used']['N']} is used, {item['spent']['N']} spent")
-
-    def spent(self) -> dict[LedgerKey, int]:
-        keys = [items.read_directory_item(item) for (pk, _), item in self.engine.items.items() if pk.startswith("D#")]
-        found = {}
-        for key in keys:
-            item = self.engine.items.get(items.place_of_balance(key))
-            if item is not None and not is_rolling(key):
-                found[key] = int(item["spent"]["N"])
-        return found
-
-    def _check_write(self, operation: str, changes: Changes) -> None:
         """
-        Each write moves balances by what it moves calls by, and leaves none above its limit.
+        Leave nothing behind.
         """
-        moved: dict[str, list[int]] = {}
-        for (pk, _), (before, after) in changes.items():
-            if _is_call(pk):
-                self._add_call(moved, before, after)
-        for (pk, _), (before, after) in changes.items():
-            if pk.startswith("B#") and after is not None:
-                self._check_balance(pk, before, after, moved)
-        left = {name: sums for name, sums in moved.items() if "@" not in name.rpartition("]")[2]}
-        if left:
-            raise Wrong(f"{operation}: calls have changed by {left}, and no balance has")
-
-    def _add_call(self, moved: dict[str, list[int]], before: Any, after: Any) -> None:
-        was = _read_call(before) if before else None
-        now = _read_call(after) if after else None
-        if was and now and was.state == "expired" and now.state == "settled":
-            self._oracle.allow_late(was, now)
-        old = was.sums() if was else {}
-        new = now.sums() if now else {}
-        for key in {**old, **new}:
-            name = _name_of(key)
-            sums = moved.setdefault(name, [0, 0])
-            for place in (0, 1):
-                sums[place] += new.get(key, (0, 0))[place] - old.get(key, (0, 0))[place]
-            if sums == [0, 0]:
-                del moved[name]
-
-    def _check_balance(self, pk: str, before: Any, after: Any, moved: dict[str, list[int]]) -> None:
-        key = _key_of(pk)
-        parts = read_sub_windows(after)
-        if key is not None and is_rolling(key):
-            self._check_rolling(key, before, after, moved)
-            return
-        del parts
-        change = [int(after[name]["N"]) - (int(before[name]["N"]) if before else 0) for name in ("used", "spent")]
-        wanted = moved.pop(pk, [0, 0])
-        if change != wanted:
-            raise Wrong(f"{pk} has changed by {change}, and its calls by {wanted}")
-        if key is not None:
-            self._oracle.check_balance(key, int(after["used"]["N"]), int(after["spent"]["N"]))
-
-    def _check_rolling(self, key: LedgerKey, before: Any, after: Any, moved: dict[str, list[int]]) -> None:
-        was, now = read_sub_windows(before), read_sub_windows(after)
-        for start, (spent, pending) in now.items():
-            old = was.get(start, (0, 0))
-            change = [spent + pending - sum(old), spent - old[0]]
-            wanted = moved.pop(_name_of(key._replace(window_start=start)), [0, 0])
-            if change != wanted:
-                raise Wrong(f"{key} has changed by {change} in {start}, and its calls by {wanted}")
-        for start in was.keys() - now.keys():
-            moved.pop(_name_of(key._replace(window_start=start)), None)
-        used, spent = int(after["used"]["N"]), int(after["spent"]["N"])
-        if (used, spent) != (sum(map(sum, now.values())), sum(part[0] for part in now.values())):
-            raise Wrong(f"{key}: {used} is used, which its sub-windows do not come to: {now}")
-        limits = [limit for each, limit in self._oracle.limits.items() if each.budget == key.budget]
-        allowed = sum(amount for each, amount in self._oracle.allowed.items() if each.budget == key.budget)
-        if used > max(limits) + allowed:
-            raise Wrong(f"{used} of {limits} is used on {key}")
+        ...
 
 
-def _is_call(pk: str) -> bool:
-    return pk.startswith("J#") or pk == items.FOREIGN
-
-
-def _read_call(item: Any) -> Kept | None:
-    state = items._STATES[item["st"]["S"]]
-    if state == "recorded":
-        return None
-    booked = tuple(json.loads(item["b"]["S"])) if "b" in item else ()
-    return Kept(state, _read_lines(item["ln"]["B"]), booked, "e" in item)
-
-
-@lru_cache(maxsize=10_000)
-def _read_lines(packed: bytes) -> tuple[Line, ...]:
-    return items._read_lines(items.unpack(packed))
-
-
-@lru_cache(maxsize=10_000)
-def _name_of(key: LedgerKey) -> str:
-    """
-    By which a balance's changes are added up: its partition, and the sub-window.
-    """
-    pk = items.place_of_balance(key)[0]
-    name = f"{pk}@{key.window_start}" if is_rolling(key) else pk
-    _KEYS[pk] = key._replace(window_start=0) if is_rolling(key) else key
-    return name
-
-
-_KEYS: dict[str, LedgerKey] = {}
-
-
-def _key_of(pk: str) -> LedgerKey | None:
-    return _KEYS.get(pk)
-
-
-STORES: dict[str, Any] = {"dynamodb": DynamoDBStore, "sqlite": SQLiteStore}
+# A new kind of ledger needs its line here.
+STORES: Final[dict[str, type[Store]]] = {"dynamodb": DynamoDBStore, "lease": LeaseStore, "sqlite": SQLiteStore}
