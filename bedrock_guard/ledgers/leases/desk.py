@@ -301,7 +301,8 @@ class Desk:
 
     def _adopt(self, key: LedgerKey, lease: Lease) -> None:
         slice_ = self._slice(key)
-        slice_.lease, slice_.in_doubt = lease, False
+        # One transaction made both, so that the balance is there, too.
+        slice_.lease, slice_.is_new, slice_.in_doubt = lease, False, False
         self._local.grant(key, lease.granted, lease.reported)
 
     def _revive(self, turn: Turn, key: LedgerKey, expired: Lease) -> None:
