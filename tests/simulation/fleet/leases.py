@@ -13,8 +13,10 @@ from typing import Any
 
 from simulation.fleet.dynamodb import Changes
 from simulation.fleet.nodes import Node
-from simulation.fleet.oracle import Kept, Wrong
+from simulation.fleet.oracle import Kept, Oracle, Wrong
+from simulation.fleet.scenario import Scenario
 from simulation.fleet.table import DynamoDBStore
+from simulation.fleet.world import World
 
 from bedrock_guard.domain.ledger import LedgerKey
 from bedrock_guard.ledgers.dynamodb import items
@@ -31,6 +33,10 @@ class LeaseStore(DynamoDBStore):
 
     has_calls = False
 
+    def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
+        super().__init__(world, scenario, oracle)
+        self._nodes: list[Node] = []
+
     def open(self, node: Node) -> LeasedLedger:
         """
         The ledger of a process, and what looks after its slices.
@@ -38,6 +44,7 @@ class LeaseStore(DynamoDBStore):
         logging.getLogger("bedrock_guard").setLevel(logging.ERROR)
         address = read_address("dynamodb://books?region=us-east-1&deadline_ms=2000&mode=lease")
         ledger = LeasedLedger(address, clock=node.clock, keeps_itself=False)
+        self._nodes.append(node)
 
         def keep() -> None:
             while not node.is_dead:
@@ -96,7 +103,19 @@ class LeaseStore(DynamoDBStore):
                 old, new = _sums_of(before), _sums_of(after)
                 key = items.read_directory_item(after or before)
                 self._move(moved, key, new[0] - old[0], new[1] - old[1])
+                self._check_holder(pk, key, int((after or before)["g"]["N"]))
         return moved
+
+    def _check_holder(self, pk: str, key: LedgerKey, granted: int) -> None:
+        """
+        What a process takes for its own is never more than what the table has granted it.
+        """
+        for node in self._nodes:
+            ledger = None if node.is_dead else node.ledger
+            if ledger is not None and pk == items.leases(ledger._desk.owner):
+                own = ledger._local._granted.get(key, 0)
+                if own > granted:
+                    raise Wrong(f"{node.name} takes {own} of {key} for its own, and {granted} is granted")
 
 
 def _sums_of(item: Any) -> tuple[int, int]:
