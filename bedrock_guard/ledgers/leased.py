@@ -24,6 +24,8 @@ class DynamoDBLedgers:
     Opens the one or the other.
     """
 
+    blocking = True
+
     @classmethod
     def open(cls, url: str, *, clock: Clock) -> Ledger:
         """

@@ -66,8 +66,14 @@ class ControlsCopy:
         """
         The record, if it is no older than was wished; without asking anybody.
         """
+        # By both clocks: one may be set back, and the other stand still while a process is frozen.
         copy = self._copy
-        return copy.controls if copy is not None and self._is_fresh(copy) else None
+        if copy is None:
+            return None
+        controls, began_s, began_at_s = copy
+        most_s = self._most_s
+        is_fresh = time.monotonic() - began_s < most_s and 0 <= self._clock() - began_at_s < most_s
+        return controls if is_fresh else None
 
     @property
     def is_aging(self) -> bool:
@@ -88,8 +94,7 @@ class ControlsCopy:
         """
         The record, no older than was wished.
         """
-        copy = self._copy
-        return copy.controls if copy is not None and self._is_fresh(copy) else self.read_anew(turn)
+        return self.fresh or self.read_anew(turn)
 
     def write(self, turn: Turn, control: Control, entry: Entry, *, kept: Item | None) -> int:
         """
@@ -113,11 +118,6 @@ class ControlsCopy:
             else:
                 self._copy = None  # who has written it reads it as it is
                 return _merge({**records, place: after}).version
-
-    def _is_fresh(self, copy: _Copy) -> bool:
-        # By both clocks: one may be set back, and the other stand still while a process is frozen.
-        most_s = self._most_s
-        return time.monotonic() - copy.began_s < most_s and 0 <= self._clock() - copy.began_at_s < most_s
 
     @property
     def _most_s(self) -> float:

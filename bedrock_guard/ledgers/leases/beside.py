@@ -14,10 +14,9 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line, OnExpiry, Refusal, RefusedLine, Reservation, Settled
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
-from bedrock_guard.ledgers import lines as line_kinds
 from bedrock_guard.ledgers.dynamodb import items, lines, reading
 from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
-from bedrock_guard.ledgers.leases.local import KEEP_ENDED, Local
+from bedrock_guard.ledgers.leases.local import KEEP_ENDED, Local, is_special
 from bedrock_guard.ledgers.memory_sums import Call
 
 # Of what is opened only to be ended: AWS billed what nobody had expected.
@@ -107,7 +106,7 @@ class Beside:
         """
         id_ = reservation.id
         call = self._local.find(id_)
-        if call is None:
+        if call is None:  # all that it holds is in the table
             return self._end(reservation, end, amounts, entry)
         held = self._held.get(id_)
         if held is None:
@@ -162,20 +161,6 @@ def part(wanted: Iterable[Line]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
     wanted = tuple(wanted)
     own = tuple(line for line in wanted if line.kind == "window")
     return own, tuple(line for line in wanted if line.kind != "window")
-
-
-def is_special(key: LedgerKey) -> bool:
-    """
-    Whether the balance of *key* is never leased.
-    """
-    return lines.is_rolling(key) or line_kinds.is_rate(key)
-
-
-def has_special(keys: Iterable[LedgerKey]) -> bool:
-    """
-    Whether one of them is such a key.
-    """
-    return any(is_special(key) for key in keys)
 
 
 def in_order(found: Sequence[Line], wanted: Sequence[Line]) -> tuple[Line, ...]:

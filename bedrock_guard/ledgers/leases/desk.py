@@ -373,8 +373,10 @@ class Desk:
         log.info("This process was taken for dead, and goes on by another name.")
         before, self.owner = self.owner, self._new_name()
         for slice_ in self.slices.values():
-            if slice_.lease.owner == before and not slice_.lease.version:
+            if not slice_.lease.version:
                 slice_.lease = slice_.lease._replace(owner=self.owner)
+            elif slice_.lease.owner == before:
+                slice_.in_doubt = True  # it is charged, or will be
 
     def _holder(self) -> Holder:
         return Holder(self.owner, self._clock() + LEASE_S)

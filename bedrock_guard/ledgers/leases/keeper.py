@@ -17,13 +17,16 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.ledgers.leases import sweeping
 
 if TYPE_CHECKING:
     from bedrock_guard.domain.ledger import LedgerKey
     from bedrock_guard.ledgers.dynamodb.controls import ControlsCopy
+    from bedrock_guard.ledgers.dynamodb.table import Table, Turn
     from bedrock_guard.ledgers.leases.desk import Desk
     from bedrock_guard.ledgers.leases.journal import Journal
     from bedrock_guard.ledgers.leases.local import Local
@@ -41,6 +44,7 @@ FORGET_S: Final = 10_800.0
 _HEAR_FOR_S: Final = 30.0
 _TICK_S: Final = 0.25
 _LONGEST_WAIT_S: Final = 30.0
+_LOOK_FOR_OWNER_S: Final = 60.0
 
 
 class Keeper:
@@ -48,7 +52,8 @@ class Keeper:
     Looks after one ledger's slices and entries; knows no thread.
     """
 
-    def __init__(self, desk: Desk, local: Local, journal: Journal, copy: ControlsCopy) -> None:
+    def __init__(self, table: Table, desk: Desk, local: Local, journal: Journal, copy: ControlsCopy) -> None:
+        self._table = table
         self._desk = desk
         self._local = local
         self._journal = journal
@@ -60,7 +65,7 @@ class Keeper:
 
     def look(self) -> float:
         """
-        Do what is due; the seconds until something may be.
+        Do what is due; the seconds until something may be, infinity until there is a call.
         """
         now = time.monotonic()
         if now < self._waits_until:
@@ -73,7 +78,8 @@ class Keeper:
             log.info("What is leased is reported later: %s", error)
             return self._wait_s
         self._wait_s = _TICK_S
-        return _TICK_S
+        is_idle = not (self._desk.has_leases or self._journal.waiting or self._desk.revived)
+        return inf if is_idle else _TICK_S
 
     def finish(self, *, timeout_share: float = 1.0) -> None:
         """
@@ -108,7 +114,7 @@ class Keeper:
         writes, renews = self._journal.is_due(now), now - self._renewed_at >= RENEW_S
         renews = renews and self._desk.has_leases
         hears = now - self._changed_at < _HEAR_FOR_S and self._copy.last is not None and self._copy.is_aging
-        if not (back or report or writes or renews or hears):
+        if not (back or report or writes or renews or hears or self._desk.revived):
             return
         with self._desk.turn() as turn:
             if hears:
@@ -122,6 +128,10 @@ class Keeper:
             if renews:
                 self._desk.renew(turn)
                 self._renewed_at = now
+            self._desk.revived -= {name for name in self._desk.revived if self._correct(turn, name)}
+
+    def _correct(self, turn: Turn, name: str) -> bool:
+        return sweeping.correct(self._table, turn, name)
 
     def _due(self, now: float) -> tuple[list[LedgerKey], list[LedgerKey]]:
         """
@@ -141,7 +151,12 @@ class Keeper:
             least_s = IDLE_REFUSED_S if slice_.refused_until > now else IDLE_S
             if granted > spent + pending and idle_s >= least_s:
                 back.append(key)
-            elif spent > granted or granted < lease.granted or (is_time and spent != lease.reported):
+            elif (
+                slice_.in_doubt
+                or spent > granted
+                or granted < lease.granted
+                or (is_time and spent != lease.reported)
+            ):
                 report.append(key)
             elif idle_s > FORGET_S and not lease.outstanding:
                 empty.append(key)
@@ -167,6 +182,7 @@ class Thread:
         """
         Be there from now on.
         """
+        self._woken.set()
         if self._thread is None and not self._is_closed:
             self._thread = threading.Thread(target=self._run, name="bedrock_guard leases", daemon=True)
             self._thread.start()
@@ -186,8 +202,14 @@ class Thread:
         self._thread = None
 
     def _run(self) -> None:
-        wait_s = _TICK_S
-        while not self._woken.wait(wait_s):
+        woken, look, wait_s = self._woken, self._look(), _TICK_S
+        while not self._is_closed:
+            if wait_s == inf:
+                look = None  # nothing is leased: nobody need be kept alive
+                woken.wait(_LOOK_FOR_OWNER_S)
+            else:
+                time.sleep(wait_s)
+            woken.clear()
             look = self._look()
             if look is None:
                 return
@@ -196,7 +218,6 @@ class Thread:
             except Exception:
                 log.exception("What is leased could not be looked after; it is tried again.")
                 wait_s = 1.0
-            del look
 
 
 def at_exit(close: Callable[[], Any], owner: object) -> None:

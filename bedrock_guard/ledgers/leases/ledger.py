@@ -40,7 +40,7 @@ from bedrock_guard.ledgers.dynamodb import reading
 from bedrock_guard.ledgers.dynamodb.address import Address, read_address
 from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
 from bedrock_guard.ledgers.leases import sweeping
-from bedrock_guard.ledgers.leases.beside import Beside, has_special, in_order, over_in_order, part
+from bedrock_guard.ledgers.leases.beside import Beside, in_order, over_in_order, part
 from bedrock_guard.ledgers.leases.desk import Desk
 from bedrock_guard.ledgers.leases.journal import Journal
 from bedrock_guard.ledgers.leases.keeper import Keeper, Thread, at_exit
@@ -73,7 +73,7 @@ class LeasedLedger:
         self._store = Store(self._table)
         self._desk = Desk(self._store, self._local, clock)
         self._journal = Journal(self._table, self._local, lambda: exact.keep_s)
-        self._keeper = Keeper(self._desk, self._local, self._journal, self._copy)
+        self._keeper = Keeper(self._table, self._desk, self._local, self._journal, self._copy)
         self._beside = Beside(exact, self._local)
         self._gone_until = 0.0
         self._is_closed = False
@@ -163,9 +163,10 @@ class LeasedLedger:
         Turn a reservation into spend, at what the call did cost.
         """
         id_ = reservation.id
-        if id_ not in self._beside and not has_special(amounts):
+        if id_ not in self._beside:
             ended = self._local.end(id_, "settled", amounts, entry)
-            return self._exact.settle(reservation, amounts, entry) if ended is None else books.SETTLED[ended]
+            if ended is not None:
+                return books.SETTLED[ended]
         return self._beside.end(reservation, "settled", amounts, entry)
 
     def release(self, reservation: Reservation, entry: Entry | None = None) -> Settled:
@@ -174,7 +175,8 @@ class LeasedLedger:
         """
         if reservation.id not in self._beside:
             ended = self._local.end(reservation.id, "released", {}, entry)
-            return self._exact.release(reservation, entry) if ended is None else books.SETTLED[ended]
+            if ended is not None:
+                return books.SETTLED[ended]
         return self._beside.end(reservation, "released", {}, entry)
 
     def record(self, entry: Entry) -> None:
@@ -325,6 +327,8 @@ class LeasedLedger:
         refused = self._desk.refused_lately(self._local.missing(lines))
         if refused:
             return Refusal(refused)
+        if self._is_closed:
+            raise LedgerUnavailable("The ledger is closed.")
         self._wake()
         with self._desk.turn() as turn:
             while True:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
@@ -18,8 +18,10 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, LedgerKey, Line, OnExpiry, RefusedLine
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books, memory_sums
+from bedrock_guard.ledgers.dynamodb.lines import is_rolling
 from bedrock_guard.ledgers.dynamodb.segments import Note
 from bedrock_guard.ledgers.leases.slices import Others
+from bedrock_guard.ledgers.lines import is_rate
 from bedrock_guard.ledgers.memory_sums import NOTHING, Call, Sums
 
 # Ended calls that are remembered, for an end that comes twice.
@@ -155,7 +157,8 @@ class Local:
         entry: Entry | None,
     ) -> tuple[books.How, bool] | None:
         """
-        End a call, as `settled` or `released`; how, and whether it overran. None if it is not here.
+        End a call, as `settled` or `released`; how, and whether it overran. None if it is not here, or was
+        charged something that is never leased.
 
         Its entry goes into a segment.
         """
@@ -164,6 +167,8 @@ class Local:
             if call is None:
                 return None
             lines, booked, is_overrun = books.align(call.lines, amounts)
+            if len(lines) > len(call.lines) and has_special(line.key for line in lines):
+                return None
             how = books.how_ends(id_, call.state, state, is_same=booked == call.booked)
             if how != "replayed":
                 ended = Call(call.sequence, state, entry, lines, booked, call.expires_at_s, call.on_expiry)
@@ -332,9 +337,8 @@ class Local:
             at_s = (entry or call.entry).at_s  # type: ignore[union-attr]
             if entry is not None or call.state == "expired":
                 self.notes.append(Note(call.sequence, at_s, entry))
-        for key in sums:
-            if key not in self._granted:
-                self.strangers.add(key)
+        if len(ended.lines) > len(call.lines):
+            self.strangers.update(key for key in sums if key not in self._granted)
         self._write(sums, id_, ended)
 
     def _write(self, sums: Mapping[LedgerKey, Sums], id_: str, call: Call) -> None:
@@ -348,6 +352,20 @@ class Local:
             if len(self._ended) > KEEP_ENDED:
                 self._ended.popitem(last=False)
         self._noted = None
+
+
+def is_special(key: LedgerKey) -> bool:
+    """
+    Whether the balance of *key* is never leased.
+    """
+    return is_rolling(key) or is_rate(key)
+
+
+def has_special(keys: Iterable[LedgerKey]) -> bool:
+    """
+    Whether one of them is such a key.
+    """
+    return any(is_special(key) for key in keys)
 
 
 def refused_line(line: Line, others: Others, sums: Sums) -> RefusedLine | None:

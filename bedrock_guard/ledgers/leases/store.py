@@ -31,7 +31,7 @@ SWEPT: Final = "S"
 # A transaction has 100 actions: the holder, and three for each balance that is new.
 MOST_MOVES: Final = 33
 # How long a lease and its holder are kept once they are closed: longer than any process is frozen.
-_KEEP_CLOSED_S: Final = 30 * 86_400.0
+KEEP_CLOSED_S: Final = 30 * 86_400.0
 
 # Nobody has made it: neither we, in a request that was lost, nor we as we were called before.
 IS_FREE: Final = "attribute_not_exists(#v)"
@@ -104,7 +104,7 @@ class Store:
         All of *moves*, at most `MOST_MOVES`, or none: then why.
         """
         name = self.table.name
-        sent = [action for move in moves for action in _move_actions(name, move, turn.id)]
+        sent = [action for move in moves for action in _move_actions(name, move, turn.id, holder)]
         made = [items.directory_item(move.key) for move in moves if move.is_new]
         sent += [{"Put": {"TableName": name, "Item": item}} for item in made]
         is_first = any(not move.lease.version for move in moves)
@@ -152,16 +152,11 @@ class Store:
                 values={
                     "expired": {"S": EXPIRED},
                     "closed": {"S": CLOSED},
-                    **_numbers(
-                        {
-                            "read": expired.version,
-                            "v": expired.version + 1,
-                            "ttl": int(holder.until_s + _KEEP_CLOSED_S),
-                        }
-                    ),
+                    "ttl": _closed_until(holder),
+                    **_numbers({"read": expired.version, "v": expired.version + 1}),
                 },
             ),
-            _lease_action(name, move, turn.id),
+            _lease_action(name, move, turn.id, holder),
             _holder_action(name, holder),
         ]
         try:
@@ -192,7 +187,7 @@ class Store:
             values={
                 "open": {"S": OPEN},
                 "closed": {"S": CLOSED},
-                "ttl": {"N": str(int(holder.until_s + _KEEP_CLOSED_S))},
+                "ttl": _closed_until(holder),
             },
         )
         try:
@@ -251,7 +246,7 @@ def balance_change(before: Lease, granted: int, reported: int) -> dict[str, int]
     }
 
 
-def _move_actions(table: str, move: Move, by: str) -> tuple[Item, Item]:
+def _move_actions(table: str, move: Move, by: str, holder: Holder) -> tuple[Item, Item]:
     before = move.lease
     change = balance_change(before, move.granted, move.reported)
     if move.is_new and before.version:
@@ -270,10 +265,10 @@ def _move_actions(table: str, move: Move, by: str) -> tuple[Item, Item]:
     balance = actions.update_action(
         table, items.place_of_balance(move.key), update=_ADD, condition=condition, values=values
     )
-    return balance, _lease_action(table, move, by)
+    return balance, _lease_action(table, move, by, holder)
 
 
-def _lease_action(table: str, move: Move, by: str) -> Item:
+def _lease_action(table: str, move: Move, by: str, holder: Holder) -> Item:
     after = move.after
     values = {
         "open": {"S": OPEN},
@@ -286,8 +281,15 @@ def _lease_action(table: str, move: Move, by: str) -> Item:
     else:
         condition, values["key"] = IS_FREE, {"S": items.key_text(move.key)}
         update = f"{update}, #key = :key"
+    # What is empty may be forgotten one day.
+    ends = _closed_until(holder) if not after.outstanding else None
+    update = actions.set_or_remove(update, values, {"ttl": ends})
     place = items.place_of_lease(move.lease.owner, move.key)
     return actions.update_action(table, place, update=update, condition=condition, values=values)
+
+
+def _closed_until(holder: Holder) -> Item:
+    return {"N": str(int(holder.until_s + KEEP_CLOSED_S))}
 
 
 def _holder_action(table: str, holder: Holder) -> Item:

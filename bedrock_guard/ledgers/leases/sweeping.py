@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, SweepReport
 from bedrock_guard.ledgers.dynamodb import actions, items, reading
-from bedrock_guard.ledgers.dynamodb.items import Item
+from bedrock_guard.ledgers.dynamodb.items import Item, Place
 from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn
 from bedrock_guard.ledgers.leases.slices import Lease
-from bedrock_guard.ledgers.leases.store import EXPIRED, OPEN, SWEPT, read_lease
+from bedrock_guard.ledgers.leases.store import CLOSED, EXPIRED, KEEP_CLOSED_S, OPEN, SWEPT, read_lease
 
 # One process of a fleet looks, so often.
 EVERY_S: Final = 30.0
@@ -56,7 +56,7 @@ def sweep(table: Table, turn: Turn, *, now: float, limit: int, keep_s: float, ow
                 "pk": {"S": items.holders(shard)},
                 "now": items.number(now),
                 "over": {"S": EXPIRED},
-                "closed": {"S": "Z"},
+                "closed": {"S": CLOSED},
             },
         )
         for page in reading.pages(table, turn, ConsistentRead=True, **found):
@@ -116,7 +116,7 @@ def _charge(table: Table, turn: Turn, holder: Item, *, now: float, keep_s: float
             "over": {"S": EXPIRED},
             "swept": {"S": SWEPT},
             "e": {"S": entry.id},
-            "ttl": {"N": str(int(now + _KEEP_S))},
+            "ttl": {"N": str(int(now + KEEP_CLOSED_S))},
         },
     )
     told = {**actions.recorded_item(entry, by=turn.id), "st": {"S": items.CODES["expired"]}}
@@ -124,8 +124,7 @@ def _charge(table: Table, turn: Turn, holder: Item, *, now: float, keep_s: float
     kept = actions.kept_until(now, keep_s)
     if kept is not None:
         told["ttl"] = kept
-    place = items.place_of_call(entry.id)
-    sent = [end, actions.open_action(table.name, place, told)] if charged else [end]
+    sent = [end, actions.open_action(table.name, items.place_of_call(entry.id), told)] if charged else [end]
     try:
         table.transact(turn, sent)
     except ConditionFailed:
@@ -133,7 +132,37 @@ def _charge(table: Table, turn: Turn, holder: Item, *, now: float, keep_s: float
     return frozenset(found.key for found in charged)
 
 
-_KEEP_S: Final = 30 * 86_400.0
+def correct(table: Table, turn: Turn, owner: str) -> bool:
+    """
+    Put right what was told of a process that came back: what it took back is not lost. Whether it is done.
+    """
+    holder = _read(table, turn, items.place_of_holder(owner))
+    if holder is None or holder["st"]["S"] != EXPIRED:
+        return holder is None  # else a sweep is not done with it
+    place = items.place_of_call(holder["e"]["S"])
+    told = _read(table, turn, place)
+    if told is None:
+        return True
+    entry = items.read_entry(told["e"]["B"])
+    charged = [found for found in _read_leases(table, turn, owner) if found.state == EXPIRED]
+    right = _entry(owner, [found for found in charged if found.lease.outstanding], entry.at_s)
+    action = actions.update_action(
+        table.name,
+        place,
+        update="SET #e = :e",
+        condition="attribute_exists(#e)",
+        values={"e": items.pack_entry(right.changed(id=entry.id))},
+    )
+    try:
+        table.send(turn, "update_item", **action["Update"])
+    except ConditionFailed:
+        return True
+    return True
+
+
+def _read(table: Table, turn: Turn, place: Place) -> Item | None:
+    found = reading.get_all(table, [place], turn)
+    return found[0] if found else None
 
 
 def _mark(table: Table, turn: Turn, holder: Item) -> bool:
@@ -186,7 +215,7 @@ def _charge_some(table: Table, turn: Turn, found: list[_Found], *, now: float) -
                     "over": {"S": EXPIRED},
                     "read": {"N": str(one.lease.version)},
                     "next": {"N": str(one.lease.version + 1)},
-                    "ttl": {"N": str(int(now + _KEEP_S))},
+                    "ttl": {"N": str(int(now + KEEP_CLOSED_S))},
                 },
             )
         )

@@ -1,0 +1,547 @@
+"""
+Slices of balances: taken under the limit, spent without asking, given back, and charged when nobody comes back.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+
+import dynamodb_engine
+import dynamodb_faults as faults
+import pytest
+from dynamodb_faults import Watched
+
+from bedrock_guard.domain.control import ControlsChanged, Stop
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import LedgerKey, Line, Refusal, Reservation, read_all_entries
+from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.dynamodb.address import read_address
+from bedrock_guard.ledgers.leases import LeasedLedger, keeper
+from bedrock_guard.testing.ledger_calls import (
+    DAY,
+    HOLD_S,
+    NOW,
+    TEAM,
+    SetClock,
+    answered,
+    books,
+    hold,
+    ids,
+    open_entry,
+    reserve,
+    settle,
+)
+
+LONG_DEAD = NOW + 1000.0
+
+
+class Fleet:
+    """
+    Processes on one table; none looks after itself, so that tests say when.
+    """
+
+    def __init__(self, clock: SetClock, deadline_ms: int = 10_000) -> None:
+        self.clock = clock
+        self.url = dynamodb_engine.table_url(deadline_ms=deadline_ms)
+        self.exact = DynamoDBLedger(read_address(self.url), clock=clock)
+
+    def process(self) -> LeasedLedger:
+        return LeasedLedger(read_address(self.url), clock=self.clock, keeps_itself=False)
+
+    def in_table(self, key: LedgerKey = DAY) -> tuple[int, int, int]:
+        """
+        What the table counts as spent, pending and leased.
+        """
+        (balance,) = self.exact.balances([key])
+        return balance.spent, balance.pending, balance.leased
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def fleet(clock: SetClock) -> Iterator[Fleet]:
+    with dynamodb_engine.quick():
+        yield Fleet(clock)
+
+
+def calls(
+    ledger: LeasedLedger, name: str, times: int, *, amount: int = 10, cost: int = 4, limit: int = 10_000
+) -> int:
+    """
+    So many calls, one after the other; how many were admitted.
+    """
+    count = 0
+    for number in range(times):
+        answer = reserve(ledger, f"{name}-{number}", amount, limit=limit)
+        if isinstance(answer, Reservation):
+            settle(ledger, answer, cost)
+            count += 1
+    return count
+
+
+# Get, and give back
+
+
+def test_most_calls_ask_nobody(fleet: Fleet) -> None:
+    """
+    Slices double while they are used up at once, so that a thousand calls are a handful of requests.
+    """
+    ledger = fleet.process()
+    watched = Watched(ledger)  # type: ignore[arg-type]
+    asked = 0
+
+    for number in range(1000):
+        before = len(watched.sent)
+        settle(ledger, hold(ledger, f"{number}", 10, limit=1_000_000), 10)
+        asked += len(watched.sent) > before
+
+    assert asked <= 20
+    assert books(ledger) == (10_000, 0)
+
+
+def test_two_processes_spend_a_budget_to_its_end_and_not_beyond(fleet: Fleet) -> None:
+    """
+    Slices shrink as a budget ends: what one has taken and does not need is not refused to the other for long.
+    """
+    one, other = fleet.process(), fleet.process()
+    admitted = 0
+    for round_ in range(60):
+        admitted += calls(one, f"one {round_}", 10, cost=10, limit=1000)
+        admitted += calls(other, f"other {round_}", 10, cost=10, limit=1000)
+
+    assert admitted * 10 <= 1000
+    assert admitted >= 98
+    for ledger in (one, other):
+        ledger.close()
+    assert fleet.in_table() == (admitted * 10, 0, 0)
+
+
+def test_what_is_free_comes_back_when_nobody_uses_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A process that has nothing to do must not keep the money of those that have.
+    """
+    one, other = fleet.process(), fleet.process()
+    calls(one, "one", 3, amount=30, cost=1, limit=100)
+    assert isinstance(reserve(other, "other", 90), Refusal)
+
+    monkeypatch.setattr(keeper, "IDLE_S", 0.0)
+    one.look()
+    one.look()
+
+    assert fleet.in_table() == (3, 0, 0)
+    assert isinstance(reserve(fleet.process(), "third", 90), Reservation)
+
+
+def test_what_others_lease_shows_apart(fleet: Fleet) -> None:
+    """
+    Status tells what is spent, what calls hold, and what processes have taken without having spent it.
+    """
+    one, other = fleet.process(), fleet.process()
+    settle(one, hold(one, "ended", 60), 20)
+    hold(one, "open", 10)
+
+    (mine,), (seen) = one.balances([DAY]), fleet.in_table()
+    assert (mine.spent, mine.pending, mine.leased) == (20, 10, 30)
+    assert seen == (0, 0, 60)
+    (theirs,) = other.balances([DAY])
+    assert (theirs.spent, theirs.pending, theirs.leased) == (0, 0, 60)
+    one.flush()
+    assert fleet.in_table() == (20, 0, 40)
+
+
+def test_a_call_of_exact_mode_shares_the_limit(fleet: Fleet) -> None:
+    """
+    A fleet is not changed from one mode to the other in one moment.
+    """
+    leased = fleet.process()
+    settle(leased, hold(leased, "one", 60), 20)
+    leased.flush()
+
+    refused = reserve(fleet.exact, "two", 41)
+    assert isinstance(refused, Refusal)
+    assert (refused.lines[0].spent, refused.lines[0].room) == (20, 40)
+    assert isinstance(reserve(fleet.exact, "three", 40), Reservation)
+    assert isinstance(reserve(leased, "four", 40), Reservation)
+    assert isinstance(reserve(leased, "five", 1), Refusal)
+
+
+def test_who_was_refused_asks_again_a_moment_later_only(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    To refuse needs no authority; a program that tries again and again must cost nothing.
+    """
+    one, other = fleet.process(), fleet.process()
+    hold(one, "all", 100)
+    watched = Watched(other)  # type: ignore[arg-type]
+    first = reserve(other, "first", 10)
+    asked = len(watched.sent)
+
+    answers = [reserve(other, f"again {number}", 10) for number in range(20)]
+
+    assert isinstance(first, Refusal)
+    assert all(answer == first for answer in answers)
+    assert len(watched.sent) == asked
+
+
+# Entries
+
+
+def test_entries_of_many_calls_are_few_writes_and_each_is_read_once(fleet: Fleet) -> None:
+    """
+    A write for each call would be most of what a call costs.
+    """
+    ledger = fleet.process()
+    calls(ledger, "call", 250, limit=1_000_000)
+    watched = Watched(ledger)  # type: ignore[arg-type]
+
+    assert sorted(ids(ledger)) == sorted(f"call-{number}" for number in range(250))
+    assert watched.sent.count("put_item") == 3
+    assert sorted(ids(fleet.process())) == sorted(f"call-{number}" for number in range(250))
+
+
+def test_entries_leave_memory_only_once_the_table_has_them(fleet: Fleet) -> None:
+    """
+    An answer that is lost is asked for again; the same segment twice is once.
+    """
+    ledger = fleet.process()
+    calls(ledger, "call", 5)
+    watched = Watched(ledger, iter([faults.lose_answer]))  # type: ignore[arg-type]
+    watched.operations = {"put_item"}
+    ledger.flush()
+    assert len(ids(ledger)) == 5
+
+    calls(ledger, "more", 5)
+    watched.is_over = True
+    with pytest.raises(LedgerUnavailable):
+        ledger.flush()
+    watched.is_over = False
+    ledger.flush()
+
+    assert len(ids(ledger)) == 10
+
+
+def test_what_is_put_right_later_replaces_what_was_told(fleet: Fleet, clock: SetClock) -> None:
+    """
+    A call that was taken for lost, and told as such in a segment, ends after all, or was never sent.
+    """
+    ledger = fleet.process()
+    first, second = hold(ledger, "first", 10), hold(ledger, "second", 10)
+    ledger.sweep(now=NOW + HOLD_S)
+    assert {entry.basis for entry in read_all_entries(ledger, EntryFilter())} == {"expired"}
+
+    settle(ledger, first, 4)
+    ledger.release(second)
+
+    (entry,) = read_all_entries(ledger, EntryFilter())
+    assert (entry.id, entry.basis) == ("first", "reported")
+    assert ids(ledger, EntryFilter(basis="expired")) == []
+    page, after = ledger.entries(EntryFilter(), limit=1)
+    assert ([one.id for one in page], after) == (["first"], None)
+    assert books(ledger) == (4, 0)
+
+
+# Dead, and not dead
+
+
+def test_what_a_dead_process_had_leased_is_charged_once(fleet: Fleet, clock: SetClock) -> None:
+    """
+    Nobody knows what it has spent; that it is not spent again is what counts.
+    """
+    dead, living = fleet.process(), fleet.process()
+    settle(dead, hold(dead, "told", 60, Line(TEAM, None, 60)), 20)
+    dead.flush()
+    hold(dead, "open", 40)
+
+    assert living.sweep(now=NOW + 1).charged == 0
+    report = living.sweep(now=LONG_DEAD)
+    assert (report.charged, report.keys) == (1, {DAY, TEAM})
+    assert fleet.exact.sweep(now=LONG_DEAD + 100).charged == 0
+    assert living.sweep(now=LONG_DEAD + 100).charged == 0
+
+    assert fleet.in_table() == (60, 0, 0)
+    told = next(read_all_entries(living, EntryFilter(basis="expired")))
+    assert (told.outcome, told.cost_nanousd) == ("lost", 60)
+    assert ids(living, EntryFilter(basis="reported")) == ["told"]
+    assert isinstance(reserve(living, "next", 41), Refusal)
+
+
+def test_a_process_that_was_taken_for_dead_takes_back_what_it_has_not_spent(
+    fleet: Fleet, clock: SetClock
+) -> None:
+    """
+    It was frozen: its calls go on, its books are right in the end, and nothing is counted twice.
+    """
+    frozen, living = fleet.process(), fleet.process()
+    settle(frozen, hold(frozen, "ended", 60), 20)
+    open_call = hold(frozen, "open", 30)
+    living.sweep(now=LONG_DEAD)
+    assert fleet.in_table() == (60, 0, 0)
+
+    settle(frozen, open_call, 25)
+    frozen.flush()
+
+    assert fleet.in_table() == (45, 0, 15)
+    assert isinstance(reserve(frozen, "next", 55), Reservation)
+    frozen.look()
+    (told,) = read_all_entries(living, EntryFilter(basis="expired"))
+    assert told.cost_nanousd == 0
+    assert sorted(ids(living, EntryFilter(basis="reported"))) == ["ended", "open"]
+
+
+@pytest.mark.parametrize("fault", [faults.lose_answer_and_token, faults.lose_request, faults.send_twice])
+def test_who_comes_back_does_so_once(fleet: Fleet, fault: faults.Fault) -> None:
+    """
+    The request by which it does may be lost, too.
+    """
+    frozen, living = fleet.process(), fleet.process()
+    settle(frozen, hold(frozen, "ended", 60), 20)
+    living.sweep(now=LONG_DEAD)
+    Watched(frozen, iter([None, fault]))  # type: ignore[arg-type]
+
+    frozen.flush()
+    frozen.flush()
+
+    assert fleet.in_table() == (20, 0, 40)
+    frozen.close()
+    assert fleet.in_table() == (20, 0, 0)
+
+
+def test_who_is_taken_for_dead_leases_nothing_by_that_name(fleet: Fleet) -> None:
+    """
+    Nobody would look for it again.
+    """
+    frozen, living = fleet.process(), fleet.process()
+    hold(frozen, "one", 10)
+    name = frozen._desk.owner
+    living.sweep(now=LONG_DEAD)
+
+    hold(frozen, "two", Line(TEAM, 100, 10))
+
+    assert frozen._desk.owner != name
+    assert fleet.in_table(TEAM) == (0, 0, 10)
+    frozen.flush()
+    assert fleet.in_table() == (0, 0, 10)
+
+
+# What a network does
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.lose_answer,
+        faults.lose_answer_and_token,
+        faults.lose_request,
+        faults.send_twice,
+        faults.conflict,
+        faults.throttle,
+        faults.fail_inside,
+    ],
+)
+def test_a_slice_is_had_once_whatever_becomes_of_the_request(fleet: Fleet, fault: faults.Fault) -> None:
+    """
+    What was granted and is not known of is found with the next request; what is known of was granted.
+    """
+    ledger = fleet.process()
+    hold(ledger, "before", 10)
+    Watched(ledger, iter([fault]))  # type: ignore[arg-type]
+
+    hold(ledger, "one", 50)
+
+    assert books(ledger) == (0, 60)
+    assert sum(fleet.in_table()) == 60
+    assert isinstance(reserve(ledger, "two", 41), Refusal)
+    assert isinstance(reserve(ledger, "three", 40), Reservation)
+
+
+def test_what_comes_late_changes_nothing(fleet: Fleet) -> None:
+    """
+    A return that was taken for lost must not free money that is spent again by then.
+    """
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "one", 60), 10)
+    late = faults.Delay()
+    watched = Watched(ledger, iter([late]))  # type: ignore[arg-type]
+    with ledger._desk.turn() as turn:
+        ledger._desk.send(turn, [DAY], give_back=True)
+    assert fleet.in_table() == (10, 0, 0)
+
+    late.arrive()
+
+    assert fleet.in_table() == (10, 0, 0)
+    assert "transact_write_items" in watched.sent
+
+
+def test_while_the_table_is_gone_slices_are_spent_and_no_more(fleet: Fleet) -> None:
+    """
+    What was taken is this process's own; what is not is unknown, and is said to be.
+    """
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "one", 60), 10)
+    version = ledger.controls().version
+    watched = Watched(ledger)  # type: ignore[arg-type]
+    watched.is_over = True
+    ledger.forget_controls()
+    fleet.clock.now += 60
+
+    with pytest.raises(LedgerUnavailable):
+        reserve(ledger, "two", 51)
+    with pytest.raises(LedgerUnavailable):  # nobody has ever told it of stops, as far as it knows now
+        ledger.reserve(
+            [Line(DAY, 100, 50)], entry=open_entry("x"), hold_s=60, on_expiry="charge", controls=version
+        )
+    settle(ledger, hold(ledger, "three", 50), 50)
+    watched.is_over = False
+    assert books(ledger) == (60, 0)
+
+
+def test_the_last_word_on_stops_holds_while_the_table_is_gone(fleet: Fleet) -> None:
+    """
+    And a stop is heard with the first call after `control_refresh_s`, when it is there.
+    """
+    ledger = fleet.process()
+    ledger.refresh_controls(2.0)
+    settle(ledger, hold(ledger, "one", 60), 10)
+    version = ledger.controls().version
+    watched = Watched(ledger)  # type: ignore[arg-type]
+
+    def ask(name: str) -> object:
+        line = Line(DAY, 100, 10)
+        return ledger.reserve([line], entry=open_entry(name), hold_s=60, on_expiry="charge", controls=version)
+
+    watched.is_over = True
+    fleet.clock.now += 60
+    assert isinstance(ask("two"), Reservation)
+
+    watched.is_over = False
+    stop = Stop(id="stop", match={}, reason="a loop", by="anna", at_s=NOW)
+    fleet.exact.write_control(stop, open_entry("told", outcome="stop"))
+    ledger._gone_until = 0.0
+    assert isinstance(ask("three"), ControlsChanged)
+
+
+# Processes
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_leases_for_itself(fleet: Fleet) -> None:
+    """
+    A slice that parent and child both spend is spent twice.
+    """
+    parent = fleet.process()
+    settle(parent, hold(parent, "parent", 60), 10)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = b"failed"
+        with suppress(BaseException):
+            fits = (
+                isinstance(reserve(parent, "child", 41), Refusal),
+                isinstance(reserve(parent, "other", 40), Reservation),
+            )
+            answer = repr((fits, books(parent))).encode()
+        os.write(writing, answer)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert os.read(reading, 1000).decode() == repr(((True, True), (0, 40)))
+    assert isinstance(reserve(parent, "next", 50), Reservation)
+    assert books(parent) == (10, 50)
+
+
+def test_close_gives_back_hundreds_of_slices_in_batches(fleet: Fleet) -> None:
+    """
+    A process that ends has two seconds, not one for each user.
+    """
+    ledger = fleet.process()
+    keys = [DAY._replace(per=(("user", f"{number}"),)) for number in range(120)]
+    for first in range(0, 120, 30):
+        lines = [Line(key, 100, 10) for key in keys[first : first + 30]]
+        held = hold(ledger, f"{first}", *lines)
+        ledger.settle(held, {line.key: 3 for line in lines}, answered(f"{first}"))
+    watched = Watched(ledger)  # type: ignore[arg-type]
+
+    ledger.close()
+
+    assert watched.sent.count("transact_write_items") == 3
+    assert {(one.spent, one.pending, one.leased) for one in fleet.exact.balances(keys)} == {(3, 0, 0)}
+
+
+FAULTS = [
+    faults.lose_answer,
+    faults.lose_answer_and_token,
+    faults.lose_request,
+    faults.send_twice,
+    faults.conflict,
+    faults.throttle,
+    faults.fail_inside,
+]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_whatever_a_network_does_the_limit_holds_and_the_books_are_right_at_rest(
+    fleet: Fleet, clock: SetClock, number: int
+) -> None:
+    """
+    Three processes, requests that are lost, late or twice, sweeps that come too early: all from one seed.
+    """
+    chance = random.Random(number)
+    delays = faults.Delay()
+
+    def network() -> Iterator[faults.Fault | None]:
+        while True:
+            draw = chance.random()
+            yield None if draw > 0.3 else delays if draw < 0.05 else chance.choice(FAULTS)
+
+    processes = [fleet.process() for _ in range(3)]
+    watched = [Watched(process, network()) for process in processes]  # type: ignore[arg-type]
+    spent = 0
+    held: list[tuple[LeasedLedger, Reservation]] = []
+    for step in range(150):
+        process = chance.choice(processes)
+        clock.now += chance.choice([0, 1, 40])
+        with suppress(LedgerUnavailable):
+            what = chance.random()
+            if what < 0.5:
+                answer = reserve(process, f"call {step}", chance.randrange(1, 60), limit=1500)
+                if isinstance(answer, Reservation):
+                    held.append((process, answer))
+            elif what < 0.8 and held:
+                owner, reservation = held.pop(chance.randrange(len(held)))
+                cost = chance.randrange(reservation.lines[0].amount + 1)
+                settle(owner, reservation, cost)
+                spent += cost
+            elif what < 0.9:
+                process.flush()
+            elif what < 0.95:
+                with process._desk.turn() as turn:
+                    process._desk.send(turn, list(process._desk.slices), give_back=True)
+            else:
+                process.sweep(now=clock.now)
+        if chance.random() < 0.2:
+            delays.arrive()
+        pending = sum(reservation.lines[0].amount for _, reservation in held)
+        used = sum(fleet.in_table())
+        assert spent + pending <= used <= 1500
+
+    for each in watched:
+        each.faults = None
+    for process, reservation in held:
+        settle(process, reservation, 0)
+    for process in processes:
+        for _ in range(3):
+            process.flush()
+            process._keeper.finish()
+    delays.arrive()
+    assert fleet.in_table() == (spent, 0, 0)
+    assert len(ids(fleet.exact, EntryFilter(basis="reported"))) == len(
+        set(ids(fleet.exact, EntryFilter(basis="reported")))
+    )
