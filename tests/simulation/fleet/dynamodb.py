@@ -60,9 +60,8 @@ class Engine:
         self._clock = clock
         self._partitions: dict[str, dict[str, None]] = {}
         # Requests that were done, by token: until when they are remembered, and what they were.
-        self._tokens: dict[str, tuple[float, str]] = {}
+        self._tokens: dict[str, tuple[float, list[Any]]] = {}
         self._past: dict[Place, list[tuple[float, Item | None]]] = {}
-        self._checked: set[str] = set()
 
     def send(self, operation: str, params: Mapping[str, Any], *, lag_s: float = 0.0) -> Item:
         """
@@ -81,7 +80,7 @@ class Engine:
 
     def _transact_write_items(self, params: Mapping[str, Any]) -> Item:
         token, now = params["ClientRequestToken"], self._clock()
-        content = repr(params["TransactItems"])
+        content = params["TransactItems"]
         known = self._tokens.get(token)
         if known is not None and known[0] >= now:
             if known[1] != content:
@@ -179,11 +178,11 @@ class Engine:
         if kind == "ConditionCheck":
             return place, before, before
         if kind == "Put":
-            return place, before, _canonical(body["Item"])
+            return place, before, {name: expressions.canonical(value) for name, value in body["Item"].items()}
         if kind == "Delete":
             return place, before, None
         after = expressions.update(body.get("UpdateExpression", ""))(before or {}, given)
-        return place, before, _canonical({**after, "pk": key["pk"], "sk": key["sk"]})
+        return place, before, {**after, "pk": key["pk"], "sk": key["sk"]}
 
     def _reason(self, body: Mapping[str, Any]) -> Item:
         reason: Item = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
@@ -217,10 +216,13 @@ class Engine:
         """
         Refuse what DynamoDB would; each form of request once.
         """
-        form = f"{operation} {[*_texts(params)]}"
-        if form not in self._checked:
-            self._checked.add(form)
+        form = " ".join([operation, *_texts(params)])
+        if form not in _CHECKED:
+            _CHECKED.add(form)
             dynamodb_rules.check(operation, dict(params))
+
+
+_CHECKED: set[str] = set()
 
 
 def _texts(params: Mapping[str, Any]) -> Iterable[str]:
@@ -230,13 +232,6 @@ def _texts(params: Mapping[str, Any]) -> Iterable[str]:
     for name, value in params.items():
         if name.endswith("Expression"):
             yield value
-
-
-def _canonical(item: Mapping[str, Any]) -> Item:
-    return {
-        name: {"N": expressions.text_of(expressions.number(value["N"]))} if "N" in value else value
-        for name, value in item.items()
-    }
 
 
 def _place(key: Mapping[str, Any]) -> Place:

@@ -59,6 +59,16 @@ def text_of(value: int | Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def canonical(value: Value) -> Value:
+    """
+    A value as DynamoDB keeps it.
+    """
+    text = value.get("N")
+    if text is None or (text.isdecimal() and text[0] != "0"):
+        return value
+    return {"N": text_of(number(text))}
+
+
 def plain(value: Value) -> tuple[str, Any]:
     """
     What two values are compared by.
@@ -263,7 +273,7 @@ def update(text: str) -> Update:
             if section == "ADD":
                 before = item.get(attribute, {"N": "0"})
                 value = {"N": text_of(number(before["N"]) + number(value["N"]))}
-            after[attribute] = value
+            after[attribute] = canonical(value)
         return after
 
     return run

@@ -23,6 +23,8 @@ from bedrock_guard.testing.ledger_calls import EVERYTHING, open_entry
 
 # After the last message that may still arrive: late repetitions, a partition, a hold and the clocks' differences.
 REST_S = 800.0
+# So often somebody sweeps, and not more often.
+SWEEP_S = 150.0
 
 
 @dataclass
@@ -191,9 +193,9 @@ class Fleet:
 
     def _look(self, auditor: Node) -> None:
         auditor.ledger = self.store.open(auditor)
-        for _ in range(6):
+        for _ in range(4):
             auditor.ledger.sweep(now=auditor.clock())
-            auditor.sleep(200)
+            auditor.sleep(SWEEP_S)
         others = {"stop", "top_up"}
         entries = [entry for entry in read_all_entries(auditor.ledger, EVERYTHING) if entry.outcome not in others]
         self.store.check_calls(Counter(entry.id for entry in entries))

@@ -46,7 +46,7 @@ class Task:
 
     def __init__(self, world: World, owner: Mortal, name: str, work: Callable[[], Any]) -> None:
         self.world, self.owner, self.name, self.work = world, owner, name, work
-        self.baton = threading.Semaphore(0)
+        self.baton = _taken()
         self.reason: Any = None
         # Counts its waits: who would wake it from an earlier one comes too late.
         self.waits = 0
@@ -67,6 +67,12 @@ class Task:
         self.is_over = True
         world.tasks.pop(self, None)
         world.pass_baton(None)
+
+
+def _taken() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 class World:
@@ -90,7 +96,7 @@ class World:
         self.is_over = False
         self._events: list[tuple[float, int, Callable[[], Task | None]]] = []
         self._number = 0
-        self._main = threading.Semaphore(0)
+        self._main = _taken()
         self._digest = blake2b(digest_size=8)
 
     def at(self, at_s: float, event: Callable[[], Task | None]) -> None:
