@@ -205,7 +205,7 @@ class Fleet:
                 raise Wrong(f"{balance.pending} is pending on {balance.key}, and all is over")
         self._compare_with_truth(auditor)
         auditor.leave()
-        auditor.kill("exits")
+        self.world.stop()
 
     def _compare_with_truth(self, auditor: Node) -> None:
         spent = {balance.key: balance.spent for balance in auditor.ledger.balances()}

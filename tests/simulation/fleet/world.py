@@ -188,12 +188,18 @@ class World:
         self._main.acquire()
         self.current = None
 
+    def stop(self) -> None:
+        """
+        Let nothing more happen.
+        """
+        self._events.clear()
+
     def end(self) -> None:
         """
         Let go of whatever still waits.
         """
         self.is_over = True
-        self._events.clear()
+        self.stop()
         for task in list(self.tasks):
             self.current = task
             task.baton.release()
