@@ -486,7 +486,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize(
+    "number", [*range(2), *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 60))]
+)
 def test_whatever_a_network_does_the_limit_holds_and_the_books_are_right_at_rest(
     fleet: Fleet, clock: SetClock, number: int
 ) -> None:

@@ -24,7 +24,7 @@ from bedrock_guard.ledgers.leases import slices
 from bedrock_guard.ledgers.leases.local import Local, Want, refused_line
 from bedrock_guard.ledgers.leases.slices import Lease, Others, Slice
 from bedrock_guard.ledgers.leases.store import (
-    EXPIRED,
+    CLOSED,
     MOST_MOVES,
     OPEN,
     Holder,
@@ -282,27 +282,30 @@ class Desk:
         """
         Take in why moves were not done.
         """
-        if met.is_dead:
-            self._rename()
+        before = self.owner
         for key, item in met.leases.items():
             self._learn_lease(turn, key, item)
+        if met.is_dead and self.owner == before:
+            self._rename()
         for key, balance in met.balances.items():
             self._see(key, balance)
 
     def _learn_lease(self, turn: Turn, key: LedgerKey, item: Item | None) -> None:
         slice_ = self._slice(key)
-        state = None if item is None else item["st"]["S"]
-        if item is not None and state == OPEN:
-            self._adopt(key, read_lease(slice_.lease.owner, item))  # a request that was lost has done it
-        elif item is not None and state == EXPIRED:
-            self._revive(turn, key, read_lease(slice_.lease.owner, item))
+        owner = slice_.lease.owner
+        while item is not None and item["st"]["S"] == CLOSED:  # a request that was lost has gone on by then
+            owner = item["to"]["S"]
+            item = self._store.read_lease(turn, owner, key)
+        if item is None:
+            self._begin_again(key)
+        elif item["st"]["S"] == OPEN:
+            self._adopt(key, read_lease(owner, item))
         else:
-            self._take_up(turn, key)
+            self._revive(turn, key, read_lease(owner, item))
 
     def _adopt(self, key: LedgerKey, lease: Lease) -> None:
         slice_ = self._slice(key)
-        # One transaction made both, so that the balance is there, too.
-        slice_.lease, slice_.is_new, slice_.in_doubt = lease, False, False
+        slice_.lease, slice_.in_doubt, slice_.is_new = lease, False, False
         self._local.grant(key, lease.granted, lease.reported)
 
     def _revive(self, turn: Turn, key: LedgerKey, expired: Lease) -> None:
@@ -317,22 +320,13 @@ class Desk:
         if self._store.revive(turn, key, expired, move, self._holder()):
             self._adopt(key, move.after)
             return
-        self._take_up(turn, key)
-
-    def _take_up(self, turn: Turn, key: LedgerKey) -> None:
-        """
-        Find out how a slice goes on that is not where it was.
-        """
-        item = self._store.read_lease(turn, self.owner, key)
-        if item is not None and item["st"]["S"] == OPEN:
-            self._adopt(key, read_lease(self.owner, item))
-        elif self._slice(key).lease.version and self._store.read_balances(turn, [key])[key] is not None:
-            old = self._slice(key).lease.owner
-            expired = self._store.read_lease(turn, old, key)
-            if expired is None:  # somebody has deleted it
-                self._begin_again(key)
-        else:
+        item = self._store.read_lease(turn, expired.owner, key)
+        if item is None or self._store.read_balances(turn, [key])[key] is None:
             self._begin_again(key)
+        elif item["st"]["S"] == CLOSED:  # it was done, and the answer lost
+            self._learn_lease(turn, key, item)
+        else:
+            self._rename()  # this name is that of a dead one, too
 
     def _begin_again(self, key: LedgerKey) -> None:
         slice_ = self._slice(key)

@@ -39,6 +39,8 @@ IS_FREE: Final = "attribute_not_exists(#v)"
 IS_OURS: Final = "#v = :read AND #st = :open"
 # What was charged for a dead process is corrected once.
 IS_CHARGED: Final = "#v = :read AND #st = :expired"
+# Somebody has deleted the balance, and what it counted for us with it.
+IS_GONE: Final = "attribute_not_exists(#used)"
 # Who was taken for dead makes no leases by that name: nobody would look for them.
 IS_ALIVE: Final = "attribute_not_exists(#st) OR #st = :open"
 
@@ -147,11 +149,12 @@ class Store:
             actions.update_action(
                 name,
                 items.place_of_lease(expired.owner, key),
-                update="SET #st = :closed, #v = :v, #ttl = :ttl",
+                update="SET #st = :closed, #v = :v, #to = :to, #ttl = :ttl",
                 condition=IS_CHARGED,
                 values={
                     "expired": {"S": EXPIRED},
                     "closed": {"S": CLOSED},
+                    "to": {"S": move.lease.owner},
                     "ttl": _closed_until(holder),
                     **_numbers({"read": expired.version, "v": expired.version + 1}),
                 },
@@ -250,7 +253,6 @@ def _move_actions(table: str, move: Move, by: str, holder: Holder) -> tuple[Item
     before = move.lease
     change = balance_change(before, move.granted, move.reported)
     if move.is_new and before.version:
-        # The balance was deleted, and what it counted for us with it.
         change |= {
             "used": move.granted - before.reported,
             "lent": move.granted - move.reported,
@@ -262,6 +264,9 @@ def _move_actions(table: str, move: Move, by: str, holder: Holder) -> tuple[Item
     else:
         condition = actions.IS_NEW_OR_HAS_ROOM if move.is_new else actions.HAS_ROOM
         values["room"] = {"N": str(min(move.room, books.MAX_AMOUNT))}
+    if move.is_new and before.version:
+        condition = IS_GONE
+        values.pop("room", None)
     balance = actions.update_action(
         table, items.place_of_balance(move.key), update=_ADD, condition=condition, values=values
     )
