@@ -20,7 +20,7 @@ TESTS = str(Path(__file__).resolve().parents[2])
 if __name__ == "__main__":  # as a program, it stands where pytest would have put it
     sys.path[:] = [TESTS, *(path for path in sys.path if path != str(Path(__file__).parent))]
 
-from simulation.fleet import breaks, scenario  # noqa: E402
+from simulation.fleet import breaks  # noqa: E402 - and nothing that imports a ledger, or it could not be broken
 
 SAYS_EVERY_S = 10.0
 KINDS = ("cut", "freeze", "step", "deploy")
@@ -62,7 +62,8 @@ def run(ledger: str, seeds: range, *, says: bool = False, twice_every: int = 50)
     """
     All *seeds*, to the first that fails; every so many are run twice, and must be the same.
     """
-    from simulation.fleet.fleet import Fleet  # noqa: PLC0415 - a break must come before the ledgers
+    from simulation.fleet import scenario  # noqa: PLC0415 - a break must come before the ledgers
+    from simulation.fleet.fleet import Fleet  # noqa: PLC0415
     from simulation.fleet.stores import STORES  # noqa: PLC0415
 
     sums, said = Sums(ledger), time.monotonic()
