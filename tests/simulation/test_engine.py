@@ -118,7 +118,9 @@ def test_the_engine_answers_as_another_does(count: int, monkeypatch: pytest.Monk
     table = dynamodb_engine.table_url().partition("://")[2].partition("?")[0]
     other = dynamodb_engine.client(dynamodb_engine.endpoint())
     ours = dynamodb.Engine(lambda: 0.0)
-    asked = more_of_them([one for seed in range(1 + count // 1000) for one in requests_of_a_storm(seed)], dice)
+    asked = more_of_them(
+        [one for seed in range(1 + count // 1000) for one in requests_of_a_storm(seed)], dice
+    )
     codes = set()
     for number, (operation, params) in zip(range(count), asked, strict=False):
         mine = outcome(lambda operation=operation, params=params: ours.send(operation, params))
@@ -126,7 +128,7 @@ def test_the_engine_answers_as_another_does(count: int, monkeypatch: pytest.Monk
             lambda operation=operation, params=params: getattr(other, operation)(**renamed(params, table))
         )
         if isinstance(theirs, dict) and "Responses" in theirs:
-            theirs = {**theirs, "Responses": {TABLE: found for found in theirs["Responses"].values()}}
+            theirs = {**theirs, "Responses": {TABLE: theirs["Responses"].get(table, [])}}
         codes.add(mine[0] if isinstance(mine, tuple) else "done")
         assert mine == theirs, f"request {number}: {operation} {params}"
 

@@ -54,7 +54,18 @@ def test_a_fleet_s_books_are_right_in_hundreds_of_histories(ledger: str) -> None
     sums = check(ledger, range(SEEDS), twice_every=100)
 
     print(f"\n{runs.HEADER}\n{sums.row()}")
-    for what in ("calls", "kill", "freeze", "deploy", "swept", "corrected", "stopped", "top_up", "refused", "released"):
+    for what in (
+        "calls",
+        "kill",
+        "freeze",
+        "deploy",
+        "swept",
+        "corrected",
+        "stopped",
+        "top_up",
+        "refused",
+        "released",
+    ):
         assert sums.counts[what] > 0, what
 
 
@@ -67,9 +78,18 @@ def test_another_process_sees_the_same_history() -> None:
         "from simulation.fleet.stores import STORES\n"
         "print(Fleet(scenario.make(4, 'dynamodb', STORES['dynamodb'].faults)).play().digest)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([runs.TESTS, *sys.path]), "PYTHONHASHSEED": "7"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([runs.TESTS, *sys.path]),
+        "PYTHONHASHSEED": "7",
+    }
     ran = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
 
     assert ran.stdout.strip() == play("dynamodb", 4).digest
@@ -103,7 +123,16 @@ def test_what_is_wrong_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) 
 def test_the_simulation_finds_what_is_broken(name: str) -> None:
     program = Path(runs.__file__)
     found = breaks.BREAKS[name]
-    command = [sys.executable, program, "--break", name, "--ledger", found.ledger, "--seeds", str(FOUND_WITHIN)]
+    command = [
+        sys.executable,
+        program,
+        "--break",
+        name,
+        "--ledger",
+        found.ledger,
+        "--seeds",
+        str(FOUND_WITHIN),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
 

@@ -84,7 +84,9 @@ class Engine:
         known = self._tokens.get(token)
         if known is not None and known[0] >= now:
             if known[1] != content:
-                raise refusal("transact_write_items", "IdempotentParameterMismatchException", "other parameters")
+                raise refusal(
+                    "transact_write_items", "IdempotentParameterMismatchException", "other parameters"
+                )
             return {}
         changes: Changes = {}
         reasons: list[Item] = []
@@ -93,14 +95,18 @@ class Engine:
             try:
                 place, before, after = self._written(kind, body)
                 if place in changes:
-                    raise expressions.ExpressionError("Transaction request cannot include multiple operations on one item")
+                    raise expressions.ExpressionError(
+                        "Transaction request cannot include multiple operations on one item"
+                    )
                 changes[place] = before, after
                 reasons.append({"Code": "None"})
             except _Failed:
                 reasons.append(self._reason(body))
         if any(reason["Code"] != "None" for reason in reasons):
             codes = ", ".join(reason["Code"] for reason in reasons)
-            message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
+            message = (
+                f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
+            )
             code = "TransactionCanceledException"
             raise refusal("transact_write_items", code, message, CancellationReasons=reasons)
         self._tokens[token] = now + TOKEN_S, content
@@ -147,7 +153,9 @@ class Engine:
         is_meant = expressions.condition(params["KeyConditionExpression"])
         is_wanted = expressions.condition(params.get("FilterExpression", ""))
         pk = _partition_of(params, given)
-        keys = sorted(self._partitions.get(pk, ()), key=str.encode, reverse=not params.get("ScanIndexForward", True))
+        keys = sorted(
+            self._partitions.get(pk, ()), key=str.encode, reverse=not params.get("ScanIndexForward", True)
+        )
         start = params.get("ExclusiveStartKey")
         if start is not None:
             last, is_up = start["sk"]["S"].encode(), params.get("ScanIndexForward", True)

@@ -101,7 +101,9 @@ class _Reader:
     def take(self, *wanted: str) -> str:
         token = self.next
         if not token or (wanted and token not in wanted):
-            raise ExpressionError(f"{self.text!r}: {token!r} where {' or '.join(wanted) or 'more'} was to come")
+            raise ExpressionError(
+                f"{self.text!r}: {token!r} where {' or '.join(wanted) or 'more'} was to come"
+            )
         self.place += 1
         return token
 
@@ -142,7 +144,9 @@ class _Reader:
             part = self.either()
             self.take(")")
             return part
-        return self.is_there() if self.next in {"attribute_exists", "attribute_not_exists"} else self.compared()
+        return (
+            self.is_there() if self.next in {"attribute_exists", "attribute_not_exists"} else self.compared()
+        )
 
     def is_there(self) -> Condition:
         wanted = self.take() == "attribute_exists"
@@ -160,7 +164,9 @@ class _Reader:
             low = self.operand()
             self.take("AND")
             high = self.operand()
-            return lambda item, given: _holds("<=", low, left, item, given) and _holds("<=", left, high, item, given)
+            return lambda item, given: (
+                _holds("<=", low, left, item, given) and _holds("<=", left, high, item, given)
+            )
         right = self.operand()
         if token == "<>":
             return lambda item, given: not _holds("=", left, right, item, given)
@@ -269,7 +275,9 @@ def update(text: str) -> Update:
                 continue
             value = operand(item, given)
             if value is None:
-                raise ExpressionError("The provided expression refers to an attribute that does not exist in the item")
+                raise ExpressionError(
+                    "The provided expression refers to an attribute that does not exist in the item"
+                )
             if section == "ADD":
                 before = item.get(attribute, {"N": "0"})
                 value = {"N": text_of(number(before["N"]) + number(value["N"]))}

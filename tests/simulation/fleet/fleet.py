@@ -197,7 +197,9 @@ class Fleet:
             auditor.ledger.sweep(now=auditor.clock())
             auditor.sleep(SWEEP_S)
         others = {"stop", "top_up"}
-        entries = [entry for entry in read_all_entries(auditor.ledger, EVERYTHING) if entry.outcome not in others]
+        entries = [
+            entry for entry in read_all_entries(auditor.ledger, EVERYTHING) if entry.outcome not in others
+        ]
         self.store.check_calls(Counter(entry.id for entry in entries))
         self.store.check()
         for balance in auditor.ledger.balances():

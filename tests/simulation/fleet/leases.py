@@ -72,7 +72,9 @@ class LeaseStore(DynamoDBStore):
                 raise Wrong(f"{spent} is spent on {key}; programs were told of {settled[key]}")
 
     def _has_expired(self) -> bool:
-        return any(item["st"]["S"] == "E" for (pk, _), item in self.engine.items.items() if pk.startswith("L#"))
+        return any(
+            item["st"]["S"] == "E" for (pk, _), item in self.engine.items.items() if pk.startswith("L#")
+        )
 
     def _settled(self) -> Counter[LedgerKey]:
         found: Counter[LedgerKey] = Counter()

@@ -73,7 +73,9 @@ class Network:
         on_revival: Told the ids of calls of which a request was refused, repeated on its way, and done then.
     """
 
-    def __init__(self, world: World, engine: Engine, *, seed: int, rates: Mapping[str, float], muted: frozenset[str]) -> None:
+    def __init__(
+        self, world: World, engine: Engine, *, seed: int, rates: Mapping[str, float], muted: frozenset[str]
+    ) -> None:
         self._world, self._engine = world, engine
         self._seed, self._rates = seed, rates
         self.muted = muted
@@ -131,7 +133,9 @@ class Network:
             raise reason
         return reason
 
-    def _arrive(self, message: str, operation: str, params: dict[str, Any], fate: Fate, *, is_again: bool = False) -> Any:
+    def _arrive(
+        self, message: str, operation: str, params: dict[str, Any], fate: Fate, *, is_again: bool = False
+    ) -> Any:
         refused = None if is_again else _REFUSALS.get(fate.kind)
         if refused is not None:
             self._refused.add(message)
@@ -148,7 +152,9 @@ class Network:
                 self.on_revival(_made_by(params))
         if is_again or fate.kind == "late_request":
             is_done = not isinstance(found, ClientError)
-            self._world.tell(f"{message} arrives {'again' if is_again else 'late'}: {'done' if is_done else 'not done'}")
+            self._world.tell(
+                f"{message} arrives {'again' if is_again else 'late'}: {'done' if is_done else 'not done'}"
+            )
         if fate.kind == "done_inside":
             return refusal(operation, "InternalServerError", "internal", 500)
         return found
@@ -178,7 +184,9 @@ class Network:
             if roll < 0 and kind in self.muted:
                 return plain
             if roll < 0:
-                return _made(plain, kind, random.Random(f"{self._seed}/{message}"), is_write=operation in _WRITES)
+                return _made(
+                    plain, kind, random.Random(f"{self._seed}/{message}"), is_write=operation in _WRITES
+                )
         return plain
 
 

@@ -9,12 +9,9 @@ import random
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 from simulation.fleet.world import BEGIN_S, World
-
-_PIDS = count(1000)
 
 
 class Node:
@@ -29,10 +26,12 @@ class Node:
         is_leaving: It takes no more calls.
     """
 
-    def __init__(self, world: World, name: str, *, seed: int, offset_s: float = 0.0, drift: float = 0.0) -> None:
+    def __init__(
+        self, world: World, name: str, *, seed: int, offset_s: float = 0.0, drift: float = 0.0
+    ) -> None:
         self.world, self.name = world, name
         self.dice = random.Random(f"{seed}/{name}")
-        self.pid = next(_PIDS)
+        self.pid = self.dice.randrange(2, 2**22)
         self.offset_s, self.drift = offset_s, drift
         self.began_s = world.now
         self.is_dead = False
@@ -42,7 +41,7 @@ class Node:
         self.ledger: Any = None
         self.descriptors: set[int] = set()
         self.connections: list[sqlite3.Connection] = []
-        self._hooks: list[Callable[[], Any]] = []
+        self._hooks: list[tuple[Callable[..., Any], Callable[[], Any]]] = []
 
     def clock(self) -> float:
         """
@@ -66,20 +65,20 @@ class Node:
         """
         As `atexit.register`.
         """
-        self._hooks.append(lambda: work(*args, **named))
+        self._hooks.append((work, lambda: work(*args, **named)))
         return work
 
     def not_at_exit(self, work: Callable[..., Any]) -> None:
         """
-        As `atexit.unregister`, for what was registered last.
+        As `atexit.unregister`.
         """
-        self._hooks = [hook for hook in self._hooks if getattr(hook, "__wrapped__", None) is not work]
+        self._hooks = [hook for hook in self._hooks if hook[0] != work]
 
     def leave(self) -> None:
         """
         Come to an end as a program does: what was registered runs, and what is open is closed.
         """
-        for hook in reversed(self._hooks):
+        for _, hook in reversed(self._hooks):
             hook()
         self.ledger.close()
 

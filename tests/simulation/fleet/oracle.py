@@ -119,7 +119,9 @@ class Oracle:
         self.counts["admitted"] += 1
         for written_s, passes_s in self.stops:
             if written_s + STOPS_AFTER_S < began_s < passes_s:
-                raise Wrong(f"{story.id} was admitted {began_s - written_s:.3f} s after a stop had been written")
+                raise Wrong(
+                    f"{story.id} was admitted {began_s - written_s:.3f} s after a stop had been written"
+                )
 
     def bill(self, story: Story) -> None:
         """

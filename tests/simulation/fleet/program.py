@@ -147,7 +147,9 @@ class Program:
             self.world.tell(f"{story.id} {end}: {error.outcome}")
             self._put_off(story, reservation, end, amount)  # type: ignore[arg-type]
 
-    def _write(self, story: Story, reservation: Reservation, end: Ending, amount: int, *, is_doubted: bool = False) -> None:
+    def _write(
+        self, story: Story, reservation: Reservation, end: Ending, amount: int, *, is_doubted: bool = False
+    ) -> None:
         if (end, amount) not in story.tried:
             story.tried.append((end, amount))
         try:
@@ -165,8 +167,12 @@ class Program:
         story.told = end, amount
         self.world.tell(f"{story.id} {how} at {amount}")
 
-    def _put_off(self, story: Story, reservation: Reservation, end: Ending, amount: int, *, is_doubted: bool = False) -> None:
-        self._unwritten[story.id] = lambda: self._write(story, reservation, end, amount, is_doubted=is_doubted)
+    def _put_off(
+        self, story: Story, reservation: Reservation, end: Ending, amount: int, *, is_doubted: bool = False
+    ) -> None:
+        self._unwritten[story.id] = lambda: self._write(
+            story, reservation, end, amount, is_doubted=is_doubted
+        )
 
     def _write_ends(self) -> None:
         for id_, write in list(self._unwritten.items()):

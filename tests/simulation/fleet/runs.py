@@ -62,9 +62,9 @@ def run(ledger: str, seeds: range, *, says: bool = False, twice_every: int = 50)
     """
     All *seeds*, to the first that fails; every so many are run twice, and must be the same.
     """
-    from simulation.fleet import scenario  # noqa: PLC0415 - a break must come before the ledgers
-    from simulation.fleet.fleet import Fleet  # noqa: PLC0415
-    from simulation.fleet.stores import STORES  # noqa: PLC0415
+    from simulation.fleet import scenario
+    from simulation.fleet.fleet import Fleet
+    from simulation.fleet.stores import STORES
 
     sums, said = Sums(ledger), time.monotonic()
     for seed in seeds:
@@ -91,16 +91,20 @@ def main(arguments: list[str] | None = None) -> int:
     """
     As the top of this file says.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=500, help="how many, of each ledger")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--ledger", action="append", help="which; more than one may be named, none is all")
-    parser.add_argument("--break", dest="broken", choices=sorted(breaks.BREAKS), help="break the ledger first")
+    parser.add_argument(
+        "--break", dest="broken", choices=sorted(breaks.BREAKS), help="break the ledger first"
+    )
     given = parser.parse_args(arguments)
     if given.broken:
         breaks.BREAKS[given.broken].install()
-    from simulation.fleet.shrinking import shrink, story  # noqa: PLC0415 - a break must come before the ledgers
-    from simulation.fleet.stores import STORES  # noqa: PLC0415
+    from simulation.fleet.shrinking import shrink, story
+    from simulation.fleet.stores import STORES
 
     rows, failed = [], None
     for ledger in given.ledger or list(STORES):

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from bedrock_guard.domain.ledger import LedgerKey, Line, OnExpiry
 
 Profile: TypeAlias = Literal["calm", "usual", "storm"]
+EventKind: TypeAlias = Literal["kill", "deploy", "freeze", "cut", "step", "top_up", "stop"]
 PROFILES: dict[Profile, float] = {"calm": 0.0, "usual": 0.25, "storm": 1.0}
 
 LASTS_S = 420.0
@@ -51,7 +52,7 @@ class Event(NamedTuple):
     What befalls a process, or what an operator does.
     """
 
-    kind: Literal["kill", "deploy", "freeze", "cut", "step", "top_up", "stop"]
+    kind: EventKind
     at_s: float
     slot: int
     amount: float
@@ -107,7 +108,9 @@ def make(seed: int, ledger: str, network: dict[str, float], *, calls: int = 110)
         seed=seed,
         ledger=ledger,
         profile=profile,
-        clocks=tuple(Clock(dice.uniform(-15, 15) * share, dice.uniform(-1e-3, 1e-3) * share) for _ in range(slots)),
+        clocks=tuple(
+            Clock(dice.uniform(-15, 15) * share, dice.uniform(-1e-3, 1e-3) * share) for _ in range(slots)
+        ),
         calls=tuple(sorted(plans, key=lambda plan: plan.at_s)),
         events=tuple(sorted(events, key=lambda event: event.at_s)),
         # Of all, in each window; of each team, for ever; of each user. They are reached.
@@ -121,7 +124,11 @@ def make(seed: int, ledger: str, network: dict[str, float], *, calls: int = 110)
 def _call(dice: random.Random, number: int, slots: int) -> CallPlan:
     estimate = dice.randint(1, 60)
     # Some come together, as those of a busy program do.
-    at_s = dice.uniform(0, LASTS_S) if dice.random() < 0.5 else 20 * dice.randrange(int(LASTS_S / 20)) + dice.random() / 10
+    at_s = (
+        dice.uniform(0, LASTS_S)
+        if dice.random() < 0.5
+        else 20 * dice.randrange(int(LASTS_S / 20)) + dice.random() / 10
+    )
     return CallPlan(
         number,
         dice.randrange(slots),
@@ -139,9 +146,12 @@ def _call(dice: random.Random, number: int, slots: int) -> CallPlan:
 def _events(dice: random.Random, slots: int, share: float) -> list[Event]:
     found: list[Event] = []
 
-    def add(kind: Literal["kill", "deploy", "freeze", "cut", "step", "top_up", "stop"], most: float, low: float, high: float) -> None:
-        for _ in range(dice.randint(0, round(most))):
-            found.append(Event(kind, dice.uniform(5, LASTS_S), dice.randrange(slots), dice.uniform(low, high)))
+    def add(kind: EventKind, most: float, low: float, high: float) -> None:
+        times = dice.randint(0, round(most))
+        found.extend(
+            Event(kind, dice.uniform(5, LASTS_S), dice.randrange(slots), dice.uniform(low, high))
+            for _ in range(times)
+        )
 
     add("kill", 8 * share, 0.5, 10)
     add("deploy", 2, 0.5, 5)

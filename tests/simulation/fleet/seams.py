@@ -137,8 +137,8 @@ def _threading(world: World) -> _Instead:
 
 
 def _replacements(world: World, more: dict[Any, Any]) -> dict[int, Any]:
-    import atexit  # noqa: PLC0415 - only named here
-    import queue  # noqa: PLC0415
+    import atexit
+    import queue
 
     found: dict[Any, Any] = {
         time: _Time(world),
@@ -162,7 +162,10 @@ def modules() -> list[ModuleType]:
     """
     Every module of the ledgers.
     """
-    found = [importlib.import_module(info.name) for info in pkgutil.walk_packages(ledgers.__path__, "bedrock_guard.ledgers.")]
+    found = [
+        importlib.import_module(info.name)
+        for info in pkgutil.walk_packages(ledgers.__path__, "bedrock_guard.ledgers.")
+    ]
     return [ledgers, *found]
 
 
@@ -192,12 +195,10 @@ def leaks() -> list[str]:
     """
     Names in the ledgers by which they would see the machine past the seams: functions that were imported by name.
     """
-    kinds = {time: "time", random: "random", uuid: "uuid", os: "os"}
-    found = []
-    for module in modules():
-        for name, value in vars(module).items():
-            for source, called in kinds.items():
-                is_of = callable(value) and vars(source).get(getattr(value, "__name__", "")) is value
-                if is_of and called != "os":
-                    found.append(f"{module.__name__}.{name} is {called}.{name}")
-    return found
+    return [
+        f"{module.__name__}.{name} is {source.__name__}.{name}"
+        for module in modules()
+        for name, value in vars(module).items()
+        for source in (time, random, uuid)
+        if callable(value) and vars(source).get(name) is value
+    ]

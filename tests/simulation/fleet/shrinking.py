@@ -38,8 +38,12 @@ class _Shrinker:
         while size != _size(self.best) and time.monotonic() < self.until_s:
             size = _size(self.best)
             self._mute_kinds()
-            self._fewer(lambda scenario: scenario.calls, lambda scenario, calls: replace(scenario, calls=calls))
-            self._fewer(lambda scenario: scenario.events, lambda scenario, events: replace(scenario, events=events))
+            self._fewer(
+                lambda scenario: scenario.calls, lambda scenario, calls: replace(scenario, calls=calls)
+            )
+            self._fewer(
+                lambda scenario: scenario.events, lambda scenario, events: replace(scenario, events=events)
+            )
             self._mute_messages()
             self._right_clocks()
         return self.best

@@ -6,7 +6,6 @@ The file and its locks are the machine's own; only waiting is virtual.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -14,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 from simulation.fleet import seams
@@ -26,6 +26,7 @@ from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.ledgers import sqlite_rows
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
 
+IN_MEMORY: Final = Path("/dev/shm")
 # Of a statement, and of a look whether another's transaction is over.
 STATEMENT_S: Final = (10e-6, 200e-6)
 BUSY_S: Final = 1e-3
@@ -50,7 +51,7 @@ class SQLiteStore:
 
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
         self._world, self._oracle = world, oracle
-        self._folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        self._folder = tempfile.mkdtemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
         self.path = f"{self._folder}/ledger.db"
         self._books: sqlite3.Connection | None = None
         self._commits = 0

@@ -79,4 +79,8 @@ class Store(Protocol):
 
 
 # A new kind of ledger needs its line here.
-STORES: Final[dict[str, type[Store]]] = {"dynamodb": DynamoDBStore, "lease": LeaseStore, "sqlite": SQLiteStore}
+STORES: Final[dict[str, type[Store]]] = {
+    "dynamodb": DynamoDBStore,
+    "lease": LeaseStore,
+    "sqlite": SQLiteStore,
+}

@@ -55,7 +55,9 @@ class DynamoDBStore:
         """
         The ledger of a process.
         """
-        return DynamoDBLedger(read_address("dynamodb://books?region=us-east-1&deadline_ms=2000"), clock=node.clock)
+        return DynamoDBLedger(
+            read_address("dynamodb://books?region=us-east-1&deadline_ms=2000"), clock=node.clock
+        )
 
     def is_whole(self, node: Node) -> bool:
         """
@@ -91,7 +93,11 @@ class DynamoDBStore:
         """
         What is spent of each balance that does not roll.
         """
-        keys = [items.read_directory_item(item) for (pk, _), item in self.engine.items.items() if pk.startswith("D#")]
+        keys = [
+            items.read_directory_item(item)
+            for (pk, _), item in self.engine.items.items()
+            if pk.startswith("D#")
+        ]
         found = {}
         for key in keys:
             item = self.engine.items.get(items.place_of_balance(key))
