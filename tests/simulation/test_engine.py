@@ -19,7 +19,7 @@ from simulation.fleet.fleet import Fleet
 from simulation.fleet.stores import STORES
 
 TABLE = "books"
-QUICK, MANY = 250, 2000
+QUICK, MANY = 150, 2000
 
 
 class Asked(NamedTuple):
