@@ -18,7 +18,8 @@ from typing import Final, ParamSpec, TypeVar
 
 from bedrock_guard.background import BACKGROUND
 from bedrock_guard.calls.pipeline import Pipeline
-from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.domain.ledger import ReportsLater
+from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.hooks.threads import wait_for_threads
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.telling.noticing import PROMPT_S
@@ -48,7 +49,7 @@ def flush(
     Returns whether every call that has ended is written, and every alert told.
     """
     ends_at = time.monotonic() + timeout_s
-    is_written = _flush_ends(pipeline, ends_at, leave)
+    is_written = _flush_ends(pipeline, ends_at, leave) and _flush_ledger(pipeline, ends_at)
     if pipeline.alerts is None:
         return is_written
     left_s = min(tell_s, max(0.0, ends_at - time.monotonic()))
@@ -71,6 +72,29 @@ def _flush_ends(pipeline: Pipeline, ends_at: float, leave: Sequence[OpenCall]) -
         time.sleep(pause_s)
         pause_s *= 2
     return True
+
+
+def _flush_ledger(pipeline: Pipeline, ends_at: float) -> bool:
+    """
+    Have a ledger write that would do so later; whether it has.
+    """
+    ledger = pipeline.ledger
+    if not isinstance(ledger, ReportsLater):
+        return True
+    done = threading.Event()
+    failed: list[Exception] = []
+
+    def work() -> None:
+        try:
+            ledger.flush()
+        except LedgerUnavailable as error:
+            failed.append(error)
+        finally:
+            done.set()
+
+    pipeline.upkeep.begin()
+    BACKGROUND.soon(work)
+    return done.wait(max(0.0, ends_at - time.monotonic())) and not failed
 
 
 def lambda_handler(pipeline: Pipeline, function: Callable[P, R]) -> Callable[P, R]:

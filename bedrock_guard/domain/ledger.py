@@ -12,7 +12,7 @@ is part of its `rule`, so amounts of different units never meet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
@@ -318,6 +318,30 @@ class KeepsEntries(Protocol):
     def keep_entries(self, seconds: float | None) -> None:
         """
         Keep what ends from now on for *seconds*, None for ever; of several wishes the longest holds.
+        """
+        ...
+
+
+@runtime_checkable
+class ReportsLater(Protocol):
+    """
+    A ledger that writes what has ended a little later, and with it what is spent.
+    """
+
+    def flush(self) -> None:
+        """
+        Write now all that has ended.
+
+        Raises:
+            LedgerUnavailable: Not all of it is written; it is tried again.
+        """
+        ...
+
+    def tell_reported(self, tell: Callable[[Iterable[LedgerKey]], None]) -> None:
+        """
+        Have *tell*, a method, called in some thread with the balances that others see changed from now on.
+
+        It is held weakly.
         """
         ...
 

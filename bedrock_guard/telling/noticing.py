@@ -41,7 +41,7 @@ from bedrock_guard.domain.alert import AlertSink, Looking
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
 from bedrock_guard.domain.budget import Window
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, ReportsLater, Settled
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.telling.claiming import Claims, Found, Name
@@ -95,6 +95,8 @@ class Alerts:
         self.breakers: Looking | None = None
         self._is_closed = False
         self._begin_anew()
+        if isinstance(ledger, ReportsLater):
+            ledger.tell_reported(self.see_charged)
         # Finalizers run in reverse order at exit: after that of `Upkeep`, which writes the last ends, and
         # before that of the ledger.
         weakref.finalize(self, _leave, weakref.ref(self))

@@ -25,6 +25,8 @@ from bedrock_guard.domain.ledger import Reservation, SweepReport
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, create_table, items, schema
+from bedrock_guard.ledgers.dynamodb.address import read_address
+from bedrock_guard.ledgers.leases import LeasedLedger
 from bedrock_guard.testing.ledger_alert_contract import HALF
 from bedrock_guard.testing.ledger_calls import (
     DAY,
@@ -162,6 +164,12 @@ def test_a_program_needs_no_more_than_the_writers_policy_and_no_less(url: str, c
         ledger = DynamoDBLedger.open(url, clock=clock)
         spend(ledger)
         ledger.close()
+
+        leased = LeasedLedger(read_address(url), clock=clock, keeps_itself=False)
+        hold(leased, "leased", 10)
+        hold(LeasedLedger(read_address(url), clock=clock, keeps_itself=False), "dead", 10)
+        leased.sweep(now=NOW + 99 * HOLD_S)
+        leased.close()
 
     for operation, params in requests:
         dynamodb_iam.check("WriterPolicy", operation, params)

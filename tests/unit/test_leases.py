@@ -486,6 +486,55 @@ FAULTS = [
 ]
 
 
+class Storm:
+    """
+    Three processes, and a network that loses, delays and repeats: all from one seed.
+    """
+
+    def __init__(self, fleet: Fleet, number: int) -> None:
+        self.fleet = fleet
+        self.chance = random.Random(number)
+        self.delays = faults.Delay()
+        self.processes = [fleet.process() for _ in range(3)]
+        self.watched = [Watched(process, self.network()) for process in self.processes]  # type: ignore[arg-type]
+        self.spent = 0
+        self.held: list[tuple[LeasedLedger, Reservation]] = []
+
+    def network(self) -> Iterator[faults.Fault | None]:
+        while True:
+            draw = self.chance.random()
+            yield None if draw > 0.3 else self.delays if draw < 0.05 else self.chance.choice(FAULTS)
+
+    def step(self, number: int) -> None:
+        process, what = self.chance.choice(self.processes), self.chance.random()
+        if what < 0.5:
+            answer = reserve(process, f"call {number}", self.chance.randrange(1, 60), limit=1500)
+            if isinstance(answer, Reservation):
+                self.held.append((process, answer))
+        elif what < 0.8 and self.held:
+            owner, reservation = self.held.pop(self.chance.randrange(len(self.held)))
+            cost = self.chance.randrange(reservation.lines[0].amount + 1)
+            settle(owner, reservation, cost)
+            self.spent += cost
+        elif what < 0.9:
+            process.flush()
+        elif what < 0.95:
+            with process._desk.turn() as turn:
+                process._desk.send(turn, list(process._desk.slices), give_back=True)
+        else:
+            process.sweep(now=self.fleet.clock.now)
+
+    def end(self) -> None:
+        for each in self.watched:
+            each.faults = None
+        for process, reservation in self.held:
+            settle(process, reservation, 0)
+        for process in self.processes * 3:
+            process.flush()
+            process._keeper.finish()
+        self.delays.arrive()
+
+
 @pytest.mark.parametrize(
     "number", [*range(2), *(pytest.param(number, marks=pytest.mark.slow) for number in range(2, 60))]
 )
@@ -493,57 +542,20 @@ def test_whatever_a_network_does_the_limit_holds_and_the_books_are_right_at_rest
     fleet: Fleet, clock: SetClock, number: int
 ) -> None:
     """
-    Three processes, requests that are lost, late or twice, sweeps that come too early: all from one seed.
+    Requests that are lost, late or twice, and sweeps that come too early, in any order.
     """
-    chance = random.Random(number)
-    delays = faults.Delay()
-
-    def network() -> Iterator[faults.Fault | None]:
-        while True:
-            draw = chance.random()
-            yield None if draw > 0.3 else delays if draw < 0.05 else chance.choice(FAULTS)
-
-    processes = [fleet.process() for _ in range(3)]
-    watched = [Watched(process, network()) for process in processes]  # type: ignore[arg-type]
-    spent = 0
-    held: list[tuple[LeasedLedger, Reservation]] = []
+    storm = Storm(fleet, number)
     for step in range(150):
-        process = chance.choice(processes)
-        clock.now += chance.choice([0, 1, 40])
+        clock.now += storm.chance.choice([0, 1, 40])
         with suppress(LedgerUnavailable):
-            what = chance.random()
-            if what < 0.5:
-                answer = reserve(process, f"call {step}", chance.randrange(1, 60), limit=1500)
-                if isinstance(answer, Reservation):
-                    held.append((process, answer))
-            elif what < 0.8 and held:
-                owner, reservation = held.pop(chance.randrange(len(held)))
-                cost = chance.randrange(reservation.lines[0].amount + 1)
-                settle(owner, reservation, cost)
-                spent += cost
-            elif what < 0.9:
-                process.flush()
-            elif what < 0.95:
-                with process._desk.turn() as turn:
-                    process._desk.send(turn, list(process._desk.slices), give_back=True)
-            else:
-                process.sweep(now=clock.now)
-        if chance.random() < 0.2:
-            delays.arrive()
-        pending = sum(reservation.lines[0].amount for _, reservation in held)
-        used = sum(fleet.in_table())
-        assert spent + pending <= used <= 1500
+            storm.step(step)
+        if storm.chance.random() < 0.2:
+            storm.delays.arrive()
+        pending = sum(reservation.lines[0].amount for _, reservation in storm.held)
+        assert storm.spent + pending <= sum(fleet.in_table()) <= 1500
 
-    for each in watched:
-        each.faults = None
-    for process, reservation in held:
-        settle(process, reservation, 0)
-    for process in processes:
-        for _ in range(3):
-            process.flush()
-            process._keeper.finish()
-    delays.arrive()
-    assert fleet.in_table() == (spent, 0, 0)
-    assert len(ids(fleet.exact, EntryFilter(basis="reported"))) == len(
-        set(ids(fleet.exact, EntryFilter(basis="reported")))
-    )
+    storm.end()
+
+    assert fleet.in_table() == (storm.spent, 0, 0)
+    told = ids(fleet.exact, EntryFilter(basis="reported"))
+    assert len(told) == len(set(told))

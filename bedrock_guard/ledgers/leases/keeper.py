@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,6 +62,13 @@ class Keeper:
         self._changed_at = 0.0
         self._waits_until = 0.0
         self._wait_s = _TICK_S
+        self._listeners: list[weakref.WeakMethod[Callable[[Iterable[LedgerKey]], None]]] = []
+
+    def tell_reported(self, tell: Callable[[Iterable[LedgerKey]], None]) -> None:
+        """
+        Have *tell* called with balances whose spend has been reported.
+        """
+        self._listeners.append(weakref.WeakMethod(tell))
 
     def look(self) -> float:
         """
@@ -108,6 +115,7 @@ class Keeper:
         with self._desk.turn() as turn:
             self._journal.write(turn)
             self._desk.send(turn, list(self._desk.slices), give_back=False)
+        self._tell(list(self._desk.slices))
 
     def _do(self, now: float) -> None:
         back, report = self._due(now)
@@ -128,7 +136,15 @@ class Keeper:
             if renews:
                 self._desk.renew(turn)
                 self._renewed_at = now
+            if back or report:
+                self._tell([*back, *report])
             self._desk.revived -= {name for name in self._desk.revived if self._correct(turn, name)}
+
+    def _tell(self, keys: list[LedgerKey]) -> None:
+        for found in self._listeners:
+            tell = found()
+            if tell is not None:
+                tell(keys)
 
     def _correct(self, turn: Turn, name: str) -> bool:
         return sweeping.correct(self._table, turn, name)

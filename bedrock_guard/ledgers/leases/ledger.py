@@ -15,7 +15,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Self
 
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S, AlertClaim
@@ -273,6 +273,12 @@ class LeasedLedger:
             LedgerUnavailable: Not all of it; it is tried again.
         """
         self._keeper.flush()
+
+    def tell_reported(self, tell: Callable[[Iterable[LedgerKey]], None]) -> None:
+        """
+        Have *tell* called with balances whose spend has been reported: from now on others see it, too.
+        """
+        self._keeper.tell_reported(tell)
 
     def close(self) -> None:
         """
