@@ -125,6 +125,20 @@ BREAKS: dict[str, Break] = {
         "dynamodb",
         "who settles after an expiry is told that it was done",
     ),
+    "stale-stops": Break(
+        "dynamodb.controls",
+        "        return controls if is_fresh else None",
+        "        return controls",
+        "dynamodb",
+        "programs go by stops as they were when they began",
+    ),
+    "sqlite-stops": Break(
+        "sqlite_schema",
+        "AND EXISTS (SELECT 1 FROM controls WHERE version = ?7)",
+        "AND EXISTS (SELECT 1 FROM controls WHERE version >= 0)",
+        "sqlite",
+        "a call that was admitted before a stop holds money after it",
+    ),
     "sqlite-room": Break(
         "sqlite_schema",
         "AND window_start = ?4 AND spent + pending + ?5 <= ?7",

@@ -35,6 +35,7 @@ class DynamoDBStore:
 
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
         self._oracle = oracle
+        oracle.stops_after_s = 2.1
         self.engine = Engine(lambda: world.now)
         self.engine.on_write = self._check_write
         self.network = Network(
