@@ -79,7 +79,7 @@ class Oracle:
 
     Attributes:
         truth: What Bedrock has billed, by balance, for calls that are charged where nobody knows.
-        allowed: What may be above a limit: money that was given back on expiry, as its call had wished.
+        allowed: What may be above a limit: what calls are charged that wished to give their money back on expiry.
         stops: When each was written, and when it may pass for the first.
         stops_after_s: How long programs may go by a copy of before, clocks that drift included.
         revived: Calls of which a request was repeated after it had been refused, and was done then. Nobody can
@@ -148,12 +148,12 @@ class Oracle:
         if is_whole and used < self.truth[key]:
             raise Wrong(f"Bedrock has billed {self.truth[key]}, and {used} is used on {key}")
 
-    def allow_late(self, before: Kept, after: Kept) -> None:
+    def risk(self, story: Story, amount: int) -> None:
         """
-        A call that had expired, and given its money back, is charged after all: what "release" risks.
+        A call that gives its money back on expiry is charged; others may have that money by now.
         """
-        for key, (used, _) in after.sums().items():
-            self.allowed[key] += max(0, used - before.sums().get(key, (0, 0))[0])
+        for line in story.lines:
+            self.allowed[line.key] += amount
 
     def check_call(self, id_: str, kept: Kept | None, listed: int) -> None:
         """

@@ -151,6 +151,8 @@ class Program:
     ) -> None:
         if (end, amount) not in story.tried:
             story.tried.append((end, amount))
+            if end == "settled" and story.plan.on_expiry == "release":
+                self._oracle.risk(story, amount)
         try:
             if end == "settled":
                 amounts = {line.key: amount for line in reservation.lines}

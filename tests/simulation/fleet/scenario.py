@@ -153,8 +153,7 @@ def _events(dice: random.Random, slots: int, share: float) -> list[Event]:
     def add(kind: EventKind, most: float, low: float, high: float) -> None:
         times = dice.randint(0, round(most))
         found.extend(
-            Event(kind, _moment(dice), dice.randrange(slots), dice.uniform(low, high))
-            for _ in range(times)
+            Event(kind, _moment(dice), dice.randrange(slots), dice.uniform(low, high)) for _ in range(times)
         )
 
     add("kill", 8 * share, 0.5, 10)

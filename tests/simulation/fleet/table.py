@@ -136,8 +136,6 @@ class DynamoDBStore:
             if not _is_call(pk):
                 continue
             was, now = _read_call(before), _read_call(after)
-            if was and now and was.state == "expired" and now.state == "settled":
-                self._oracle.allow_late(was, now)
             old, new = was.sums() if was else {}, now.sums() if now else {}
             for key in {**old, **new}:
                 more, less = new.get(key, (0, 0)), old.get(key, (0, 0))
