@@ -132,13 +132,6 @@ BREAKS: dict[str, Break] = {
         "dynamodb",
         "programs go by stops as they were when they began",
     ),
-    "sqlite-stops": Break(
-        "sqlite_schema",
-        "AND EXISTS (SELECT 1 FROM controls WHERE version = ?7)",
-        "AND EXISTS (SELECT 1 FROM controls WHERE version >= 0)",
-        "sqlite",
-        "a call that was admitted before a stop holds money after it",
-    ),
     "sqlite-room": Break(
         "sqlite_schema",
         "AND window_start = ?4 AND spent + pending + ?5 <= ?7",
