@@ -13,7 +13,7 @@ from bedrock_guard.domain.budget import MAX_LIMIT
 from bedrock_guard.domain.control import Controls, Stop, TopUp, is_in_force
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.globs import compile_match, show_globs
-from bedrock_guard.domain.ledger import LedgerKey, Line
+from bedrock_guard.domain.ledger import ROLLING_PART, LedgerKey, Line
 from bedrock_guard.errors import Stopped
 
 
@@ -52,11 +52,16 @@ class Steering:
         By how much the limit of a balance is topped up.
         """
         top_ups = self._top_ups.get((key.budget, key.rule, key.per), ())
-        # A call that was opened in the window before is none of this one's.
+        # A call that was opened in the window before is none of this one's; nor is one of the next, which a
+        # clock that was set back since takes for early. What rolls has many, of which later ones count.
+        rolls = ROLLING_PART in key.rule
         return sum(
             top_up.amount
             for top_up in top_ups
-            if is_in_force(top_up, now) and key.window_start >= top_up.window_start
+            if is_in_force(top_up, now)
+            and (
+                key.window_start == top_up.window_start or (rolls and key.window_start > top_up.window_start)
+            )
         )
 
     def top_up(self, lines: Sequence[Line], now: float) -> list[Line]:

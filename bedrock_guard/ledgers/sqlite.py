@@ -129,7 +129,7 @@ class SQLiteLedger:
                     return CHANGED
                 if known.state == "recorded":
                     raise books.already(entry.id, known.state)
-                return Reservation(entry.id, known.lines(), known.expires_at_s)
+                return Reservation(entry.id, with_kinds(known.lines(), wanted), known.expires_at_s)
             if are_windows:
                 if db.executemany(sqlite_schema.HOLD, holds).rowcount == len(holds):
                     return reservation

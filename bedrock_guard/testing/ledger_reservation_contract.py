@@ -163,17 +163,19 @@ class ReservationContract:
 
     def test_the_same_id_again_is_the_same_reservation(self, ledger: Ledger, clock: SetClock) -> None:
         """
-        A reserve whose answer was lost is sent again; the money is held once.
+        A reserve whose answer was lost is sent again; the money is held once, and given back as the first's.
         """
-        first = hold(ledger, "one", 60, Line(TEAM, None, 60))
+        rate = LedgerKey("rps", "requests/second rate", (), 0)
+        lines = (60, Line(TEAM, None, 60), Line(rate, 10, 1, kind="rate", span_s=1, refill=5))
+        first = hold(ledger, "one", *lines)
         clock.now += 1
 
-        assert reserve(ledger, "one", 60, Line(TEAM, None, 60)) == first
+        assert reserve(ledger, "one", *lines) == first
         assert books(ledger) == (0, 60)
 
         settle(ledger, first, 40)
 
-        assert reserve(ledger, "one", 60, Line(TEAM, None, 60)) == first
+        assert reserve(ledger, "one", *lines) == first
         assert books(ledger) == (40, 0)
 
     def test_a_call_without_budgets_leaves_its_entry(self, ledger: Ledger) -> None:

@@ -255,7 +255,7 @@ class DynamoDBLedger:
                     known = items.read_call(own.item)
                     if known.state == "recorded":
                         raise books.already(call.id, known.state) from None
-                    return known.reservation
+                    return known._replace(lines=with_kinds(known.lines, call.lines)).reservation
                 answer = reservations.why(call.lines, others, met, now)
                 if answer is None:
                     continue

@@ -277,6 +277,9 @@ class Desk:
                 for move in moves:
                     self._slice(move.key).in_doubt = True
             raise
+        if met is not None and turn.in_doubt:  # one that was lost before may still come, and grant
+            for move in moves:
+                self._slice(move.key).in_doubt = True
         if met is None:
             for move in moves:
                 slice_ = self._slice(move.key)

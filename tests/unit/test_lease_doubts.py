@@ -1,0 +1,63 @@
+"""
+Leases whose first request was lost: what the table did is found out, and counted once. The simulation found these.
+"""
+
+from __future__ import annotations
+
+import dynamodb_engine
+import dynamodb_faults as faults
+from dynamodb_faults import Watched
+
+from bedrock_guard.domain.ledger import Refusal
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.dynamodb.address import read_address
+from bedrock_guard.ledgers.leases import LeasedLedger
+from bedrock_guard.testing.ledger_calls import DAY, SetClock, hold, reserve, settle
+
+
+def test_a_balance_that_a_lost_request_has_made_is_not_made_again() -> None:
+    """
+    Who took it for missing would count, with the next report, all that is leased of it once more.
+    """
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        ledger = LeasedLedger(address, clock=clock, keeps_itself=False)
+        # The first finds no balance; the second makes it, and is not answered.
+        watched = Watched(ledger, faults=iter([None, faults.lose_answer_and_token]))  # type: ignore[arg-type]
+
+        settle(ledger, hold(ledger, "one", 60, limit=10_000), 40)
+        ledger.close()
+
+        assert watched.sent.count("transact_write_items") >= 3
+        (balance,) = DynamoDBLedger(address, clock=clock).balances([DAY])
+        assert (balance.spent, balance.pending, balance.leased) == (40, 0, 0)
+
+
+def test_a_grant_that_comes_after_its_repetition_was_refused_is_not_had_for_ever() -> None:
+    """
+    Nobody would know of it: its process was refused, and no sweeper looks for slices of one that has left.
+    """
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        exact = DynamoDBLedger(address, clock=clock)
+        other = hold(exact, "other", 70)
+        ledger = LeasedLedger(address, clock=clock, keeps_itself=False)
+        late = faults.Delay()
+
+        def is_late(send: object, operation: str, params: dict[str, object]) -> object:
+            hold(exact, "quicker", 20)
+            return late(send, operation, params)  # type: ignore[arg-type]
+
+        watched = Watched(ledger, faults=iter([is_late]))  # type: ignore[arg-type]
+
+        assert isinstance(reserve(ledger, "one", 30), Refusal)
+        settle(exact, other, 0)
+        ledger.look()
+        late.arrive()
+        ledger.close()
+
+        assert watched.sent
+        (balance,) = exact.balances([DAY])
+        assert (balance.spent, balance.pending, balance.leased) == (0, 20, 0)
