@@ -42,6 +42,8 @@ class BudgetStatus:
         would_refuse: Calls in the window, of a rate in the last day, that a shadow would have refused; None
             where the budget is none, or would refuse nobody.
         topped_up: What top-ups that are in force add to the limit.
+        leased: What processes have taken to spend without asking, of a ledger on leases; not in *remaining*,
+            though what they do not spend of it comes back.
     """
 
     budget: str
@@ -57,6 +59,7 @@ class BudgetStatus:
     enforced: bool = True
     would_refuse: int | None = None
     topped_up: Decimal | int = 0
+    leased: Decimal | int = 0
 
 
 def read_status(
@@ -122,6 +125,7 @@ class _Figures(NamedTuple):
     pending: int
     since: float
     until: float | None
+    leased: int = 0
 
 
 def _with_topped_up(balances: Iterable[Balance], controls: Controls, now: float) -> list[Balance]:
@@ -152,7 +156,7 @@ def _rows(
     unit = budget.limit.unit
     figures = sorted(_FIGURES[budget.limit.period.kind](budget, own, window, now))
     empty = _Figures((), 0, 0, *_empty(budget, window, now))
-    for per, spent, pending, since, until in figures or [empty]:
+    for per, spent, pending, since, until, leased in figures or [empty]:
         extra = steering.topped_up(LedgerKey(budget.name, rule, per, window.start), now)
         limit = extra + (budget.most if budget.burst is not None else budget.limit_of(per).amount)
         yield BudgetStatus(
@@ -162,12 +166,13 @@ def _rows(
             limit=in_api_units(limit, unit),
             spent=in_api_units(spent, unit),
             pending=in_api_units(pending, unit),
-            remaining=in_api_units(max(0, limit - spent - pending), unit),
+            remaining=in_api_units(max(0, limit - spent - pending - leased), unit),
             window_start=datetime.fromtimestamp(since, UTC),
             resets_at=None if until is None else datetime.fromtimestamp(until, UTC),
             prices_as_of=prices_as_of,
             enforced=matcher.enforces(budget),
             topped_up=in_api_units(extra, unit),
+            leased=in_api_units(leased, unit),
         )
 
 
@@ -180,7 +185,7 @@ def _empty(budget: Budget, window: Window, now: float) -> tuple[float, float | N
 
 def _in_window(_: Budget, own: Sequence[Balance], window: Window, __: float) -> list[_Figures]:
     return [
-        _Figures(each.key.per, each.spent, each.pending, window.start, window.end)
+        _Figures(each.key.per, each.spent, each.pending, window.start, window.end, each.leased)
         for each in own
         if each.key.window_start == window.start
     ]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import dynamodb_engine
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
@@ -65,6 +66,7 @@ def clients(url: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
         "memory": "memory://",
         "sqlite": f"sqlite:///{(tmp_path / 'normal.db').as_posix()}",
         "sqlite full": f"sqlite:///{(tmp_path / 'full.db').as_posix()}?sync=full",
+        "lease": f"{dynamodb_engine.table_url()}&mode=lease",
     }
     made: dict[str, Any] = {"bare": make_client(url)}
     guards = []
