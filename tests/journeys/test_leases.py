@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,14 @@ import dynamodb_engine
 import leases_process
 import pytest
 
+from bedrock_guard import Budget, BudgetExceeded
 from bedrock_guard.domain.entry_filter import EntryFilter
-from bedrock_guard.domain.ledger import LedgerKey, read_all_entries
-from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.domain.ledger import Balance, LedgerKey, read_all_entries
+from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.ledgers import leased, open_ledger
+from bedrock_guard.testing.ledger_calls import DAY
+
+from .conftest import HELLO, Guarded, eventually
 
 PROCESS = Path(leases_process.__file__)
 
@@ -95,3 +102,109 @@ def test_processes_that_are_killed_take_no_money_that_others_could_spend() -> No
     assert spent <= sum(before) == charged <= limit
     assert (pending, leased) == (0, 0)
     assert report.charged <= 3
+
+
+# A guard on leases
+
+
+def test_a_guarded_client_on_leases_is_charged_as_ever(make_guarded: Callable[..., Guarded]) -> None:
+    """
+    What is spent, who spent it, and the end of the budget: all the same, in one process and for the next.
+    """
+    url = dynamodb_engine.table_url()
+    guarded = make_guarded(budgets=["day: 1 USD/day", "calls: 20 requests/day"], ledger=f"{url}&mode=lease")
+    for _ in range(20):
+        guarded.client.converse(**HELLO)
+
+    with pytest.raises(BudgetExceeded, match="calls"):
+        guarded.client.converse(**HELLO)
+
+    assert guarded.guard.flush(20)
+    rows = {row.budget: row for row in guarded.guard.status()}
+    assert (rows["calls"].spent, rows["calls"].pending, rows["calls"].remaining) == (20, 0, 0)
+    answered = list(guarded.guard.entries(outcome="answered"))
+    assert len(answered) == 20
+    assert rows["day"].spent == sum(entry.cost or 0 for entry in answered) > 0
+    assert [entry.count for entry in guarded.guard.entries(outcome="refused")] == [1]
+    other = make_guarded(budgets=["day: 1 USD/day", "calls: 20 requests/day"], ledger=url)
+    seen = {row.budget: row for row in other.guard.status()}
+    assert (seen["calls"].spent, seen["day"].spent) == (20, rows["day"].spent)
+
+
+def test_a_threshold_that_two_processes_reach_together_is_told(
+    make_guarded: Callable[..., Guarded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Neither has reached it alone, and neither makes another call.
+    """
+    told: list[str] = []
+    url = f"{dynamodb_engine.table_url()}&mode=lease"
+    guards = [
+        make_guarded(
+            budgets=[Budget("calls", limit="20 requests/day", alerts=(0.5,))], ledger=url, sinks=[told.append]
+        )
+        for _ in range(2)
+    ]
+    for guarded in guards:
+        for _ in range(5):
+            guarded.client.converse(**HELLO)
+
+    assert all(guarded.guard.flush(20) for guarded in guards)
+
+    eventually(lambda: len(told) == 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+@pytest.mark.parametrize("way", ["exit", "sigterm", "dropped"])
+def test_a_process_that_goes_gives_back_what_it_leased(way: str) -> None:
+    """
+    Who closes nothing, and who is told to go by an orchestrator, must not be charged for it.
+    """
+    url = dynamodb_engine.table_url()
+    program = f"""
+import gc, os, signal, sys, time
+import dynamodb_engine
+from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.ledgers.leases import keeper
+from bedrock_guard.testing.ledger_calls import hold, settle
+keeper.IDLE_S = 0.1
+ledger = open_ledger({url!r} + "&mode=lease", clock=time.time)
+for number in range(5):
+    settle(ledger, hold(ledger, str(number), 10, limit=10_000), 4)
+way = {way!r}
+if way == "sigterm":
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+if way == "dropped":
+    table = ledger._exact
+    del ledger
+    gc.collect()
+    end = time.time() + 20
+    from bedrock_guard.testing.ledger_calls import DAY
+    while table.balances([DAY])[0].leased and time.time() < end:
+        time.sleep(0.1)
+    os._exit(0)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, timeout=100, check=False)
+
+    assert done.returncode == {"exit": 0, "sigterm": -signal.SIGTERM, "dropped": 0}[way]
+    ledger = open_ledger(url, clock=time.time)
+    assert ledger.balances([DAY]) == [Balance(DAY, 20)]
+    ledger.close()
+
+
+def test_a_lambda_function_without_an_extension_is_told_why_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Its environments end without a word, and every one would leave its leases to be charged.
+    """
+    url = f"{dynamodb_engine.table_url()}&mode=lease"
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "answer")
+    monkeypatch.setattr(leased, "EXTENSIONS", tmp_path)
+    with pytest.raises(ConfigurationError, match="not for a Lambda function without an extension"):
+        open_ledger(url, clock=time.time)
+
+    (tmp_path / "insights").touch()
+    open_ledger(url, clock=time.time).close()

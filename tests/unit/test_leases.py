@@ -18,7 +18,7 @@ from bedrock_guard.domain.control import ControlsChanged, Stop
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import LedgerKey, Line, Refusal, Reservation, read_all_entries
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, items
 from bedrock_guard.ledgers.dynamodb.address import read_address
 from bedrock_guard.ledgers.leases import LeasedLedger, keeper
 from bedrock_guard.testing.ledger_calls import (
@@ -473,6 +473,39 @@ def test_close_gives_back_hundreds_of_slices_in_batches(fleet: Fleet) -> None:
 
     assert watched.sent.count("transact_write_items") == 3
     assert {(one.spent, one.pending, one.leased) for one in fleet.exact.balances(keys)} == {(3, 0, 0)}
+
+
+def test_what_was_charged_without_being_leased_is_booked(fleet: Fleet) -> None:
+    """
+    AWS may bill a meter that no one expected, of many users at once.
+    """
+    ledger = fleet.process()
+    keys = [DAY._replace(per=(("user", f"{number}"),)) for number in range(60)]
+    ledger.settle(hold(ledger, "one", 10), dict.fromkeys(keys, 7), answered("one"))
+
+    ledger.flush()
+
+    assert {(one.spent, one.pending, one.leased) for one in fleet.exact.balances(keys)} == {(7, 0, 0)}
+
+
+def test_a_balance_that_somebody_deleted_is_made_anew(fleet: Fleet) -> None:
+    """
+    What it counted is gone with it; what is leased and spent from then on is not.
+    """
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "one", 60), 10)
+    ledger.flush()
+    client, table = dynamodb_engine.client(dynamodb_engine.endpoint()), fleet.exact.table.name
+    client.delete_item(TableName=table, Key=items.place_item(items.place_of_balance(DAY)))
+
+    settle(ledger, hold(ledger, "two", 50), 20)
+    ledger.flush()
+    assert fleet.in_table() == (20, 0, 30)
+
+    client.delete_item(TableName=table, Key=items.place_item(items.place_of_lease(ledger._desk.owner, DAY)))
+    settle(ledger, hold(ledger, "three", 10), 5)
+    ledger.flush()
+    assert fleet.in_table() == (25, 0, 25), "what is left of the lease that was deleted stays taken"
 
 
 FAULTS = [

@@ -150,15 +150,21 @@ class Desk:
         """
         Report what is spent of *keys*, and give back what is free of them.
         """
-        for first in range(0, len(keys), MOST_RETURNED):
-            rest = list(keys[first : first + MOST_RETURNED])
-            for _ in range(_ROUNDS):
-                moves = [move for key in rest if (move := self._report(key, give_back=give_back)) is not None]
-                met = self._send(turn, moves[:MOST_MOVES] if any(m.is_new for m in moves) else moves)
-                if met is None:
-                    break
-                self._learn(turn, met)
-            else:
+        rest = list(keys)
+        rounds = _ROUNDS + len(rest) // MOST_MOVES
+        while rest:
+            now = [(key, self._report(key, give_back=give_back)) for key in rest[:MOST_RETURNED]]
+            moves = [move for _, move in now if move is not None]
+            if any(move.is_new or not move.lease.version for move in moves):
+                moves = moves[:MOST_MOVES]
+            met = self._send(turn, moves)
+            if met is None:
+                done = {move.key for move in moves} | {key for key, move in now if move is None}
+                rest = [key for key in rest if key not in done]
+                continue
+            self._learn(turn, met)
+            rounds -= 1
+            if not rounds:
                 raise LedgerUnavailable("What is leased changed again and again; it is reported later.")
 
     def take_strangers(self) -> None:
@@ -335,7 +341,7 @@ class Desk:
         slice_ = self._slice(key)
         spent = self._local.sums(key)[0]
         log.warning("What is leased of %s is gone from the table; it is leased anew.", key)
-        slice_.lease, slice_.in_doubt = Lease(self.owner, 0, spent, spent), False
+        slice_.lease, slice_.in_doubt = Lease(self.owner, 0, spent, slice_.lease.reported), False
         self._local.grant(key, spent, spent)
 
     def _see(self, key: LedgerKey, item: Item | None) -> None:

@@ -243,7 +243,7 @@ def at_exit(close: Callable[[], Any], owner: object) -> None:
     """
     found = weakref.WeakMethod(close)
     weakref.finalize(owner, _call, found)
-    _CLOSERS.append(found)
+    _CLOSERS[:] = [found, *(other for other in _CLOSERS if other() is not None)]
     if threading.current_thread() is not threading.main_thread():
         return
     if hasattr(signal, "SIGTERM") and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:

@@ -105,11 +105,12 @@ class Slice:
 
 def doublings(slice_: Slice, now: float) -> int:
     """
-    How often the next ask doubles: once more, if the last slice did not last.
+    How often the next ask doubles: once more, if the last slice did not last; once less for each time that it
+    lasted twice as long as it had to.
     """
-    if slice_.doublings < 0 or now - slice_.asked_at > HURRY_S:
-        return 0
-    return min(slice_.doublings + 1, MOST_DOUBLINGS)
+    lasted = int((now - slice_.asked_at) / HURRY_S)
+    more = 1 if lasted < 1 else 1 - lasted.bit_length()
+    return 0 if slice_.doublings < 0 else max(0, min(slice_.doublings + more, MOST_DOUBLINGS))
 
 
 def size(missing: int, amount: int, *, times: int, free: int | None, holders: int) -> int:
