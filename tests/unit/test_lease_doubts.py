@@ -4,8 +4,11 @@ Leases whose first request was lost: what the table did is found out, and counte
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import dynamodb_engine
 import dynamodb_faults as faults
+import pytest
 from dynamodb_faults import Watched
 
 from bedrock_guard.domain.ledger import Refusal
@@ -61,3 +64,33 @@ def test_a_grant_that_comes_after_its_repetition_was_refused_is_not_had_for_ever
         assert watched.sent
         (balance,) = exact.balances([DAY])
         assert (balance.spent, balance.pending, balance.leased) == (0, 20, 0)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_who_is_interrupted_while_it_asks_does_not_keep_what_it_got(number: int) -> None:
+    """
+    Ctrl-C as the answer arrives: the program then ends properly, and nobody would look for that slice.
+    """
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        ledger = LeasedLedger(address, clock=clock, keeps_itself=False)
+        for each in range(number):
+            settle(ledger, hold(ledger, f"before {each}", 10), 10)
+        ledger.flush()
+
+        def interrupt(send: Callable[[], object], operation: str, params: dict[str, object]) -> object:
+            send()
+            raise KeyboardInterrupt
+
+        # A balance that is not there is made by the second request.
+        plan = iter([interrupt] if number else [None, interrupt])
+        watched = Watched(ledger, faults=plan)  # type: ignore[arg-type]
+
+        with pytest.raises(KeyboardInterrupt):
+            reserve(ledger, "one", 30)
+        ledger.close()
+
+        assert watched.sent
+        (balance,) = DynamoDBLedger(address, clock=clock).balances([DAY])
+        assert (balance.spent, balance.pending, balance.leased) == (10 * number, 0, 0)

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -270,22 +270,26 @@ class Desk:
     def _send(self, turn: Turn, moves: Sequence[Move]) -> Met | None:
         if not moves:
             return None
+        doubted = {move.key for move in moves if self._slice(move.key).in_doubt}
+        self._doubt(moves)  # beforehand: nothing can be done between an interrupt and its end
         try:
             met = self._store.move(turn, moves, self._holder())
         except LedgerUnavailable as error:
-            if error.outcome == "unknown":
-                for move in moves:
-                    self._slice(move.key).in_doubt = True
+            if error.outcome != "unknown":
+                self._doubt(moves, doubted)
             raise
-        if met is not None and turn.in_doubt:  # one that was lost before may still come, and grant
-            for move in moves:
-                self._slice(move.key).in_doubt = True
+        if met is not None and not turn.in_doubt:  # else one that was lost before may still come, and grant
+            self._doubt(moves, doubted)
         if met is None:
             for move in moves:
                 slice_ = self._slice(move.key)
                 slice_.lease, slice_.is_new, slice_.in_doubt = move.after, False, False
                 self._local.grant(move.key, move.granted, move.reported)
         return met
+
+    def _doubt(self, moves: Sequence[Move], only: Container[LedgerKey] | None = None) -> None:
+        for move in moves:
+            self._slice(move.key).in_doubt = only is None or move.key in only
 
     def _learn(self, turn: Turn, met: Met) -> None:
         """
