@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from math import inf
+from multiprocessing import parent_process, util
 from typing import TYPE_CHECKING, Any, Final
 
 from bedrock_guard.errors import LedgerUnavailable
@@ -238,11 +239,14 @@ class Thread:
 
 def at_exit(close: Callable[[], Any], owner: object) -> None:
     """
-    Call *close*, a method of *owner*, before the interpreter ends, if *owner* is still there; and before
-    SIGTERM ends the process, where nobody else has a say in that.
+    Call *close*, a method of *owner*, before the interpreter or a child of multiprocessing ends, if *owner* is
+    still there; and before SIGTERM ends the process, where nobody else has a say in that.
     """
     found = weakref.WeakMethod(close)
     weakref.finalize(owner, _call, found)
+    util.register_after_fork(owner, lambda _: _at_end_of_child(found))
+    if parent_process() is not None:
+        _at_end_of_child(found)
     _CLOSERS[:] = [found, *(other for other in _CLOSERS if other() is not None)]
     if threading.current_thread() is not threading.main_thread():
         return
@@ -257,6 +261,18 @@ def _call(found: weakref.WeakMethod[Any]) -> None:
     close = found()
     if close is not None:
         close()
+
+
+def _at_end_of_child(found: weakref.WeakMethod[Any]) -> None:
+    # multiprocessing ends the processes that it forks without atexit, and has finalizers of its own.
+    util.Finalize(None, _call_last, args=(found,), exitpriority=0)
+
+
+def _call_last(found: weakref.WeakMethod[Any]) -> None:
+    for thread in threading.enumerate():  # it waits for them later only; an interpreter does so before
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    _call(found)
 
 
 def _on_sigterm(number: int, _frame: object) -> None:
