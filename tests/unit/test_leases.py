@@ -592,3 +592,47 @@ def test_whatever_a_network_does_the_limit_holds_and_the_books_are_right_at_rest
     assert fleet.in_table() == (storm.spent, 0, 0)
     told = ids(fleet.exact, EntryFilter(basis="reported"))
     assert len(told) == len(set(told))
+
+
+# What must not stand in the way of the rest
+
+
+def test_an_entry_that_is_too_large_leaves_its_tags_out_and_stops_no_other(fleet: Fleet) -> None:
+    """
+    The table would refuse its segment again and again, and each that comes after it would wait for ever.
+    """
+    ledger = fleet.process()
+    held = hold(ledger, "large", 10)
+    ledger.settle(held, {DAY: 4}, answered("large", tags={"document": os.urandom(500_000).hex()}))
+    settle(ledger, hold(ledger, "small", 10), 4)
+
+    ledger.flush()
+
+    found = {entry.id: entry for entry in read_all_entries(fleet.exact, EntryFilter())}
+    assert found.keys() == {"large", "small"}
+    assert found["large"].tags == {}
+
+
+def test_who_cannot_write_entries_is_not_taken_for_dead(
+    fleet: Fleet, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It reports, and says that it lives, whatever else does not work.
+    """
+    monkeypatch.setattr(keeper, "RENEW_S", 0.0)
+    monkeypatch.setattr(keeper, "REPORT_S", 0.0)
+    ledger = fleet.process()
+    calls(ledger, "one", 100)
+    held = hold(ledger, "open", 10, limit=10_000)
+
+    def refuse(turn: object) -> None:
+        raise LedgerUnavailable("It is not taken.")
+
+    monkeypatch.setattr(ledger._journal, "write", refuse)
+    clock.now += 50
+    ledger.look()
+    clock.now += 50
+
+    assert fleet.exact.balances([DAY])[0].spent == 400
+    assert fleet.process().sweep(now=clock.now).charged == 0
+    settle(ledger, held, 10)

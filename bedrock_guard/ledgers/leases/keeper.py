@@ -126,20 +126,29 @@ class Keeper:
         if not (back or report or writes or renews or hears or self._desk.revived):
             return
         with self._desk.turn() as turn:
-            if hears:
-                self._copy.read_anew(turn)
-            if back:
-                self._desk.send(turn, back, give_back=True)
-            if report:
-                self._desk.send(turn, report, give_back=False)
-            if writes:
-                self._journal.write(turn)
-            if renews:
-                self._desk.renew(turn)
-                self._renewed_at = now
-            if back or report:
-                self._tell([*back, *report])
-            self._desk.revived -= {name for name in self._desk.revived if self._correct(turn, name)}
+            steps: list[tuple[object, Callable[[], object]]] = [
+                (renews, lambda: self._renew(turn, now)),
+                (hears, lambda: self._copy.read_anew(turn)),
+                (writes, lambda: self._journal.write(turn)),
+                (back or report, lambda: self._report(turn, back, report)),
+                (self._desk.revived, lambda: self._put_right(turn)),
+            ]
+            # What one balance or entry keeps from being done must not have the process taken for dead.
+            failed = [error for is_due, do in steps if is_due and (error := _failure(do)) is not None]
+        if failed:
+            raise failed[0]
+
+    def _renew(self, turn: Turn, now: float) -> None:
+        self._desk.renew(turn)
+        self._renewed_at = now
+
+    def _report(self, turn: Turn, back: list[LedgerKey], report: list[LedgerKey]) -> None:
+        self._desk.send(turn, back, give_back=True)
+        self._desk.send(turn, report, give_back=False)
+        self._tell([*back, *report])
+
+    def _put_right(self, turn: Turn) -> None:
+        self._desk.revived -= {name for name in self._desk.revived if self._correct(turn, name)}
 
     def _tell(self, keys: list[LedgerKey]) -> None:
         for found in self._listeners:
@@ -182,6 +191,14 @@ class Keeper:
         for key in empty:
             self._desk.forget(key)
         return back, report
+
+
+def _failure(do: Callable[[], object]) -> LedgerUnavailable | None:
+    try:
+        do()
+    except LedgerUnavailable as error:
+        return error
+    return None
 
 
 class Thread:
