@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import dynamodb_engine
@@ -636,3 +638,60 @@ def test_who_cannot_write_entries_is_not_taken_for_dead(
     assert fleet.exact.balances([DAY])[0].spent == 400
     assert fleet.process().sweep(now=clock.now).charged == 0
     settle(ledger, held, 10)
+
+
+def test_what_ends_while_a_ledger_closes_is_charged_once(fleet: Fleet, clock: SetClock) -> None:
+    """
+    Its slice is given back already but for what it holds: taken for settled, it would be told twice, or never.
+    """
+    ledger = fleet.process()
+    held = hold(ledger, "late", 10)
+    watched = Watched(ledger)  # type: ignore[arg-type]
+    refused: list[LedgerUnavailable] = []
+
+    def end_meanwhile(send: Callable[[], object], operation: str, params: dict[str, object]) -> object:
+        answer = send()
+        with pytest.raises(LedgerUnavailable) as raised:
+            run_in_thread(lambda: settle(ledger, held, 4))
+        refused.append(raised.value)
+        return answer
+
+    settle(ledger, hold(ledger, "one", 10), 4)
+    watched.faults = iter([end_meanwhile])  # type: ignore[list-item]
+    ledger.close()
+
+    assert len(refused) == 1
+    assert fleet.in_table() == (4, 0, 10)
+    clock.now += 100
+    assert fleet.process().sweep(now=clock.now).charged == 1
+    assert fleet.in_table() == (14, 0, 0)
+    found = {entry.id: entry.basis for entry in read_all_entries(fleet.exact, EntryFilter())}
+    assert len(found) == 2
+    assert "late" not in found
+
+
+def test_who_closes_second_waits_for_the_first(fleet: Fleet) -> None:
+    """
+    The end of the interpreter comes second after SIGTERM, and would stop what is being given back.
+    """
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "one", 10), 4)
+    second: list[threading.Thread] = []
+
+    def close_meanwhile(send: Callable[[], object], operation: str, params: dict[str, object]) -> object:
+        second.append(threading.Thread(target=ledger.close))
+        second[0].start()
+        second[0].join(0.05)
+        assert second[0].is_alive()
+        return send()
+
+    Watched(ledger, faults=iter([close_meanwhile]))  # type: ignore[arg-type]
+    ledger.close()
+    second[0].join()
+
+    assert fleet.in_table() == (4, 0, 0)
+
+
+def run_in_thread(work: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
