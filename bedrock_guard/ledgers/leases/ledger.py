@@ -233,7 +233,7 @@ class LeasedLedger:
         reports = [SweepReport(count["charge"], count["release"], frozenset(keys))]
         if left > 0:
             reports.append(self._exact.sweep(now=now, limit=left))
-            with self._desk.turn(0.5) as turn:
+            with self._table.turn(0.5) as turn:  # calls may ask meanwhile
                 keep_s = self._exact.keep_s
                 own = self._desk.owner
                 reports.append(sweeping.sweep(self._table, turn, now=now, limit=left, keep_s=keep_s, own=own))

@@ -237,7 +237,8 @@ class Local:
         """
         with self._inside():
             if key not in self._granted:
-                self._sums[key] = reported, 0, 0
+                spent, pending, calls = self._sums.get(key, NOTHING)  # what nobody had expected, so far
+                self._sums[key] = max(spent, reported), pending, calls
             self._granted[key] = granted
 
     def give_up(self, key: LedgerKey) -> tuple[int, int]:
@@ -265,13 +266,12 @@ class Local:
             self.soft.pop(key, None)
             return True
 
-    def take_notes(self) -> list[Note]:
+    def drop_notes(self, count: int) -> None:
         """
-        The entries that no segment has yet, which the caller looks after from now on.
+        The oldest *count* notes are looked after by the caller from now on.
         """
         with self._inside():
-            notes, self.notes = self.notes, []
-            return notes
+            del self.notes[:count]
 
     def begin_anew(self) -> None:
         """
