@@ -131,6 +131,20 @@ def test_a_guarded_client_on_leases_is_charged_as_ever(make_guarded: Callable[..
     assert (seen["calls"].spent, seen["day"].spent) == (20, rows["day"].spent)
 
 
+def test_calls_without_budgets_leave_their_entries(make_guarded: Callable[..., Guarded]) -> None:
+    """
+    Record only takes no slices, and has a journal.
+    """
+    url = dynamodb_engine.table_url()
+    guarded = make_guarded(budgets=[], ledger=f"{url}&mode=lease")
+    guarded.client.converse(**HELLO)
+    assert guarded.guard.ledger._thread._thread is not None, "nobody would write it before the process ends"
+
+    assert guarded.guard.flush(20)
+
+    assert len(list(make_guarded(budgets=[], ledger=url).guard.entries())) == 1
+
+
 def test_a_threshold_that_two_processes_reach_together_is_told(
     make_guarded: Callable[..., Guarded], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ A ledger in one DynamoDB table, shared by a fleet.
     sweeping   finds what dead processes left, and ends it
     controls   stops and top-ups, and a copy of them
     journal    entries, newest first, out of all partitions
+    segments   entries of many calls in one item
     actions    what is written, as requests to DynamoDB
     items      what an item holds, and back
     table      one table: requests with deadlines, and what its errors mean

@@ -5,6 +5,7 @@ Budgets on leases: a process takes slices of balances, and spends them without a
     local      what this process has spent and holds of its slices; integers under a lock
     slices     how much to ask for, and what a lease is; pure
     desk       asks for slices, reports what is spent, and gives back
+    beside     what is never leased: what rolls, and rates
     store      what is written of leases, as requests to DynamoDB
     journal    entries on their way into segments
     sweeping   charges what dead processes had leased

@@ -112,19 +112,20 @@ class LeasedLedger:
             known = self._copy.fresh
             if controls != (known.version if known is not None else self._read_controls().version):
                 return CHANGED
-        for line in wanted:
-            if line.kind != "window":
-                return self._reserve_beside(wanted, entry, hold_s, on_expiry)
         expires_at_s = self._clock() + hold_s
         over: list[RefusedLine] = []
         call = self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
         if call is None:
+            if any(line.kind != "window" for line in wanted):
+                return self._reserve_beside(wanted, entry, hold_s, on_expiry)
             found = self._bring(
                 wanted, lambda: self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
             )
             if isinstance(found, Refusal):
                 return found
             call = found
+        if not wanted:
+            self._wake()  # it asks for no slice, and its entry is to be written all the same
         if call.state == "recorded":
             raise books.already(entry.id, call.state)
         return Reservation(entry.id, call.lines, call.expires_at_s, tuple(over))

@@ -81,7 +81,7 @@ class Local:
     ) -> Call | None:
         """
         The call of *entry*, with *lines* held, or the one that has its id already; None where a slice has no
-        room for it.
+        room for it, or a line is never leased.
 
         What does not fit, and is not enforced, is added to *over*.
         """
@@ -311,7 +311,9 @@ class Local:
         granted, known, soft = self._granted, self._sums, self.soft
         sums: dict[LedgerKey, Sums] = {}
         for line in lines:
-            key, limit, amount, _, enforce, _, _ = line
+            key, limit, amount, kind, enforce, _, _ = line
+            if kind != "window":
+                return None
             spent, pending, calls = known.get(key, NOTHING)
             used = spent + pending + amount
             # Above the limit where that was lowered, or another line of the same balance has none.
