@@ -59,7 +59,9 @@ class Steering:
             top_up.amount
             for top_up in top_ups
             if is_in_force(top_up, now)
-            and (key.window_start == top_up.window_start or (rolls and key.window_start > top_up.window_start))
+            and (
+                key.window_start == top_up.window_start or (rolls and key.window_start > top_up.window_start)
+            )
         )
 
     def top_up(self, lines: Sequence[Line], now: float) -> list[Line]:

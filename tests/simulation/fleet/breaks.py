@@ -125,6 +125,13 @@ BREAKS: dict[str, Break] = {
         "dynamodb",
         "who settles after an expiry is told that it was done",
     ),
+    "stale-stops": Break(
+        "dynamodb.controls",
+        "        return controls if is_fresh else None",
+        "        return controls",
+        "dynamodb",
+        "programs go by stops as they were when they began",
+    ),
     "sqlite-room": Break(
         "sqlite_schema",
         "AND window_start = ?4 AND spent + pending + ?5 <= ?7",

@@ -23,6 +23,8 @@ from bedrock_guard.testing.ledger_calls import EVERYTHING, open_entry
 
 # After the last message that may still arrive: late repetitions, a partition, a hold and the clocks' differences.
 REST_S = 800.0
+# Of one clock to another: what they differ by, and are set by.
+MOST_AHEAD_S = 80.0
 # So often somebody sweeps, and not more often.
 SWEEP_S = 150.0
 
@@ -157,8 +159,8 @@ class Fleet:
             return
         now = node.clock()
         until_s = now + event.amount
-        # Whose clock is behind lets it last longer, whose clock is ahead shorter.
-        passes_s = self.world.now + event.amount - 80
+        # For whom whose clock is ahead it passes sooner.
+        passes_s = self.world.now + event.amount - MOST_AHEAD_S
         id_ = f"stop {event.at_s:.6f}"
         control = Stop(id=id_, match={}, reason="enough", by="operator", at_s=now, until_s=until_s)
         self._control(program, control, lambda: self.oracle.stops.append((self.world.now, passes_s)))

@@ -36,6 +36,8 @@ class LeaseStore(DynamoDBStore):
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
         super().__init__(world, scenario, oracle)
         self._nodes: list[Node] = []
+        # While the table does not answer, slices are spent by what was last heard.
+        oracle.stops_after_s = 60.0
 
     def open(self, node: Node) -> LeasedLedger:
         """

@@ -16,9 +16,6 @@ from simulation.fleet.scenario import CallPlan
 from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.ledgers.books import State
 
-# Of a stop that has been written: how long programs may go by a copy of before, clocks that drift included.
-STOPS_AFTER_S = 2.1
-
 Ending: TypeAlias = Literal["settled", "released"]
 
 
@@ -82,7 +79,9 @@ class Oracle:
 
     Attributes:
         truth: What Bedrock has billed, by balance, for calls that are charged where nobody knows.
-        allowed: What may be above a limit: money that was given back on expiry, as its call had wished.
+        allowed: What may be above a limit: what calls are charged that wished to give their money back on expiry.
+        stops: When each was written, and when it may pass for the first.
+        stops_after_s: How long programs may go by a copy of before, clocks that drift included.
         revived: Calls of which a request was repeated after it had been refused, and was done then. Nobody can
             know of such a hold, so that it is charged when it expires: too much, which is the safe side.
     """
@@ -93,6 +92,7 @@ class Oracle:
     allowed: Counter[LedgerKey] = field(default_factory=Counter)
     stops: list[tuple[float, float]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    stops_after_s: float = 0.0
     revived: set[str] = field(default_factory=set)
 
     def begin(self, id_: str, plan: CallPlan, lines: list[Line]) -> Story:
@@ -112,15 +112,15 @@ class Oracle:
         """
         self.limits[key] = self.limits.get(key, base) + amount
 
-    def admit(self, story: Story, began_s: float) -> None:
+    def admit(self, story: Story, asked_s: float) -> None:
         """
-        A call that was begun then holds money.
+        A call holds money, which it had asked for then.
         """
         self.counts["admitted"] += 1
         for written_s, passes_s in self.stops:
-            if written_s + STOPS_AFTER_S < began_s < passes_s:
+            if written_s + self.stops_after_s < asked_s < passes_s:
                 raise Wrong(
-                    f"{story.id} was admitted {began_s - written_s:.3f} s after a stop had been written"
+                    f"{story.id} was admitted {asked_s - written_s:.3f} s after a stop had been written"
                 )
 
     def bill(self, story: Story) -> None:
@@ -148,12 +148,12 @@ class Oracle:
         if is_whole and used < self.truth[key]:
             raise Wrong(f"Bedrock has billed {self.truth[key]}, and {used} is used on {key}")
 
-    def allow_late(self, before: Kept, after: Kept) -> None:
+    def risk(self, story: Story, amount: int) -> None:
         """
-        A call that had expired, and given its money back, is charged after all: what "release" risks.
+        A call that gives its money back on expiry is charged; others may have that money by now.
         """
-        for key, (used, _) in after.sums().items():
-            self.allowed[key] += max(0, used - before.sums().get(key, (0, 0))[0])
+        for line in story.lines:
+            self.allowed[line.key] += amount
 
     def check_call(self, id_: str, kept: Kept | None, listed: int) -> None:
         """

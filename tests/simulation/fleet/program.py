@@ -81,8 +81,7 @@ class Program:
         self._stubborn(lambda: work(self.node.ledger))
 
     def _reserve(self, plan: CallPlan) -> tuple[Story, Reservation | None]:
-        node, began_s = self.node, self.world.now
-        now = node.clock()
+        node, now, asked_s = self.node, self.node.clock(), 0.0
         id_ = f"{int(now * 1000):011x}-{plan.number:x}"
         lines = lines_of(self._scenario, plan, now, plan.estimate)
         story = self._oracle.begin(id_, plan, lines)
@@ -90,11 +89,11 @@ class Program:
         entry = open_entry(id_, at_s=now, estimated_cost_nanousd=plan.estimate)
         try:
             for _ in range(4):
-                began_s = self.world.now
                 steering = Steering(node.ledger.controls())
                 if steering.find_stop(TAGS, node.clock()):
                     self._oracle.counts["stopped"] += 1
                     return story, None
+                asked_s = self.world.now
                 answer = node.ledger.reserve(
                     steering.top_up(lines, node.clock()),
                     entry=entry,
@@ -120,7 +119,7 @@ class Program:
         self.world.tell(f"{id_} holds {plan.estimate}")
         story.lines = answer.lines
         self._stories.append(story)
-        self._oracle.admit(story, began_s)
+        self._oracle.admit(story, asked_s)
         return story, answer
 
     def _extend(self, story: Story, more: int) -> None:
@@ -152,6 +151,8 @@ class Program:
     ) -> None:
         if (end, amount) not in story.tried:
             story.tried.append((end, amount))
+            if end == "settled" and story.plan.on_expiry == "release":
+                self._oracle.risk(story, amount)
         try:
             if end == "settled":
                 amounts = {line.key: amount for line in reservation.lines}

@@ -123,12 +123,7 @@ def make(seed: int, ledger: str, network: dict[str, float], *, calls: int = 110)
 
 def _call(dice: random.Random, number: int, slots: int) -> CallPlan:
     estimate = dice.randint(1, 60)
-    # Some come together, as those of a busy program do.
-    at_s = (
-        dice.uniform(0, LASTS_S)
-        if dice.random() < 0.5
-        else 20 * dice.randrange(int(LASTS_S / 20)) + dice.random() / 10
-    )
+    at_s = _moment(dice)
     return CallPlan(
         number,
         dice.randrange(slots),
@@ -143,14 +138,22 @@ def _call(dice: random.Random, number: int, slots: int) -> CallPlan:
     )
 
 
+def _moment(dice: random.Random) -> float:
+    """
+    Any; but much comes together, as in a busy program.
+    """
+    if dice.random() < 0.5:
+        return dice.uniform(0, LASTS_S)
+    return 20 * dice.randrange(int(LASTS_S / 20)) + dice.random() / 10
+
+
 def _events(dice: random.Random, slots: int, share: float) -> list[Event]:
     found: list[Event] = []
 
     def add(kind: EventKind, most: float, low: float, high: float) -> None:
         times = dice.randint(0, round(most))
         found.extend(
-            Event(kind, dice.uniform(5, LASTS_S), dice.randrange(slots), dice.uniform(low, high))
-            for _ in range(times)
+            Event(kind, _moment(dice), dice.randrange(slots), dice.uniform(low, high)) for _ in range(times)
         )
 
     add("kill", 8 * share, 0.5, 10)
@@ -159,7 +162,7 @@ def _events(dice: random.Random, slots: int, share: float) -> list[Event]:
     add("cut", 3 * share, 1, 40)
     add("step", 2 * share, -20, 20)
     add("top_up", 2, 20, 200)
-    add("stop", 1, 40, 60)
+    add("stop", 1, 100, 160)
     return found
 
 

@@ -29,7 +29,8 @@ from bedrock_guard.ledgers.sqlite import SQLiteLedger
 IN_MEMORY: Final = Path("/dev/shm")
 # Of a statement, and of a look whether another's transaction is over.
 STATEMENT_S: Final = (10e-6, 200e-6)
-BUSY_S: Final = 1e-3
+BUSY_S: Final = 20e-3
+LOOKS_EVERY_S: Final = 20e-3
 # All books are added up after every so many commits; caps are looked at after each.
 SUMS_EVERY: Final = 8
 
@@ -68,6 +69,7 @@ class SQLiteStore:
         """
         The ledger of a process.
         """
+        node.least_sleep_s = LOOKS_EVERY_S
         return SQLiteLedger.open(f"sqlite:///{self.path}", clock=node.clock)
 
     def close(self) -> None:
@@ -203,7 +205,7 @@ class _Connection(sqlite3.Connection):
     def _pause(self) -> None:
         node = self.node
         node.world.task()  # the dead are told
-        node.sleep(node.dice.uniform(*STATEMENT_S))
+        node.world.park(node.world.now + node.dice.uniform(*STATEMENT_S))
 
 
 @lru_cache(maxsize=10_000)
