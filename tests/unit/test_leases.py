@@ -141,6 +141,27 @@ def test_what_is_free_comes_back_when_nobody_uses_it(fleet: Fleet, monkeypatch: 
     assert isinstance(reserve(fleet.process(), "third", 90), Reservation)
 
 
+def test_what_a_burst_took_comes_back_from_a_process_that_goes_on_slowly(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It is never without use for seconds, and would keep a fifth of the budget for as long as it lives.
+    """
+    one, other = fleet.process(), fleet.process()
+    calls(one, "burst", 300, cost=10)
+    calls(other, "other", 700, cost=10)
+    before = other.balances([DAY])[0].leased
+    monkeypatch.setattr("bedrock_guard.ledgers.leases.slices.HURRY_S", 1e-9)
+    monkeypatch.setattr(keeper, "REPORT_S", 0.0)
+
+    for number in range(12):
+        calls(one, f"slow {number}", 1, cost=10)
+        one.look()
+
+    assert before > 1500
+    assert other.balances([DAY])[0].leased < 100
+
+
 def test_what_others_lease_shows_apart(fleet: Fleet) -> None:
     """
     Status tells what is spent, what calls hold, and what processes have taken without having spent it.

@@ -257,10 +257,11 @@ class Desk:
 
     def _report(self, key: LedgerKey, *, give_back: bool) -> Move | None:
         slice_ = self._slice(key)
-        if give_back:
-            spent, granted = self._local.give_up(key)
-        else:
-            spent, granted = self._local.sums(key)[0], self._local.granted(key)
+        spent, pending, _ = self._local.sums(key)
+        free = self._local.granted(key) - spent - pending
+        used = spent - slice_.lease.reported
+        keep = 0 if give_back else slices.kept(slice_, free, used=used, now=time.monotonic())
+        spent, granted = self._local.give_up(key, keep)
         granted = max(granted, spent)
         lease = slice_.lease
         if (granted, spent) == (lease.granted, lease.reported) and not slice_.in_doubt:

@@ -241,15 +241,15 @@ class Local:
                 self._sums[key] = max(spent, reported), pending, calls
             self._granted[key] = granted
 
-    def give_up(self, key: LedgerKey) -> tuple[int, int]:
+    def give_up(self, key: LedgerKey, keep: int = 0) -> tuple[int, int]:
         """
-        Spend nothing more of what is free of a slice: what is spent, and what is granted then.
+        Spend no more than *keep* of what is free of a slice: what is spent, and what is granted then.
 
         What is pending stays granted; so does what has overrun, until it is booked.
         """
         with self._inside():
             spent, pending, _ = self._sums.get(key, NOTHING)
-            granted = min(self._granted.get(key, 0), spent + pending)
+            granted = min(self._granted.get(key, 0), spent + pending + keep)
             self._granted[key] = granted
             return spent, granted
 
