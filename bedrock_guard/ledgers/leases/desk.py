@@ -79,15 +79,19 @@ class Desk:
         table = self._store.table
         if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks
             raise LedgerUnavailable(f"DynamoDB table {table.name} was called from inside itself; try again.")
-        if not self._lock.acquire(timeout=table.address.deadline_s):
-            raise LedgerUnavailable(
-                f"DynamoDB table {table.name} did not answer others within {table.address.deadline_s:g} s."
-            )
         try:
+            if not self._lock.acquire(timeout=table.address.deadline_s):
+                seconds = f"{table.address.deadline_s:g} s"
+                raise LedgerUnavailable(
+                    f"DynamoDB table {table.name} did not answer others within {seconds}."
+                )
             with table.turn(share) as turn:
                 yield turn
         finally:
-            self._lock.release()
+            try:  # noqa: SIM105 - an interrupt could come between a call and this one
+                self._lock.release()
+            except RuntimeError:
+                pass  # it was never had
 
     # To get
 

@@ -256,8 +256,8 @@ class Thread:
 
 def at_exit(close: Callable[[], Any], owner: object) -> None:
     """
-    Call *close*, a method of *owner*, before the interpreter or a child of multiprocessing ends, if *owner* is
-    still there; and before SIGTERM ends the process, where nobody else has a say in that.
+    Call *close*, a method of *owner*, before the interpreter or a child of multiprocessing ends, if *owner*
+    is still there; and before SIGTERM ends the process, where nobody else has a say in that.
     """
     found = weakref.WeakMethod(close)
     weakref.finalize(owner, _call, found)

@@ -297,7 +297,7 @@ class LeasedLedger:
             try:
                 self._keeper.finish()
             except LedgerUnavailable as error:
-                log.warning("What was leased is charged when it expires, and the last entries are lost: %s", error)
+                log.warning("What is leased is charged when it expires; the last entries are lost: %s", error)
             self._exact.close()
 
     def _reserve_beside(
