@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from bedrock_guard.cli.aws import aws
+from bedrock_guard.cli.batch import batch
 from bedrock_guard.cli.check import check
 from bedrock_guard.cli.controls import controls, resume, stop, top_up
 from bedrock_guard.cli.demo import demo
@@ -41,6 +42,7 @@ app.command()(resume)
 app.command("top-up")(top_up)
 app.command()(controls)
 app.add_typer(aws)
+app.add_typer(batch)
 app.add_typer(dynamodb)
 app.add_typer(ledger)
 app.add_typer(prices)

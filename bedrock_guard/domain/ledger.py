@@ -302,7 +302,8 @@ class DropsEntries(Protocol):
 
     def drop_entries(self, *, before: float, limit: int = 1000) -> int:
         """
-        Forget at most *limit* entries of calls that were opened, and whose holds ended, before then.
+        Forget at most *limit* entries of calls that were opened, and whose holds ended, before then, and of
+        those that were recorded and `over_at_s` before.
 
         Balances and open reservations stay. Returns how many were dropped.
         """

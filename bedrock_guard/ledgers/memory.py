@@ -160,7 +160,7 @@ class MemoryLedger:
             known = self._open.get(id_) or self._ended.get(id_)
             if known is None:
                 self._sequence += 1
-                self._write({}, id_, Call(self._sequence, "recorded", entry))
+                self._write({}, id_, Call(self._sequence, "recorded", entry, expires_at_s=entry.over_at_s))
             elif known.entry is not None:
                 counted = known.entry.changed(count=known.entry.count + entry.count)
                 self._write({}, id_, known._replace(entry=counted))
@@ -323,7 +323,10 @@ class MemoryLedger:
             self._open.pop(id_, None)
             self._ended[id_] = call
             if len(self._ended) > self._keep_entries:
-                self._ended.popitem(last=False)
+                oldest, forgotten = self._ended.popitem(last=False)
+                held = None if forgotten.entry is None else forgotten.entry.held
+                if held is not None and held["reservation"] in self._open:  # it is settled by this
+                    self._ended[oldest] = forgotten
         self._noted = None
 
     def _close(

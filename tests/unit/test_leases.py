@@ -271,6 +271,31 @@ def test_what_is_put_right_later_replaces_what_was_told(fleet: Fleet, clock: Set
     assert books(ledger) == (4, 0)
 
 
+# Jobs
+
+
+def test_a_hold_for_a_job_is_the_tables_and_whoever_comes_settles_it(fleet: Fleet) -> None:
+    """
+    A batch goes on for a day, and the process that began it does not.
+    """
+    one, other = fleet.process(), fleet.process()
+    began = hold(one, "job", 60, Line(TEAM, None, 5))
+    job = one.extend(began, hold_s=86_400.0)
+    assert isinstance(job, Reservation)
+    assert {line.key: line.amount for line in job.lines} == {DAY: 60, TEAM: 5}
+
+    assert isinstance(reserve(one, "more", 41), Refusal)
+    one.flush()
+    one.close()
+
+    assert fleet.in_table() == (0, 60, 0)
+    assert isinstance(reserve(other, "fits not", 41), Refusal)
+    assert other.sweep(now=LONG_DEAD).charged == 0
+    assert other.settle(job, {DAY: 20, TEAM: 3}, answered("job")).how == "settled"
+    assert (fleet.in_table(), fleet.in_table(TEAM)) == ((20, 0, 0), (3, 0, 0))
+    assert ids(other) == ["job"]
+
+
 # Dead, and not dead
 
 

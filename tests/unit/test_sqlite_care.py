@@ -199,7 +199,7 @@ def test_calls_drop_old_entries_a_portion_at_a_time(url: str) -> None:
         with db:
             db.executemany(
                 sqlite_schema.RECORD,
-                [(f"{number}", NOW - 100 * DAY_S, 1, "{}") for number in range(1500)],
+                [(f"{number}", NOW - 100 * DAY_S, 1, "{}", NOW - 100 * DAY_S) for number in range(1500)],
             )
         count = "SELECT count(*) FROM entry"
         left = []
@@ -500,7 +500,8 @@ def check_stream(ledger: SQLiteLedger, path: Path, entries: int, most_bytes: int
     db = sqlite3.connect(path)
     with db:
         db.executemany(
-            sqlite_schema.RECORD, ((f"{number}", NOW + number, 1, text) for number in range(entries))
+            sqlite_schema.RECORD,
+            ((f"{number}", NOW + number, 1, text, NOW + number) for number in range(entries)),
         )
     db.close()
     tracemalloc.start()

@@ -137,7 +137,7 @@ class DynamoDBLedger:
         Keep an entry without money, or add to the count of the one that has its id.
         """
         with self._table.turn() as turn:
-            kept = actions.kept_until(entry.at_s, self.keep_s)
+            kept = actions.kept_until(entry.over_at_s, self.keep_s)
             action = actions.record_action(self._table.name, entry, by=turn.id, kept=kept)
             try:
                 self._table.send(turn, "update_item", **action["Update"])

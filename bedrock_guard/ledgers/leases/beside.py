@@ -19,6 +19,8 @@ from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
 from bedrock_guard.ledgers.leases.local import KEEP_ENDED, Local, is_special
 from bedrock_guard.ledgers.memory_sums import Call
 
+# A hold that is to last for longer is for a job, which goes on without its process.
+LONGEST_S: Final = 7200.0
 # Of what is opened only to be ended: AWS billed what nobody had expected.
 _MOMENT_S: Final = 60.0
 
@@ -87,12 +89,23 @@ class Beside:
             self._remember(answer)
         return answer
 
-    def lines(self, id_: str) -> tuple[Line, ...]:
+    def hand_over(self, id_: str, hold_s: float) -> None:
         """
-        What a call holds in the table.
+        Hold all of a call in the table: it outlives its process, and whoever comes settles it.
+
+        Nothing is asked for there, for all of it is granted already; it is no longer granted here.
         """
+        call = self._local.find(id_)
+        if call is None or call.state != "pending" or call.entry is None:
+            return
+        lines = tuple(line._replace(limit=None) for line in call.lines)
         held = self._held.get(id_)
-        return () if held is None else held.lines
+        if held is not None:
+            self._exact.extend(held, lines, hold_s=hold_s)
+        else:
+            self._exact.reserve(lines, entry=call.entry, hold_s=hold_s, on_expiry=call.on_expiry)
+        self._local.hand_over(id_)
+        self._held.pop(id_, None)
 
     def end(
         self,

@@ -111,7 +111,7 @@ class Journal:
             return  # it is there: the answer was lost
 
     def _add(self, turn: Turn, entry: Entry, by: str) -> None:
-        kept = actions.kept_until(entry.at_s, self._keep_s())
+        kept = actions.kept_until(entry.over_at_s, self._keep_s())
         action = actions.record_action(self._table.name, entry, by=by, kept=kept)
         try:
             self._table.send(turn, "update_item", **action["Update"])

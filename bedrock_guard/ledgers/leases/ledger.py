@@ -41,11 +41,12 @@ from bedrock_guard.ledgers.dynamodb import reading
 from bedrock_guard.ledgers.dynamodb.address import Address, read_address
 from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
 from bedrock_guard.ledgers.leases import sweeping
-from bedrock_guard.ledgers.leases.beside import Beside, in_order, over_in_order, part
+from bedrock_guard.ledgers.leases.beside import LONGEST_S, Beside, in_order, over_in_order, part
 from bedrock_guard.ledgers.leases.desk import Desk
 from bedrock_guard.ledgers.leases.journal import Journal
 from bedrock_guard.ledgers.leases.keeper import Keeper, Thread, at_exit
 from bedrock_guard.ledgers.leases.local import Local
+from bedrock_guard.ledgers.leases.slices import with_own
 from bedrock_guard.ledgers.leases.store import Store
 from bedrock_guard.ledgers.memory_sums import Call
 
@@ -137,6 +138,8 @@ class LeasedLedger:
         Hold more money, for longer, or both: all of it or none.
         """
         id_, more = reservation.id, books.merge(lines)
+        if hold_s is not None and hold_s > LONGEST_S:
+            self._beside.hand_over(id_, hold_s)
         if self._local.find(id_) is None:
             return self._exact.extend(reservation, lines, hold_s=hold_s)
         own, special = part(more)
@@ -186,6 +189,9 @@ class LeasedLedger:
         """
         Keep an entry without money, or add to the count of the one that has its id.
         """
+        if entry.held is not None:  # of a job, whose hold nobody would find without it
+            self._exact.record(entry)
+            return
         if self._local.find(entry.id) is None:
             self._local.remember(entry)
         self._journal.count(entry)
@@ -211,7 +217,14 @@ class LeasedLedger:
         """
         with self._desk.turn():
             self._desk.take_strangers()
-            return [self._with_own(balance) for balance in reading.balances(self._table, keys)]
+            local, known = self._local, self._desk.slices
+            return [
+                with_own(balance, known[key], local.sums(key), local.granted(key))
+                if key in known
+                else balance
+                for balance in reading.balances(self._table, keys)
+                for key in (balance.key,)
+            ]
 
     def entries(
         self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
@@ -344,23 +357,6 @@ class LeasedLedger:
                 refused = self._desk.ask(turn, self._local.missing(lines))
                 if refused:
                     return Refusal(refused)
-
-    def _with_own(self, balance: Balance) -> Balance:
-        """
-        *balance* with what this process has spent and holds, and has not reported.
-        """
-        slice_ = self._desk.slices.get(balance.key)
-        if slice_ is None:
-            return balance
-        spent, pending, _ = self._local.sums(balance.key)
-        free = max(0, self._local.granted(balance.key) - spent - pending)
-        return Balance(
-            balance.key,
-            balance.spent + spent - slice_.lease.reported,
-            balance.pending + pending,
-            None,
-            max(0, balance.leased - slice_.lease.outstanding + free),
-        )
 
     def _after_fork_in_child(self) -> None:
         self._closing = threading.RLock()

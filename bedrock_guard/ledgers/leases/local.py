@@ -209,6 +209,21 @@ class Local:
                 self._write(memory_sums.ended(self._sums, call, ended, self._clock), id_, ended)
                 del self._ended[id_]
 
+    def hand_over(self, id_: str) -> None:
+        """
+        Know nothing more of an open call, nor of what was granted for it: it is held elsewhere.
+        """
+        with self.turn():
+            call = self._open.get(id_)
+            if call is None:
+                return
+            # First, for what is granted and held is safe, and what is granted and free is not.
+            for line in call.lines:
+                self._granted[line.key] -= line.amount
+            ended = call._replace(state="released", booked=(0,) * len(call.lines))
+            self._write(memory_sums.ended(self._sums, call, ended, self._clock), id_, ended)
+            del self._ended[id_]
+
     def remember(self, entry: Entry) -> None:
         """
         That an id is that of an entry without money.

@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from bedrock_guard.domain.ledger import Balance
+from bedrock_guard.ledgers.memory_sums import Sums
+
 # Of what is free, a process takes at most this share: the others must find something, too.
 SHARE: Final = 2
 # So often a slice doubles, at most.
@@ -134,3 +137,18 @@ def size(missing: int, amount: int, *, times: int, free: int | None, holders: in
     if free is not None:
         wanted = min(wanted, max(0, free) // (SHARE * max(1, holders)))
     return max(missing, wanted)
+
+
+def with_own(balance: Balance, own: Slice, sums: Sums, granted: int) -> Balance:
+    """
+    *balance*, as the table has it, with what this process has spent and holds of its *own* slice since.
+    """
+    spent, pending, _ = sums
+    free = max(0, granted - spent - pending)
+    return Balance(
+        balance.key,
+        balance.spent + spent - own.lease.reported,
+        balance.pending + pending,
+        None,
+        max(0, balance.leased - own.lease.outstanding + free),
+    )
