@@ -48,7 +48,11 @@ def test_the_first_stop_in_force_that_matches_is_met() -> None:
         (TEAM, NOW + 59.9, 145),
         (TEAM, NOW + 60, 125),
         (TEAM._replace(window_start=1_799_999_999), NOW, 100),  # a call of the window before
-        (TEAM._replace(window_start=1_800_000_001), NOW, 100),  # of the next: the clock has been set back since
+        (
+            TEAM._replace(window_start=1_800_000_001),
+            NOW,
+            100,
+        ),  # of the next: the clock has been set back since
         (TEAM._replace(per=(("team", "ads"),)), NOW, 100),
         (TEAM._replace(rule="USD/day@UTC"), NOW, 100),
         (TEAM._replace(budget="other"), NOW, 100),
