@@ -208,6 +208,38 @@ if way == "dropped":
     ledger.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no forks there")
+@pytest.mark.parametrize("opens", ["parent", "child"])
+def test_a_worker_of_multiprocessing_gives_back_what_it_leased(opens: str) -> None:
+    """
+    Such a process ends without `atexit`: it would be charged for its slice, and its entries would be lost.
+    """
+    url = dynamodb_engine.table_url()
+    program = f"""
+import multiprocessing, threading, time
+import dynamodb_engine
+from bedrock_guard.ledgers import open_ledger
+from bedrock_guard.testing.ledger_calls import hold, settle
+opened = open_ledger({url!r} + "&mode=lease", clock=time.time) if {opens!r} == "parent" else None
+def work():
+    global ledger
+    ledger = opened or open_ledger({url!r} + "&mode=lease", clock=time.time)
+    held = hold(ledger, "one", 10, limit=10_000)
+    worker = threading.Thread(target=lambda: (time.sleep(0.2), settle(ledger, held, 4)))
+    worker.start()
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
+    subprocess.run([sys.executable, "-c", program], env=environment, timeout=100, check=True)
+
+    ledger = open_ledger(url, clock=time.time)
+    assert ledger.balances([DAY]) == [Balance(DAY, 4)]
+    assert [entry.id for entry in read_all_entries(ledger, EntryFilter())] == ["one"]
+    ledger.close()
+
+
 def test_a_lambda_function_without_an_extension_is_told_why_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -54,6 +54,16 @@ AREAS: Final = {
     "controls": Area(("tests/unit/test_dynamodb_controls.py", CONTRACT), "dynamodb"),
     "claims": Area(("tests/unit/test_dynamodb_claims.py", CONTRACT), "dynamodb"),
     "all": Area((CONTRACT, MODEL), "memory or sqlite"),
+    "leases": Area(
+        (
+            "tests/unit/test_lease_slices.py",
+            "tests/unit/test_lease_doubts.py",
+            "tests/unit/test_leases.py",
+            CONTRACT,
+            "tests/simulation/test_fleet.py",
+        ),
+        "not dynamodb or leased",
+    ),
 }
 
 _BOOKS: Final = "ledgers/books.py"
@@ -70,6 +80,12 @@ _D_LEDGER: Final = "ledgers/dynamodb/ledger.py"
 _SWEEPING: Final = "ledgers/dynamodb/sweeping.py"
 _CONTROLS: Final = "ledgers/dynamodb/controls.py"
 _CLAIMS: Final = "ledgers/dynamodb/claims.py"
+_STORE: Final = "ledgers/leases/store.py"
+_LOCAL: Final = "ledgers/leases/local.py"
+_DESK: Final = "ledgers/leases/desk.py"
+_SLICES: Final = "ledgers/leases/slices.py"
+_CHARGING: Final = "ledgers/leases/sweeping.py"
+_BESIDE: Final = "ledgers/leases/beside.py"
 
 MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
     "all": (
@@ -469,6 +485,123 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             _CLAIMS,
             'update=f"REMOVE #{_name(claim)}"',
             'update=f"REMOVE #{_name(claim)}_"',
+        ),
+    ),
+    "leases": (
+        Mutant(
+            "a lease is made twice",
+            _STORE,
+            'IS_FREE: Final = "attribute_not_exists(#v)"',
+            'IS_FREE: Final = "attribute_not_exists(#v) OR attribute_exists(#v)"',
+        ),
+        Mutant(
+            "a late request changes a lease",
+            _STORE,
+            'IS_OURS: Final = "#v = :read AND #st = :open"',
+            'IS_OURS: Final = "(#v = :read OR attribute_exists(#v)) AND #st = :open"',
+        ),
+        Mutant(
+            "who was charged spends on",
+            _STORE,
+            'IS_OURS: Final = "#v = :read AND #st = :open"',
+            'IS_OURS: Final = "#v = :read AND (#st = :open OR attribute_exists(#st))"',
+        ),
+        Mutant(
+            "what was charged is corrected twice",
+            _STORE,
+            'IS_CHARGED: Final = "#v = :read AND #st = :expired"',
+            'IS_CHARGED: Final = "(#v = :read OR attribute_exists(#v)) AND (#st = :expired OR attribute_exists(#st))"',
+        ),
+        Mutant(
+            "the dead lease on",
+            _STORE,
+            'IS_ALIVE: Final = "attribute_not_exists(#st) OR #st = :open"',
+            'IS_ALIVE: Final = "attribute_not_exists(#st) OR #st = :open OR attribute_exists(#st)"',
+        ),
+        Mutant(
+            "what is given back stays used",
+            _STORE,
+            '"used": granted - before.granted,',
+            '"used": max(0, granted - before.granted),',
+        ),
+        Mutant(
+            "what was reported is reported again",
+            _STORE,
+            '"spent": reported - before.reported,',
+            '"spent": reported,',
+        ),
+        Mutant(
+            "what is lent is never less",
+            _STORE,
+            '"lent": granted - reported - before.outstanding,',
+            '"lent": granted - reported,',
+        ),
+        Mutant(
+            "a slice has room for one more",
+            _LOCAL,
+            "if used > granted.get(key, -1) or",
+            "if used > granted.get(key, -1) + 1 or",
+        ),
+        Mutant(
+            "a limit that was lowered is none",
+            _LOCAL,
+            "or (enforce and limit is not None and used > limit):",
+            "or (enforce and limit is not None and used > 2 * limit):",
+        ),
+        Mutant(
+            "what is given back is spent on",
+            _LOCAL,
+            "            self._granted[key] = granted\n            return spent, granted",
+            "            return spent, granted",
+        ),
+        Mutant(
+            "what is pending is given back",
+            _LOCAL,
+            "granted = min(self._granted.get(key, 0), spent + pending)",
+            "granted = min(self._granted.get(key, 0), spent)",
+        ),
+        Mutant(
+            "a slice with calls is forgotten",
+            _LOCAL,
+            "if pending or spent != self._granted.get(key, 0):",
+            "if spent + pending != self._granted.get(key, 0):",
+        ),
+        Mutant(
+            "a grant is asked for above the limit",
+            _DESK,
+            "room = most - max(0, granted - lease.granted)",
+            "room = most",
+        ),
+        Mutant("less is asked for than is missing", _SLICES, "return max(missing, wanted)", "return wanted"),
+        Mutant(
+            "a process takes all that is free",
+            _SLICES,
+            "wanted = min(wanted, max(0, free) // (SHARE * max(1, holders)))",
+            "wanted = min(wanted, max(0, free))",
+        ),
+        Mutant(
+            "the dead are charged nothing",
+            _CHARGING,
+            'values = {"zero": 0, "left": left, "back": -left, "one": -1}',
+            'values = {"zero": 0, "left": 0, "back": -left, "one": -1}',
+        ),
+        Mutant(
+            "a lease is charged twice",
+            _CHARGING,
+            'IS_AS_READ: Final = "#v = :read AND #st = :open"',
+            'IS_AS_READ: Final = "#v <= :read AND (#st = :open OR attribute_exists(#st))"',
+        ),
+        Mutant(
+            "who has just spoken is dead",
+            _CHARGING,
+            'IS_SILENT: Final = "#st <> :over AND #ex = :ex"',
+            'IS_SILENT: Final = "#st <> :over AND (#ex = :ex OR attribute_exists(#ex))"',
+        ),
+        Mutant(
+            "what rolls stays held in the table",
+            _BESIDE,
+            "there = self._end(held, end, special, entry)",
+            'there = books.SETTLED[books.ENDS["pending", end], False]',
         ),
     ),
 }

@@ -4,15 +4,20 @@ Leases whose first request was lost: what the table did is found out, and counte
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import dynamodb_engine
 import dynamodb_faults as faults
+import pytest
 from dynamodb_faults import Watched
 
-from bedrock_guard.domain.ledger import Refusal
+from bedrock_guard.domain.entry_filter import EntryFilter
+from bedrock_guard.domain.ledger import Refusal, read_all_entries
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
 from bedrock_guard.ledgers.dynamodb.address import read_address
 from bedrock_guard.ledgers.leases import LeasedLedger
-from bedrock_guard.testing.ledger_calls import DAY, SetClock, hold, reserve, settle
+from bedrock_guard.testing.ledger_calls import DAY, TEAM, SetClock, answered, hold, reserve, settle
 
 
 def test_a_balance_that_a_lost_request_has_made_is_not_made_again() -> None:
@@ -61,3 +66,83 @@ def test_a_grant_that_comes_after_its_repetition_was_refused_is_not_had_for_ever
         assert watched.sent
         (balance,) = exact.balances([DAY])
         assert (balance.spent, balance.pending, balance.leased) == (0, 20, 0)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_who_is_interrupted_while_it_asks_does_not_keep_what_it_got(number: int) -> None:
+    """
+    Ctrl-C as the answer arrives: the program then ends properly, and nobody would look for that slice.
+    """
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        ledger = LeasedLedger(address, clock=clock, keeps_itself=False)
+        for each in range(number):
+            settle(ledger, hold(ledger, f"before {each}", 10), 10)
+        ledger.flush()
+
+        def interrupted(send: Callable[[], object], operation: str, params: dict[str, object]) -> object:
+            send()
+            raise KeyboardInterrupt
+
+        # A balance that is not there is made by the second request.
+        plan = iter([interrupted] if number else [None, interrupted])
+        watched = Watched(ledger, faults=plan)  # type: ignore[arg-type]
+
+        with pytest.raises(KeyboardInterrupt):
+            reserve(ledger, "one", 30)
+        ledger.close()
+
+        assert watched.sent
+        (balance,) = DynamoDBLedger(address, clock=clock).balances([DAY])
+        assert (balance.spent, balance.pending, balance.leased) == (10 * number, 0, 0)
+
+
+def test_what_is_charged_unexpectedly_while_that_is_reported_is_reported_next() -> None:
+    """
+    AWS billed what no call had expected, twice: the second comes while the first is on its way.
+    """
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        ledger = LeasedLedger(address, clock=clock, keeps_itself=False)
+        first, second = (hold(ledger, name, 10) for name in ("first", "second"))
+
+        def settle_meanwhile(send: Callable[[], object], operation: str, params: dict[str, object]) -> object:
+            if not ledger._local._open.keys() - {"second"}:
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(ledger.settle, second, {DAY: 4, TEAM: 2}, answered("second")).result()
+            return send()
+
+        ledger.settle(first, {DAY: 4, TEAM: 7}, answered("first"))
+        # The entries, the balance that is not there, and the one that makes it.
+        Watched(ledger, faults=iter([None, None, settle_meanwhile]))  # type: ignore[arg-type]
+        ledger.flush()
+        ledger.close()
+
+        found = DynamoDBLedger(address, clock=clock).balances([DAY, TEAM])
+        assert [(one.spent, one.pending, one.leased) for one in found] == [(8, 0, 0), (9, 0, 0)]
+
+
+def test_an_interrupt_while_entries_are_cut_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    They are in memory alone, until they are in a segment.
+    """
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        ledger = LeasedLedger(address, clock=clock, keeps_itself=False)
+        settle(ledger, hold(ledger, "one", 10), 4)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("bedrock_guard.ledgers.dynamodb.segments.item_of", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                ledger.flush()
+        ledger.close()
+
+        exact = DynamoDBLedger(address, clock=clock)
+        assert [entry.id for entry in read_all_entries(exact, EntryFilter())] == ["one"]
+
+
+def interrupt(*_: object, **__: object) -> object:
+    raise KeyboardInterrupt

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedrock_guard.ledgers.leases.slices import MOST_DOUBLINGS, Lease, Slice, doublings, size
+from bedrock_guard.ledgers.leases.slices import HURRY_S, MOST_DOUBLINGS, Lease, Slice, doublings, kept, size
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,18 @@ def test_what_is_missing_is_always_asked_for(
 
     assert asked >= missing
     assert asked == missing or free is None or asked <= free
+
+
+def test_who_needs_less_than_before_keeps_less_each_time() -> None:
+    """
+    What a burst has left in the hands of a process that goes on slowly is nobody's otherwise.
+    """
+    slice_ = Slice(Lease("me"))
+    slice_.asked_at = 100.0
+
+    assert kept(slice_, 800, used=0, now=100.0 + HURRY_S) == 800
+    assert kept(slice_, 800, used=10, now=101.0 + HURRY_S) == 400
+    assert kept(slice_, 800, used=300, now=101.0 + HURRY_S) == 600
+    assert kept(slice_, 800, used=900, now=101.0 + HURRY_S) == 800
+    assert kept(slice_, 1, used=0, now=101.0 + HURRY_S) == 0
+    assert kept(slice_, -5, used=9, now=101.0 + HURRY_S) == 0

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import dynamodb_engine
@@ -137,6 +139,27 @@ def test_what_is_free_comes_back_when_nobody_uses_it(fleet: Fleet, monkeypatch: 
 
     assert fleet.in_table() == (3, 0, 0)
     assert isinstance(reserve(fleet.process(), "third", 90), Reservation)
+
+
+def test_what_a_burst_took_comes_back_from_a_process_that_goes_on_slowly(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It is never without use for seconds, and would keep a fifth of the budget for as long as it lives.
+    """
+    one, other = fleet.process(), fleet.process()
+    calls(one, "burst", 300, cost=10)
+    calls(other, "other", 700, cost=10)
+    before = other.balances([DAY])[0].leased
+    monkeypatch.setattr("bedrock_guard.ledgers.leases.slices.HURRY_S", 1e-9)
+    monkeypatch.setattr(keeper, "REPORT_S", 0.0)
+
+    for number in range(12):
+        calls(one, f"slow {number}", 1, cost=10)
+        one.look()
+
+    assert before > 1500
+    assert other.balances([DAY])[0].leased < 100
 
 
 def test_what_others_lease_shows_apart(fleet: Fleet) -> None:
@@ -617,3 +640,104 @@ def test_whatever_a_network_does_the_limit_holds_and_the_books_are_right_at_rest
     assert fleet.in_table() == (storm.spent, 0, 0)
     told = ids(fleet.exact, EntryFilter(basis="reported"))
     assert len(told) == len(set(told))
+
+
+# What must not stand in the way of the rest
+
+
+def test_an_entry_that_is_too_large_leaves_its_tags_out_and_stops_no_other(fleet: Fleet) -> None:
+    """
+    The table would refuse its segment again and again, and each that comes after it would wait for ever.
+    """
+    ledger = fleet.process()
+    held = hold(ledger, "large", 10)
+    ledger.settle(held, {DAY: 4}, answered("large", tags={"document": os.urandom(500_000).hex()}))
+    settle(ledger, hold(ledger, "small", 10), 4)
+
+    ledger.flush()
+
+    found = {entry.id: entry for entry in read_all_entries(fleet.exact, EntryFilter())}
+    assert found.keys() == {"large", "small"}
+    assert found["large"].tags == {}
+
+
+def test_who_cannot_write_entries_is_not_taken_for_dead(
+    fleet: Fleet, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It reports, and says that it lives, whatever else does not work.
+    """
+    monkeypatch.setattr(keeper, "RENEW_S", 0.0)
+    monkeypatch.setattr(keeper, "REPORT_S", 0.0)
+    ledger = fleet.process()
+    calls(ledger, "one", 100)
+    held = hold(ledger, "open", 10, limit=10_000)
+
+    def refuse(turn: object) -> None:
+        raise LedgerUnavailable("It is not taken.")
+
+    monkeypatch.setattr(ledger._journal, "write", refuse)
+    clock.now += 50
+    ledger.look()
+    clock.now += 50
+
+    assert fleet.exact.balances([DAY])[0].spent == 400
+    assert fleet.process().sweep(now=clock.now).charged == 0
+    settle(ledger, held, 10)
+
+
+def test_what_ends_while_a_ledger_closes_is_charged_once(fleet: Fleet, clock: SetClock) -> None:
+    """
+    Its slice is given back already but for what it holds: taken for settled, it would be told twice, or never.
+    """
+    ledger = fleet.process()
+    held = hold(ledger, "late", 10)
+    watched = Watched(ledger)  # type: ignore[arg-type]
+    refused: list[LedgerUnavailable] = []
+
+    def end_meanwhile(send: Callable[[], object], operation: str, params: dict[str, object]) -> object:
+        answer = send()
+        with pytest.raises(LedgerUnavailable) as raised:
+            run_in_thread(lambda: settle(ledger, held, 4))
+        refused.append(raised.value)
+        return answer
+
+    settle(ledger, hold(ledger, "one", 10), 4)
+    watched.faults = iter([end_meanwhile])  # type: ignore[list-item]
+    ledger.close()
+
+    assert len(refused) == 1
+    assert fleet.in_table() == (4, 0, 10)
+    clock.now += 100
+    assert fleet.process().sweep(now=clock.now).charged == 1
+    assert fleet.in_table() == (14, 0, 0)
+    found = {entry.id: entry.basis for entry in read_all_entries(fleet.exact, EntryFilter())}
+    assert len(found) == 2
+    assert "late" not in found
+
+
+def test_who_closes_second_waits_for_the_first(fleet: Fleet) -> None:
+    """
+    The end of the interpreter comes second after SIGTERM, and would stop what is being given back.
+    """
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "one", 10), 4)
+    second: list[threading.Thread] = []
+
+    def close_meanwhile(send: Callable[[], object], operation: str, params: dict[str, object]) -> object:
+        second.append(threading.Thread(target=ledger.close))
+        second[0].start()
+        second[0].join(0.05)
+        assert second[0].is_alive()
+        return send()
+
+    Watched(ledger, faults=iter([close_meanwhile]))  # type: ignore[arg-type]
+    ledger.close()
+    second[0].join()
+
+    assert fleet.in_table() == (4, 0, 0)
+
+
+def run_in_thread(work: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()

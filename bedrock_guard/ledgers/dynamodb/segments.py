@@ -8,6 +8,7 @@ the sequence of the first time; the newer segment is right.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -16,10 +17,12 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.ledgers.dynamodb import actions, items
 from bedrock_guard.ledgers.dynamodb.items import Item
 
+log = logging.getLogger("bedrock_guard")
+
 MOST_ENTRIES: Final = 100
 MOST_S: Final = 60.0
-# DynamoDB takes 400 KB an item; this is before it is made small.
-MOST_BYTES: Final = 250_000
+# DynamoDB takes 400 KB an item; this is before it is made small, which random text may not be.
+MOST_BYTES: Final = 350_000
 
 CODE: Final = "G"
 
@@ -109,7 +112,20 @@ def _write(notes: Iterable[Note]) -> str:
 
 
 def _small(notes: list[Note]) -> list[list[Note]]:
-    if len(notes) == 1 or len(_write(notes)) <= MOST_BYTES:
+    if len(_write(notes).encode()) <= MOST_BYTES:
         return [notes]
+    if len(notes) == 1:
+        return [[_without_tags(notes[0])]]
     middle = len(notes) // 2
     return [*_small(notes[:middle]), *_small(notes[middle:])]
+
+
+def _without_tags(note: Note) -> Note:
+    """
+    Tags alone are as long as a program makes them; without them, what the call cost is told all the same.
+    """
+    entry = note.entry
+    if entry is None:
+        return note
+    log.error("The tags of the call %s are larger than an entry may be, and are left out.", entry.id)
+    return note._replace(entry=entry.changed(tags={}))

@@ -148,8 +148,8 @@ class Table:
             raise LedgerUnavailable(
                 f"DynamoDB table {self.name} was called from inside itself; try again later."
             )
-        self._inside.is_so = True
         try:
+            self._inside.is_so = True
             yield Turn(share * self.address.deadline_s)
         finally:
             self._inside.is_so = False

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -79,15 +79,19 @@ class Desk:
         table = self._store.table
         if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks
             raise LedgerUnavailable(f"DynamoDB table {table.name} was called from inside itself; try again.")
-        if not self._lock.acquire(timeout=table.address.deadline_s):
-            raise LedgerUnavailable(
-                f"DynamoDB table {table.name} did not answer others within {table.address.deadline_s:g} s."
-            )
         try:
+            if not self._lock.acquire(timeout=table.address.deadline_s):
+                seconds = f"{table.address.deadline_s:g} s"
+                raise LedgerUnavailable(
+                    f"DynamoDB table {table.name} did not answer others within {seconds}."
+                )
             with table.turn(share) as turn:
                 yield turn
         finally:
-            self._lock.release()
+            try:  # noqa: SIM105 - an interrupt could come between a call and this one
+                self._lock.release()
+            except RuntimeError:
+                pass  # it was never had
 
     # To get
 
@@ -257,10 +261,11 @@ class Desk:
 
     def _report(self, key: LedgerKey, *, give_back: bool) -> Move | None:
         slice_ = self._slice(key)
-        if give_back:
-            spent, granted = self._local.give_up(key)
-        else:
-            spent, granted = self._local.sums(key)[0], self._local.granted(key)
+        spent, pending, _ = self._local.sums(key)
+        free = self._local.granted(key) - spent - pending
+        used = spent - slice_.lease.reported
+        keep = 0 if give_back else slices.kept(slice_, free, used=used, now=time.monotonic())
+        spent, granted = self._local.give_up(key, keep)
         granted = max(granted, spent)
         lease = slice_.lease
         if (granted, spent) == (lease.granted, lease.reported) and not slice_.in_doubt:
@@ -270,22 +275,26 @@ class Desk:
     def _send(self, turn: Turn, moves: Sequence[Move]) -> Met | None:
         if not moves:
             return None
+        doubted = {move.key for move in moves if self._slice(move.key).in_doubt}
+        self._doubt(moves)  # beforehand: nothing can be done between an interrupt and its end
         try:
             met = self._store.move(turn, moves, self._holder())
         except LedgerUnavailable as error:
-            if error.outcome == "unknown":
-                for move in moves:
-                    self._slice(move.key).in_doubt = True
+            if error.outcome != "unknown":
+                self._doubt(moves, doubted)
             raise
-        if met is not None and turn.in_doubt:  # one that was lost before may still come, and grant
-            for move in moves:
-                self._slice(move.key).in_doubt = True
+        if met is not None and not turn.in_doubt:  # else one that was lost before may still come, and grant
+            self._doubt(moves, doubted)
         if met is None:
             for move in moves:
                 slice_ = self._slice(move.key)
                 slice_.lease, slice_.is_new, slice_.in_doubt = move.after, False, False
                 self._local.grant(move.key, move.granted, move.reported)
         return met
+
+    def _doubt(self, moves: Sequence[Move], only: Container[LedgerKey] | None = None) -> None:
+        for move in moves:
+            self._slice(move.key).in_doubt = only is None or move.key in only
 
     def _learn(self, turn: Turn, met: Met) -> None:
         """

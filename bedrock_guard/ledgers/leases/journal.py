@@ -94,10 +94,15 @@ class Journal:
         self._adding = []
 
     def _cut(self) -> None:
-        for notes in segments.cut(self._local.take_notes()):
+        waiting = list(self._local.notes)
+        made = []
+        for notes in segments.cut(waiting):
             newest_s = max(note.at_s for note in notes)
             kept = actions.kept_until(newest_s, self._keep_s())
-            self._segments.append(segments.item_of(os.urandom(8).hex(), notes, kept=kept))
+            made.append(segments.item_of(os.urandom(8).hex(), notes, kept=kept))
+        # Interrupted between the two, notes are written twice, and read once.
+        self._segments += made
+        self._local.drop_notes(len(waiting))
 
     def _put(self, turn: Turn, segment: Item) -> None:
         try:

@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from math import inf
+from multiprocessing import parent_process, util
 from typing import TYPE_CHECKING, Any, Final
 
 from bedrock_guard.errors import LedgerUnavailable
@@ -125,20 +126,29 @@ class Keeper:
         if not (back or report or writes or renews or hears or self._desk.revived):
             return
         with self._desk.turn() as turn:
-            if hears:
-                self._copy.read_anew(turn)
-            if back:
-                self._desk.send(turn, back, give_back=True)
-            if report:
-                self._desk.send(turn, report, give_back=False)
-            if writes:
-                self._journal.write(turn)
-            if renews:
-                self._desk.renew(turn)
-                self._renewed_at = now
-            if back or report:
-                self._tell([*back, *report])
-            self._desk.revived -= {name for name in self._desk.revived if self._correct(turn, name)}
+            steps: list[tuple[object, Callable[[], object]]] = [
+                (renews, lambda: self._renew(turn, now)),
+                (hears, lambda: self._copy.read_anew(turn)),
+                (writes, lambda: self._journal.write(turn)),
+                (back or report, lambda: self._report(turn, back, report)),
+                (self._desk.revived, lambda: self._put_right(turn)),
+            ]
+            # What one balance or entry keeps from being done must not have the process taken for dead.
+            failed = [error for is_due, do in steps if is_due and (error := _failure(do)) is not None]
+        if failed:
+            raise failed[0]
+
+    def _renew(self, turn: Turn, now: float) -> None:
+        self._desk.renew(turn)
+        self._renewed_at = now
+
+    def _report(self, turn: Turn, back: list[LedgerKey], report: list[LedgerKey]) -> None:
+        self._desk.send(turn, back, give_back=True)
+        self._desk.send(turn, report, give_back=False)
+        self._tell([*back, *report])
+
+    def _put_right(self, turn: Turn) -> None:
+        self._desk.revived -= {name for name in self._desk.revived if self._correct(turn, name)}
 
     def _tell(self, keys: list[LedgerKey]) -> None:
         for found in self._listeners:
@@ -181,6 +191,14 @@ class Keeper:
         for key in empty:
             self._desk.forget(key)
         return back, report
+
+
+def _failure(do: Callable[[], object]) -> LedgerUnavailable | None:
+    try:
+        do()
+    except LedgerUnavailable as error:
+        return error
+    return None
 
 
 class Thread:
@@ -238,11 +256,14 @@ class Thread:
 
 def at_exit(close: Callable[[], Any], owner: object) -> None:
     """
-    Call *close*, a method of *owner*, before the interpreter ends, if *owner* is still there; and before
-    SIGTERM ends the process, where nobody else has a say in that.
+    Call *close*, a method of *owner*, before the interpreter or a child of multiprocessing ends, if *owner*
+    is still there; and before SIGTERM ends the process, where nobody else has a say in that.
     """
     found = weakref.WeakMethod(close)
     weakref.finalize(owner, _call, found)
+    util.register_after_fork(owner, lambda _: _at_end_of_child(found))
+    if parent_process() is not None:
+        _at_end_of_child(found)
     _CLOSERS[:] = [found, *(other for other in _CLOSERS if other() is not None)]
     if threading.current_thread() is not threading.main_thread():
         return
@@ -257,6 +278,18 @@ def _call(found: weakref.WeakMethod[Any]) -> None:
     close = found()
     if close is not None:
         close()
+
+
+def _at_end_of_child(found: weakref.WeakMethod[Any]) -> None:
+    # multiprocessing ends the processes that it forks without atexit, and has finalizers of its own.
+    util.Finalize(None, _call_last, args=(found,), exitpriority=0)
+
+
+def _call_last(found: weakref.WeakMethod[Any]) -> None:
+    for thread in threading.enumerate():  # it waits for them later only; an interpreter does so before
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    _call(found)
 
 
 def _on_sigterm(number: int, _frame: object) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,6 +79,7 @@ class LeasedLedger:
         self._beside = Beside(exact, self._local)
         self._gone_until = 0.0
         self._is_closed = False
+        self._closing = threading.RLock()
         self._thread = Thread(self.look) if keeps_itself else None
         self.refresh_controls = exact.refresh_controls
         self.forget_controls = exact.forget_controls
@@ -247,7 +249,7 @@ class LeasedLedger:
         reports = [SweepReport(count["charge"], count["release"], frozenset(keys))]
         if left > 0:
             reports.append(self._exact.sweep(now=now, limit=left))
-            with self._desk.turn(0.5) as turn:
+            with self._table.turn(0.5) as turn:  # calls may ask meanwhile
                 keep_s = self._exact.keep_s
                 own = self._desk.owner
                 reports.append(sweeping.sweep(self._table, turn, now=now, limit=left, keep_s=keep_s, own=own))
@@ -300,21 +302,18 @@ class LeasedLedger:
         """
         Write what waits, give back what is leased, and all connections; the ledger cannot be used afterwards.
         """
-        if self._is_closed:
-            return
-        self._is_closed = True
-        if self._thread is not None:
-            self._thread.close()
-        try:
-            self._keeper.finish()
-        except LedgerUnavailable as error:
-            log.warning(
-                "What was leased could not be given back and is charged when it expires, and the entries of "
-                "the last seconds are lost: %s",
-                error,
-            )
-        self._local.close()
-        self._exact.close()
+        with self._closing:  # who comes second goes on when all is done: it may end the process
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._local.close()  # what ended after its slice was given back would be charged with that, too
+            if self._thread is not None:
+                self._thread.close()
+            try:
+                self._keeper.finish()
+            except LedgerUnavailable as error:
+                log.warning("What is leased is charged when it expires; the last entries are lost: %s", error)
+            self._exact.close()
 
     def _reserve_beside(
         self, wanted: tuple[Line, ...], entry: Entry, hold_s: float, on_expiry: OnExpiry
@@ -362,6 +361,7 @@ class LeasedLedger:
                     return Refusal(refused)
 
     def _after_fork_in_child(self) -> None:
+        self._closing = threading.RLock()
         self._local.begin_anew()
         self._desk.begin_anew()
         self._journal.forget()

@@ -250,20 +250,21 @@ class Local:
         """
         From now on *granted* may be spent; of what is *reported* of a slice that is new here, nothing.
         """
-        with self.turn():
+        with self._inside():
             if key not in self._granted:
-                self._sums[key] = reported, 0, 0
+                spent, pending, calls = self._sums.get(key, NOTHING)  # what nobody had expected, so far
+                self._sums[key] = max(spent, reported), pending, calls
             self._granted[key] = granted
 
-    def give_up(self, key: LedgerKey) -> tuple[int, int]:
+    def give_up(self, key: LedgerKey, keep: int = 0) -> tuple[int, int]:
         """
-        Spend nothing more of what is free of a slice: what is spent, and what is granted then.
+        Spend no more than *keep* of what is free of a slice: what is spent, and what is granted then.
 
         What is pending stays granted; so does what has overrun, until it is booked.
         """
-        with self.turn():
+        with self._inside():
             spent, pending, _ = self._sums.get(key, NOTHING)
-            granted = min(self._granted.get(key, 0), spent + pending)
+            granted = min(self._granted.get(key, 0), spent + pending + keep)
             self._granted[key] = granted
             return spent, granted
 
@@ -271,7 +272,7 @@ class Local:
         """
         Know nothing of a slice any more, if nothing is pending of it and all is spent; whether that is so.
         """
-        with self.turn():
+        with self._inside():
             spent, pending, _ = self._sums.get(key, NOTHING)
             if pending or spent != self._granted.get(key, 0):
                 return False
@@ -280,13 +281,12 @@ class Local:
             self.soft.pop(key, None)
             return True
 
-    def take_notes(self) -> list[Note]:
+    def drop_notes(self, count: int) -> None:
         """
-        The entries that no segment has yet, which the caller looks after from now on.
+        The oldest *count* notes are looked after by the caller from now on.
         """
-        with self.turn():
-            notes, self.notes = self.notes, []
-            return notes
+        with self._inside():
+            del self.notes[:count]
 
     def begin_anew(self) -> None:
         """
@@ -296,18 +296,22 @@ class Local:
 
     def close(self) -> None:
         """
-        Refuse what comes later.
+        Refuse what comes later; what is there may be given back and written still.
         """
         self._is_closed = True
 
     def turn(self) -> AbstractContextManager[bool]:
         """
-        The lock; not for a finalizer that runs in the very thread that holds it, half-way through a sum.
+        The lock, while calls may begin and end.
         """
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks
-            raise LedgerUnavailable("The ledger was called from inside itself; try again later.")
         if self._is_closed:
             raise LedgerUnavailable("The ledger is closed.")
+        return self._inside()
+
+    def _inside(self) -> AbstractContextManager[bool]:
+        # Not for a finalizer that runs in the very thread that holds it, half-way through a sum.
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks
+            raise LedgerUnavailable("The ledger was called from inside itself; try again later.")
         if self._noted is not None:
             with self._lock:
                 if self._noted is not None:

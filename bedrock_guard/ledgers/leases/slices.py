@@ -116,6 +116,16 @@ def doublings(slice_: Slice, now: float) -> int:
     return 0 if slice_.doublings < 0 else max(0, min(slice_.doublings + more, MOST_DOUBLINGS))
 
 
+def kept(slice_: Slice, free: int, *, used: int, now: float) -> int:
+    """
+    How much of what is *free* a process keeps that has *used* so much since it reported: half, once a slice
+    has outlasted the hurry that it was made for, and no less than the next reports will tell of.
+    """
+    if now - slice_.asked_at <= HURRY_S:
+        return max(0, free)
+    return max(0, min(free, max(free // 2, 2 * used)))
+
+
 def size(missing: int, amount: int, *, times: int, free: int | None, holders: int) -> int:
     """
     How much to ask for: at least what is *missing* for a call of *amount*, doubled *times*.

@@ -36,6 +36,8 @@ class LeaseStore(DynamoDBStore):
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
         super().__init__(world, scenario, oracle)
         self._nodes: list[Node] = []
+        # Those whose last requests were all answered, with no call open.
+        self._finished: list[LeasedLedger] = []
         # While the table does not answer, slices are spent by what was last heard.
         oracle.stops_after_s = 60.0
 
@@ -47,6 +49,14 @@ class LeaseStore(DynamoDBStore):
         address = read_address("dynamodb://books?region=us-east-1&deadline_ms=2000&mode=lease")
         ledger = LeasedLedger(address, clock=node.clock, keeps_itself=False)
         self._nodes.append(node)
+        finish = ledger._keeper.finish
+
+        def finish_and_say() -> None:
+            finish()
+            if not ledger._local._open:
+                self._finished.append(ledger)
+
+        ledger._keeper.finish = finish_and_say  # type: ignore[method-assign]
 
         def keep() -> None:
             while not node.is_dead:
@@ -60,7 +70,12 @@ class LeaseStore(DynamoDBStore):
         Whether a process that has left could give back and write all it had.
         """
         ledger = node.ledger
-        return not (ledger._desk.has_leases or ledger._journal.waiting)
+        is_whole = not (ledger._desk.has_leases or ledger._journal.waiting)
+        if ledger in self._finished and not is_whole:
+            raise Wrong(
+                f"{node.name} has left {ledger._journal.waiting} entries or a slice behind, and met nothing wrong"
+            )
+        return is_whole
 
     def check(self) -> None:
         super().check()
