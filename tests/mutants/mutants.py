@@ -505,12 +505,14 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             _STORE,
             'IS_OURS: Final = "#v = :read AND #st = :open"',
             'IS_OURS: Final = "#v = :read AND (#st = :open OR attribute_exists(#st))"',
+            argued="a charge changes the version as well",
         ),
         Mutant(
             "what was charged is corrected twice",
             _STORE,
             'IS_CHARGED: Final = "#v = :read AND #st = :expired"',
             'IS_CHARGED: Final = "(#v = :read OR attribute_exists(#v)) AND (#st = :expired OR attribute_exists(#st))"',
+            argued="the correction makes a lease of a new name, which is made once",
         ),
         Mutant(
             "the dead lease on",
@@ -557,8 +559,8 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         Mutant(
             "what is pending is given back",
             _LOCAL,
-            "granted = min(self._granted.get(key, 0), spent + pending)",
-            "granted = min(self._granted.get(key, 0), spent)",
+            "granted = min(self._granted.get(key, 0), spent + pending + keep)",
+            "granted = min(self._granted.get(key, 0), spent + keep)",
         ),
         Mutant(
             "a slice with calls is forgotten",
@@ -589,13 +591,14 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             "a lease is charged twice",
             _CHARGING,
             'IS_AS_READ: Final = "#v = :read AND #st = :open"',
-            'IS_AS_READ: Final = "#v <= :read AND (#st = :open OR attribute_exists(#st))"',
+            'IS_AS_READ: Final = "(#v = :read OR attribute_exists(#v)) AND #st = :open"',
         ),
         Mutant(
             "who has just spoken is dead",
             _CHARGING,
             'IS_SILENT: Final = "#st <> :over AND #ex = :ex"',
             'IS_SILENT: Final = "#st <> :over AND (#ex = :ex OR attribute_exists(#ex))"',
+            argued="dead is an opinion: a process that lives meets the charge, and takes back what it has not spent",
         ),
         Mutant(
             "what rolls stays held in the table",

@@ -741,3 +741,35 @@ def test_who_closes_second_waits_for_the_first(fleet: Fleet) -> None:
 def run_in_thread(work: Callable[[], object]) -> None:
     with ThreadPoolExecutor(1) as pool:
         pool.submit(work).result()
+
+
+def test_a_limit_that_is_lowered_holds_for_what_was_granted_before(fleet: Fleet) -> None:
+    """
+    Of a slice there is more than the new limit allows.
+    """
+    ledger = fleet.process()
+    calls(ledger, "before", 4, amount=60, cost=10, limit=1_000)
+    assert ledger._local.granted(DAY) >= 100
+
+    assert isinstance(reserve(ledger, "fits", 10, limit=50), Reservation)
+    refused = reserve(ledger, "more", 10, limit=59)
+
+    assert isinstance(refused, Refusal)
+    ledger.close()
+
+
+def test_a_slice_of_which_something_is_pending_is_not_forgotten(fleet: Fleet) -> None:
+    """
+    Whoever forgot it would give back more than it held.
+    """
+    ledger = fleet.process()
+    held = hold(ledger, "one", 60)
+    ledger._local.give_up(DAY)
+    assert ledger._local.sums(DAY)[1] == ledger._local.granted(DAY) == 60
+
+    assert not ledger._local.forget(DAY)
+
+    settle(ledger, held, 60)
+    assert ledger._local.sums(DAY) == (60, 0, 0)
+    assert ledger._local.forget(DAY)
+    ledger.close()
