@@ -435,8 +435,8 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         Mutant(
             "a stop is read once",
             _CONTROLS,
-            "if copy is not None and self._is_fresh(copy)",
-            "if copy is not None",
+            "return controls if is_fresh else None",
+            "return controls",
         ),
         Mutant(
             "other controls are no matter",
@@ -447,8 +447,8 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         Mutant(
             "a clock that is set back keeps a copy fresh",
             _CONTROLS,
-            "and 0 <= self._clock() - copy.began_at_s < most_s",
-            "and self._clock() - copy.began_at_s < most_s",
+            "and 0 <= self._clock() - began_at_s < most_s",
+            "and self._clock() - began_at_s < most_s",
         ),
     ),
     "claims": (
