@@ -116,7 +116,7 @@ class LeasedLedger:
         expires_at_s = self._clock() + hold_s
         over: list[RefusedLine] = []
         call = self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
-        if call is None:
+        if call is None or call.lines is not wanted:  # it is asked for again, perhaps
             if any(line.kind != "window" for line in wanted):
                 return self._reserve_beside(wanted, entry, hold_s, on_expiry)
             found = self._bring(
