@@ -4,12 +4,14 @@ Slices of balances: taken under the limit, spent without asking, given back, and
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import dynamodb_engine
 import dynamodb_faults as faults
@@ -319,6 +321,27 @@ def test_what_a_dead_process_had_leased_is_charged_once(fleet: Fleet, clock: Set
     assert (told.outcome, told.cost_nanousd) == ("lost", 60)
     assert ids(living, EntryFilter(basis="reported")) == ["told"]
     assert isinstance(reserve(living, "next", 41), Refusal)
+
+
+def test_what_is_reported_while_a_sweep_looks_is_not_charged_once_more(fleet: Fleet) -> None:
+    """
+    What the sweep has read is old by then.
+    """
+    slow, living = fleet.process(), fleet.process()
+    settle(slow, hold(slow, "one", 60), 20)
+    reports = iter([slow.flush])
+
+    def report_first(send: Callable[[], Any], operation: str, params: dict[str, Any]) -> Any:
+        if operation == "transact_write_items":
+            next(reports, lambda: None)()
+        return send()
+
+    Watched(living, itertools.repeat(report_first))  # type: ignore[arg-type]
+
+    assert living.sweep(now=LONG_DEAD).charged == 1
+
+    assert next(reports, None) is None
+    assert fleet.in_table() == (60, 0, 0)
 
 
 def test_a_process_that_was_taken_for_dead_takes_back_what_it_has_not_spent(
