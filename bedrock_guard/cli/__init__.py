@@ -17,6 +17,10 @@ from typer.main import get_command, get_group
 # Named, not imported: whoever asks for one command must not wait for all. The words are those that the
 # command's own help begins with.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "entries": (
+        "entries:entries",
+        "Show the records of calls, newest first: what each used, cost, and how sure that is.",
+    ),
     "check": ("check:check", "Check settings, ledger and prices, and show the budgets as a tree."),
     "demo": (
         "demo:demo",

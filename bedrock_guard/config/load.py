@@ -105,11 +105,13 @@ def resolve(
     settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
     tags: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    needs_budget: bool = True,
 ) -> Resolved:
     """
     Settings, budgets and the ledger's URL from every source.
 
-    *has_ledger* is for one that is given as an object, and *needs_names* what it says of itself.
+    *has_ledger* is for one that is given as an object, and *needs_names* what it says of itself. Who only
+    looks on does not need a budget.
 
     Raises:
         ConfigurationError: Something cannot be understood, or no budget is set anywhere.
@@ -123,8 +125,9 @@ def resolve(
         check_ledger_error(merged)
     check_tags_to_aws(merged.tags_to_aws)
     found = _budgets(budget, budgets, file, is_argument=settings is not None)
-    if found is None:
+    if found is None and needs_budget:
         raise ConfigurationError(_HOW_TO)
+    found = found or ()
     # settings= is an argument: what it says is not for the environment to overrule.
     stronger, weaker = (file.ledger, None) if settings is not None else (None, file.ledger)
     url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
