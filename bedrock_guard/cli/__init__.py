@@ -17,6 +17,10 @@ from typer.main import get_command, get_group
 # Named, not imported: whoever asks for one command must not wait for all. The words are those that the
 # command's own help begins with.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "status": (
+        "status:status",
+        "Show what every balance has spent, holds and has left, and when it begins anew.",
+    ),
     "entries": (
         "entries:entries",
         "Show the records of calls, newest first: what each used, cost, and how sure that is.",

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 the ledger cannot be used, 2 bad input.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from typing import Annotated, Final
@@ -17,7 +16,7 @@ import typer
 from bedrock_guard.cli import entry_options as options
 from bedrock_guard.cli.entry_views import CSV_COLUMNS, entry_csv, entry_json, entry_table
 from bedrock_guard.cli.reading import Config, Csv, JsonLines, LedgerUrl, check_forms, open_to_read
-from bedrock_guard.cli.safe_text import CsvWriter, to_json
+from bedrock_guard.cli.safe_text import print_csv, to_json
 from bedrock_guard.cli.screen import console
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import read_all_entries
@@ -86,9 +85,7 @@ def entries(
             for entry in shown:
                 print(to_json(entry_json(entry)))
         elif as_csv:
-            writer = CsvWriter(sys.stdout, CSV_COLUMNS)
-            for entry in shown:
-                writer.write(entry_csv(entry))
+            print_csv(CSV_COLUMNS, map(entry_csv, shown))
         else:
             _print(shown, reading.zone)
             if limit and next(found, None) is not None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TextIO
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 LONGEST: Final = 60
 """How much of a value a table shows; JSON and CSV have it whole."""
@@ -41,21 +42,14 @@ def cell(value: object) -> str:
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
 
 
-class CsvWriter:
+def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """
-    Rows as CSV, each cell made safe; the first line names the *columns*.
+    *rows* as CSV, each as it comes, with every cell made safe; a column that a row lacks is empty.
     """
-
-    def __init__(self, to: TextIO, columns: Sequence[str]) -> None:
-        self._columns = tuple(columns)
-        self._writer = csv.writer(to, lineterminator="\n")
-        self._writer.writerow([cell(column) for column in columns])
-
-    def write(self, row: Mapping[str, object]) -> None:
-        """
-        One line; a column that *row* lacks is empty.
-        """
-        self._writer.writerow([cell(row.get(column)) for column in self._columns])
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([cell(column) for column in columns])
+    for row in rows:
+        writer.writerow([cell(row.get(column)) for column in columns])
 
 
 def to_json(value: Any) -> str:
