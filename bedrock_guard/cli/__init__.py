@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "entries:entries",
         "Show the records of calls, newest first: what each used, cost, and how sure that is.",
     ),
+    "report": ("report:report", "What was spent, by whom and when, and how well caches work."),
     "check": ("check:check", "Check settings, ledger and prices, and show the budgets as a tree."),
     "demo": (
         "demo:demo",

@@ -36,7 +36,7 @@ def table(columns: Sequence[str], *, words: Collection[str], title: str | None =
             column,
             justify="left" if is_word else "right",
             no_wrap=not is_word,
-            overflow="fold" if is_word else "ignore",
+            overflow="fold",
             header_style="bold",
         )
     return made
