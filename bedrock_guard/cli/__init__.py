@@ -25,7 +25,16 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "entries:entries",
         "Show the records of calls, newest first: what each used, cost, and how sure that is.",
     ),
+    "tail": ("tail:tail", "Show calls as they end, refusals and stops too, until Ctrl-C."),
+    "top": (
+        "top:top",
+        "Show who spends now: the values of tags by what they have cost in the last minutes.",
+    ),
     "report": ("report:report", "What was spent, by whom and when, and how well caches work."),
+    "budgets": (
+        "budgets:budgets",
+        "List the budgets that settings and environment name: their limits, and whose they are.",
+    ),
     "check": ("check:check", "Check settings, ledger and prices, and show the budgets as a tree."),
     "demo": (
         "demo:demo",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Final
@@ -123,7 +124,7 @@ def _watch(reading: Reading, matcher: Matcher, every_s: float) -> None:
     """
     Until Ctrl-C; where no one looks on, view after view.
     """
-    with Live(console=console(), auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
         while True:
             live.update(_view(reading, *_read(reading, matcher), time.time()), refresh=True)
             time.sleep(every_s)
