@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn
 from zoneinfo import ZoneInfo
 
 import typer
@@ -20,6 +20,9 @@ from bedrock_guard.domain.ledger import Ledger
 from bedrock_guard.domain.zones import open_zone
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
+
+if TYPE_CHECKING:
+    from bedrock_guard.reports.entry_prices import EntryPrices
 
 NO: Final = 1
 BAD_INPUT: Final = 2
@@ -73,6 +76,20 @@ def open_to_read(ledger: str | None, config: str | None, *, has_budgets: bool = 
         fail(str(error), BAD_INPUT)
     except LedgerUnavailable as error:
         fail(str(error), NO)
+
+
+def entry_prices(reading: Reading) -> EntryPrices:
+    """
+    What units cost, by the settings and the price list that is installed.
+    """
+    from bedrock_guard.budgets.matching import Matcher  # noqa: PLC0415  (imported on use)
+    from bedrock_guard.planning import Planner  # noqa: PLC0415
+    from bedrock_guard.pricing.price_list import PriceList  # noqa: PLC0415
+    from bedrock_guard.reports.entry_prices import EntryPrices  # noqa: PLC0415
+
+    settings = reading.resolved.settings
+    prices, matcher = PriceList.installed(), Matcher((), settings)
+    return EntryPrices(Planner(settings=settings, matcher=matcher, prices=prices, tags={}))
 
 
 def check_forms(*forms: bool) -> None:

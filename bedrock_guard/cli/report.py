@@ -11,16 +11,13 @@ from typing import Annotated, Final
 
 import typer
 
-from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.cli import entry_options as options
 from bedrock_guard.cli import report_views as views
-from bedrock_guard.cli.reading import Config, Csv, Json, LedgerUrl, Reading, check_forms, open_to_read
+from bedrock_guard.cli.exports import chargeback, focus
+from bedrock_guard.cli.reading import Config, Csv, Json, LedgerUrl, check_forms, entry_prices, open_to_read
 from bedrock_guard.cli.safe_text import print_csv, to_json
 from bedrock_guard.cli.screen import console
-from bedrock_guard.planning import Planner
-from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.reports.cache_health import CacheFigures, CacheHealth, read_cache_health
-from bedrock_guard.reports.entry_prices import EntryPrices
 from bedrock_guard.reports.grouping import KINDS, read_kinds
 from bedrock_guard.reports.moments import CALENDAR
 from bedrock_guard.reports.spending import Spending, read_spending
@@ -35,6 +32,8 @@ report = typer.Typer(
     help="What was spent, by whom and when, and how well caches work.",
     no_args_is_help=True,
 )
+report.command()(chargeback)
+report.command()(focus)
 
 
 @report.command()
@@ -110,7 +109,7 @@ def cache(
             reading.ledger,
             options.read_where(reading.zone, tag, since=since, until=until, model=model),
             time=time,
-            prices_of=_prices(reading).of,
+            prices_of=entry_prices(reading).of,
             tags=by_tag or (),
         )
     if as_json:
@@ -162,12 +161,6 @@ def _print_csv(found: Spending) -> None:
         others = ("others", *("" for _ in found.by[1:]))
         lines.append(views.totals_csv(found.by, others, found.rest))
     print_csv((*found.by, *views.TOTAL_COLUMNS), lines)
-
-
-def _prices(reading: Reading) -> EntryPrices:
-    settings = reading.resolved.settings
-    planner = Planner(settings=settings, matcher=Matcher((), settings), prices=PriceList.installed(), tags={})
-    return EntryPrices(planner)
 
 
 def _one_of(option: str, value: str) -> str:
