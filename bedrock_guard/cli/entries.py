@@ -15,10 +15,11 @@ import typer
 
 from bedrock_guard.cli import entry_options as options
 from bedrock_guard.cli.entry_views import CSV_COLUMNS, entry_csv, entry_json, entry_table
-from bedrock_guard.cli.reading import Config, Csv, JsonLines, LedgerUrl, check_forms, open_to_read
+from bedrock_guard.cli.reading import Config, Csv, JsonLines, LedgerUrl, Reading, check_forms, open_to_read
 from bedrock_guard.cli.safe_text import print_csv, to_json
 from bedrock_guard.cli.screen import console
 from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import read_all_entries
 
 # A table is laid out whole: so many lines at a time, however many there are.
@@ -79,17 +80,21 @@ def entries(
             status=status,
             error_code=error_code,
         )
-        found = read_all_entries(reading.ledger, where)
-        shown = islice(found, limit) if limit else found
-        if as_json:
-            for entry in shown:
-                print(to_json(entry_json(entry)))
-        elif as_csv:
-            print_csv(CSV_COLUMNS, map(entry_csv, shown))
-        else:
-            _print(shown, reading.zone)
-            if limit and next(found, None) is not None:
-                typer.echo(f"These are the newest {limit}; --limit 0 shows all.", err=True)
+        _show(reading, where, limit, as_json=as_json, as_csv=as_csv)
+
+
+def _show(reading: Reading, where: EntryFilter, limit: int, *, as_json: bool, as_csv: bool) -> None:
+    found = read_all_entries(reading.ledger, where)
+    shown = islice(found, limit) if limit else found
+    if as_json:
+        for entry in shown:
+            print(to_json(entry_json(entry)))
+    elif as_csv:
+        print_csv(CSV_COLUMNS, map(entry_csv, shown))
+    else:
+        _print(shown, reading.zone)
+        if limit and next(found, None) is not None:
+            typer.echo(f"These are the newest {limit}; --limit 0 shows all.", err=True)
 
 
 def _print(shown: Iterator[Entry], zone: ZoneInfo) -> None:

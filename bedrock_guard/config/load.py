@@ -81,6 +81,40 @@ class Resolved:
     ledger_place: Callable[[], str] | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class NoFile:
+    """
+    What a file says that is not there; pydantic is not imported to read nothing.
+    """
+
+    ledger: None = None
+    sinks: None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def place(self, *path: str) -> str:
+        """
+        As of a mapping that was given.
+        """
+        return f"settings=: {'.'.join(path)}"
+
+    def to_settings(self) -> Settings:
+        """
+        The defaults.
+        """
+        return Settings()
+
+    def to_budgets(self) -> None:
+        """
+        None are named.
+        """
+
+    def to_breakers(self) -> tuple[Breaker, ...]:
+        """
+        Nor breakers.
+        """
+        return ()
+
+
 @contextmanager
 def at(place: Callable[[], str] | None) -> Iterator[None]:
     """
@@ -180,12 +214,13 @@ def default_ledger_url() -> str:
 
 def _base(
     settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None,
-) -> tuple[Settings, SettingsFile]:
-    from bedrock_guard.config.model import read_settings  # noqa: PLC0415  (pydantic is imported on use)
-
+) -> tuple[Settings, SettingsFile | NoFile]:
     if isinstance(settings, Settings):
-        return settings, read_settings({}, where="settings=")
+        return settings, NoFile()
+    file: SettingsFile | NoFile
     if isinstance(settings, Mapping):
+        from bedrock_guard.config.model import read_settings  # noqa: PLC0415  (pydantic is imported on use)
+
         file = read_settings(settings, where="settings=")
     elif isinstance(settings, str | os.PathLike):
         file = _read_file(Path(settings))
@@ -193,11 +228,13 @@ def _base(
         raise ConfigurationError(f"settings is {settings!r}; it is a path, a mapping, or a Settings.")
     else:
         found = find_settings_file()
-        file = read_settings({}, where="settings=") if found is None else _read_file(found)
+        file = NoFile() if found is None else _read_file(found)
     return file.to_settings(), file
 
 
 def _with_overrides(base: Settings, overrides: Mapping[str, Any]) -> Settings:
+    if not overrides:
+        return base
     from bedrock_guard.config.model import read_settings  # noqa: PLC0415
 
     unknown = [name for name in overrides if name not in Settings.__dataclass_fields__]
@@ -211,7 +248,7 @@ def _with_overrides(base: Settings, overrides: Mapping[str, Any]) -> Settings:
 def _budgets(
     budget: str | Budget | None,
     budgets: Iterable[Budget | str] | None,
-    file: SettingsFile,
+    file: SettingsFile | NoFile,
     *,
     is_argument: bool,
 ) -> tuple[Budget, ...] | None:
