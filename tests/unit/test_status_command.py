@@ -209,7 +209,7 @@ def test_rules_of_a_newer_version_are_shown_as_they_are(tmp_path: Path, url: str
     ledger = open_ledger(url, clock=lambda: 0.0)
     keys = [
         LedgerKey("new", "smiles/fortnight@Mars", (), 7),
-        LedgerKey("breaker:x (refuse)", "tokens/day@UTC", (), 0),
+        LedgerKey("breaker:x (refuse)", "tokens", (), 0),
         LedgerKey("bad name\x1b", "USD/day@Mars", (("user", "a"),), 10**18),
     ]
     for number, key in enumerate(keys):
