@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 import typer
 
 from bedrock_guard.cli import entry_options as options
-from bedrock_guard.cli.entry_views import CSV_COLUMNS, entry_csv, entry_json, entry_table
+from bedrock_guard.cli.entry_views import CSV_COLUMNS, SPARE, entry_csv, entry_json, entry_table
 from bedrock_guard.cli.reading import Config, Csv, JsonLines, LedgerUrl, Reading, check_forms, open_to_read
 from bedrock_guard.cli.safe_text import print_csv, to_json
-from bedrock_guard.cli.screen import console
+from bedrock_guard.cli.screen import console, fit
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import read_all_entries
@@ -103,5 +103,5 @@ def _print(shown: Iterator[Entry], zone: ZoneInfo) -> None:
     if not page:
         out.print("No entry is like that.")
     while page:
-        out.print(entry_table(page, zone))
+        out.print(fit(entry_table(page, zone), out, SPARE))
         page = list(islice(shown, _PAGE))

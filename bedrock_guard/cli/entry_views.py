@@ -21,6 +21,9 @@ from bedrock_guard.reports.totals import NOT_SENT, Totals
 
 _WORDS: Final = ("at", "outcome", "operation", "model", "basis", "tags")
 _FIGURES: Final = ("in", "cached", "out", "cost")
+SPARE: Final = ("operation", "cached", "in", "out")
+"""Columns that a narrow screen can do without, the first first."""
+
 _MONEY: Final = "_nanousd"
 _MOST_TAGS: Final = 4
 
@@ -56,7 +59,7 @@ def entry_table(entries: Iterable[Entry], zone: ZoneInfo) -> Table:
     """
     *entries* as lines; moments in *zone*.
     """
-    made = table((*_WORDS[:4], *_FIGURES, *_WORDS[4:]), words=_WORDS)
+    made = table((*_WORDS[:4], *_FIGURES, *_WORDS[4:]), words=_WORDS, whole=("at", "outcome", "basis"))
     for entry in entries:
         made.add_row(*cells(entry, zone))
     return made

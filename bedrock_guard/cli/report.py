@@ -16,7 +16,7 @@ from bedrock_guard.cli import report_views as views
 from bedrock_guard.cli.exports import chargeback, focus
 from bedrock_guard.cli.reading import Config, Csv, Json, LedgerUrl, check_forms, entry_prices, open_to_read
 from bedrock_guard.cli.safe_text import print_csv, to_json
-from bedrock_guard.cli.screen import console
+from bedrock_guard.cli.screen import console, fit
 from bedrock_guard.reports.cache_health import CacheFigures, CacheHealth, read_cache_health
 from bedrock_guard.reports.grouping import KINDS, read_kinds
 from bedrock_guard.reports.moments import CALENDAR
@@ -72,7 +72,7 @@ def by(
         _print_csv(found)
     else:
         out = console()
-        out.print(views.spending_table(found, rows))
+        out.print(fit(views.spending_table(found, rows), out, views.SPARE))
         if doubt := views.doubts(found.total):
             out.print(doubt, style="yellow")
     if found.rest is not None:
@@ -124,12 +124,14 @@ def cache(
 def _print_cache(found: CacheHealth, per: str, most_rows: int) -> None:
     out = console()
     over_time = [((key,), figures) for key, figures in found.over_time]
-    out.print(views.cache_table((per,), [*over_time, (("total",), found.total)], "Over time"))
+    made = views.cache_table((per,), [*over_time, (("total",), found.total)], "Over time")
+    out.print(fit(made, out, views.CACHE_SPARE))
     shown: Sequence[tuple[tuple[str, str], CacheFigures]] = found.offenders
     shown = shown[:most_rows] if most_rows else shown
     if shown:
         out.print()
-        out.print(views.cache_table(("tag", "value"), shown, "By tag, those first that could save most"))
+        made = views.cache_table(("tag", "value"), shown, "By tag, those first that could save most")
+        out.print(fit(made, out, views.CACHE_SPARE))
     if len(shown) < len(found.offenders):
         out.print(f"… {len(found.offenders) - len(shown):,} more; --rows 0 shows all.")
     if found.left_out:

@@ -19,6 +19,10 @@ from bedrock_guard.reports.spending import Spending
 from bedrock_guard.reports.totals import Totals
 
 _FIGURES: Final = ("calls", "refused", "in", "cached", "out", "cost", "reported", "estimated", "expired")
+SPARE: Final = ("refused", "cached", "out", "in")
+CACHE_SPARE: Final = ("written", "read", "calls", "saved")
+"""Columns that a narrow screen can do without, the first first."""
+
 TOTAL_COLUMNS: Final = (
     "calls",
     "refused",

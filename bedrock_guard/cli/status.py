@@ -33,17 +33,19 @@ from bedrock_guard.cli.reading import (
     open_to_read,
 )
 from bedrock_guard.cli.safe_text import plain, print_csv, to_json
-from bedrock_guard.cli.screen import console, percent, table
+from bedrock_guard.cli.screen import console, fit, percent, table
 from bedrock_guard.domain.control import Stop, is_in_force
 from bedrock_guard.pricing.price_list import PriceList
 from bedrock_guard.reports.standings import Standing, read_standings
 
 OVER: Final = 3
 
-_BAR: Final = 20
+_BAR: Final = 16
 # From which share on a bar is yellow, and red.
 _STYLES: Final = ((Fraction(1), "red"), (Fraction(4, 5), "yellow"), (Fraction(0), "green"))
 _COLUMNS: Final = ("budget", "used", "spent", "pending", "limit", "remaining", "resets in", "")
+# What a narrow screen can do without, the first first: the bar tells what remains.
+_SPARE: Final = ("remaining", "", "pending")
 # Of balances whose limit nobody here knows.
 _FEWER: Final = ("budget", "spent", "pending", "limit", "resets in")
 _CSV: Final = (
@@ -153,11 +155,11 @@ def _view(reading: Reading, found: Sequence[Standing], stops: Iterable[Stop], no
 
 
 def _table(found: Iterable[Standing], now: float, columns: Sequence[str] = _COLUMNS) -> RenderableType:
-    made = table(columns, words=("budget", "used", ""))
+    made = table(columns, words=("budget", "used", ""), whole=("used",))
     for each in found:
         cells = _cells(each, now)
         made.add_row(*(cells[column] for column in columns))
-    return made
+    return fit(made, console(), _SPARE)
 
 
 def _cells(standing: Standing, now: float) -> dict[str, Text]:

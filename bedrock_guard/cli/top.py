@@ -30,7 +30,7 @@ from bedrock_guard.cli.reading import (
     open_to_read,
 )
 from bedrock_guard.cli.safe_text import plain, print_csv, to_json
-from bedrock_guard.cli.screen import console, dollars, percent, table
+from bedrock_guard.cli.screen import console, dollars, fit, percent, table
 from bedrock_guard.domain.cost import usd_text
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.reports.grouping import KINDS, Kind, read_kinds
@@ -40,6 +40,7 @@ from bedrock_guard.reports.totals import Totals
 _HOUR_S: Final = 3600
 _SPAN: Final = re.compile(r"([1-9]\d*)\s*([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": _HOUR_S, "d": 24 * _HOUR_S}
+_SPARE: Final = ("refused", "cached", "out", "in")
 _FIGURES: Final = ("an hour", "cost", "calls", "refused", "in", "cached", "out")
 
 Every = Annotated[float, typer.Option(help="With --watch: every so many seconds.", min=0.1)]
@@ -134,7 +135,11 @@ def _view(found: Spending, asked: _Asked, most_rows: int) -> RenderableType:
         f"Last {asked.span}: {total.calls:,} calls, {total.refused:,} refused, {dollars(total.nanousd)}; "
         f"{dollars(_an_hour(total, asked))} an hour."
     )
-    return Group(Text(head), *([made] if shown else []), *([Text(f"… {more:,} more")] if more else []))
+    return Group(
+        Text(head),
+        *([fit(made, console(), _SPARE)] if shown else []),
+        *([Text(f"… {more:,} more")] if more else []),
+    )
 
 
 def _cells(totals: Totals, asked: _Asked) -> list[str]:

@@ -14,9 +14,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from journal import HAIKU, HOSTILE, NOON, NOVA, lengthen, made_entry, made_ledger, rewrite
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from bedrock_guard.cli import app
+from bedrock_guard.cli.report_views import SPARE, spending_table
+from bedrock_guard.cli.screen import fit
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers.memory import MemoryLedger
@@ -413,3 +416,20 @@ def test_a_mistake_in_a_report_is_told(tmp_path: Path) -> None:
     assert (done.exit_code, done.stdout) == (2, "")
     assert "'team' is nothing to group by; there are model, model_id" in done.stderr
     assert run("by", "model", "--ledger", "sqlite:///nowhere/x.db").exit_code == 1
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_a_figure_is_never_cut(width: int) -> None:
+    """
+    A narrow screen has fewer columns, and names on several lines; half a price would be another price.
+    """
+    out = Console(file=io.StringIO(), width=width)
+    entry = made_entry("a", tags={"team": "a-team-of-a-rather-long-name"}, cost_nanousd=1_234_567_890_000)
+    found = read_spending(journal(entry), EVERYTHING, read_kinds(["model", "tag:team"], UTC_ZONE))
+
+    out.print(fit(spending_table(found, 0), out, SPARE))
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+
+    assert text.count("$1,234.5679") == 4, "cost and reported, of the group and of all"
+    assert max(map(len, text.splitlines())) <= width
+    assert ("refused" in text) == (width == 140)
