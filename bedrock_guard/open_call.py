@@ -25,6 +25,7 @@ class OpenCall:
         hold_s: How long it is held at a time, in seconds.
         is_held: Whether the ledger has said that it holds it.
         retried_nanousd: What the ledger holds for attempts after the first.
+        may_linger: Whether its opening may be kept waiting where it is.
         leave: Ends it as if the consumer of its stream or body had left; None while it has none.
     """
 
@@ -36,6 +37,7 @@ class OpenCall:
         "hold_s",
         "is_held",
         "leave",
+        "may_linger",
         "plan",
         "reservation",
         "retried_nanousd",
@@ -49,6 +51,7 @@ class OpenCall:
         self.hold_s = 0.0
         self.is_held = False
         self.retried_nanousd = 0
+        self.may_linger = True
         self.leave: Callable[[], None] | None = None
         self.tallies = tallies
         self._unended = [True]

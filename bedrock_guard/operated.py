@@ -1,12 +1,17 @@
 """
-What a guard offers to those who operate it: the words of `operating`, as its methods.
+What a guard offers to those who operate it: the words of `operating` and `batches`, as its methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
+from bedrock_guard.batches.bounding import BatchEstimate, estimate
+from bedrock_guard.batches.settling import BatchSettler, SettledBatch
+from bedrock_guard.calls.pipeline import Pipeline
+from bedrock_guard.checks import check_model_id, check_region
 from bedrock_guard.domain.control import Controls
 from bedrock_guard.domain.globs import Globs
 from bedrock_guard.operating import Operator
@@ -14,10 +19,12 @@ from bedrock_guard.operating import Operator
 
 class Operated:
     """
-    Stops and top-ups of the ledger of a guard; they hold for all guards and processes that share it.
+    Stops and top-ups of the ledger of a guard; they hold for all guards and processes that share it. And
+    batch jobs, which outlive the processes that begin them.
     """
 
     _operator: Operator
+    _pipeline: Pipeline
 
     def stop(
         self,
@@ -94,3 +101,74 @@ class Operated:
         On `dynamodb://`, as they were `control_refresh_s` ago or later.
         """
         return self._operator.controls()
+
+    def estimate_batch(
+        self,
+        place: str,
+        model_id: str,
+        *,
+        region: str = "us-east-1",
+        invocation_type: str = "InvokeModel",
+        s3: Any = None,
+        tell: Callable[[int], None] = lambda _: None,
+    ) -> BatchEstimate:
+        """
+        The most that a batch of the records at *place* can use and cost; sends nothing to Bedrock.
+
+        *place* is a file or a folder, on disk or in S3 (`s3://bucket/folder/`). *invocation_type* is that of
+        the job, `"InvokeModel"` or `"Converse"`; *s3* a client, where the default session's does not do.
+        *tell* hears of bytes that were read.
+
+        Raises:
+            ConfigurationError: They cannot be read, or something cannot be understood.
+            UnpricedModel: The model has no price.
+        """
+        return estimate(
+            self._pipeline.planner,
+            place,
+            check_model_id(model_id),
+            region=check_region(region),
+            invocation=invocation_type,
+            make_client=lambda: _client("s3", region) if s3 is None else s3,
+            now=self._pipeline.clock(),
+            tell=tell,
+        )
+
+    def settle_batch(
+        self,
+        job: str,
+        *,
+        manifest: str | None = None,
+        region: str | None = None,
+        bedrock: Any = None,
+        s3: Any = None,
+    ) -> SettledBatch:
+        """
+        Settle what the ledger holds for a batch job, an ARN or an id, at what its manifest says it used;
+        twice is as good as once.
+
+        The job is asked of AWS, and its manifest read where it was told to write it, or at *manifest*, a file
+        or a place in S3. *bedrock* and *s3* are clients, where the default session's do not do.
+
+        Raises:
+            ConfigurationError: AWS or the ledger does not know the job, or its manifest cannot be read.
+            LedgerUnavailable: It is not written, or nobody knows.
+        """
+        parts = job.split(":")
+        where = region or (parts[3] if len(parts) > 3 else None)
+        settler = BatchSettler(self._pipeline.ledger, self._pipeline.planner, self._pipeline.clock())
+        settled = settler.settle(
+            job,
+            manifest=manifest,
+            bedrock=_client("bedrock", where) if bedrock is None else bedrock,
+            make_s3=lambda: _client("s3", where) if s3 is None else s3,
+        )
+        if self._pipeline.alerts is not None and settled.keys:
+            self._pipeline.alerts.see_charged(settled.keys)
+        return settled
+
+
+def _client(service: str, region: str | None) -> Any:
+    import boto3  # noqa: PLC0415  (imported on use)
+
+    return boto3.client(service, region_name=region)

@@ -89,7 +89,7 @@ class Planner:
         at = datetime.fromtimestamp(now, UTC)
         if now >= self._looked_until.get(call.model.model_id, 0.0):
             self._check_age(call.model, at)
-        flat = self._flat.get(call.flat_key) if call.flat_key else None
+        flat = self._flat_price(call) if call.flat_key else None
         alternatives = bound(call, self.prices.limits(call.model)) if flat is None else (ONE_CALL,)
         prices = flat or self._find_prices(call, call.service_tier, call.latency, at)
         worst, worst_prices, money, priced = self._worst(call, alternatives, prices, at)
@@ -107,6 +107,11 @@ class Planner:
         Whether the request tells what *call* can use, or a flat price is set for it.
         """
         return call.has_bound or call.flat_key in self._flat
+
+    def _flat_price(self, call: Call) -> UnitPrices | None:
+        # What is known of a batch is better than what it was said to cost at most.
+        is_known = call.batch is not None and call.batch.is_read
+        return None if is_known else self._flat.get(call.flat_key)
 
     def resolve(self, model: ModelRef) -> ModelRef | None:
         """
@@ -166,8 +171,8 @@ class Planner:
         The part of a plan that a smaller `maxTokens` would shrink; None when there is none.
         """
         prices, tokens = plan.worst_prices, plan.worst.get(OUTPUT_TOKENS, 0)
-        # Models behind an agent or a knowledge base have no limit of the caller's.
-        if not tokens or plan.call.flat_key:
+        # Models behind an agent or a knowledge base have no limit of the caller's, nor has a summary.
+        if not tokens or plan.call.flat_key or plan.call.times > 1:
             return None
         total, candidates, dearest = plan.nanousd or 0, plan.call.size.candidates, self.prices.dearest()
 
@@ -283,7 +288,8 @@ class Planner:
     def _find_prices(self, call: Call, service_tier: str, latency: str, at: datetime) -> UnitPrices | None:
         try:
             find = self.find_prices if self._has_own or call.model.model is None else self.prices.find
-            return find(call.model, region=call.region, service_tier=service_tier, latency=latency, at=at)
+            found = find(call.model, region=call.region, service_tier=service_tier, latency=latency, at=at)
+            return found if call.batch is None else found.in_band_of(call.batch.largest_input_tokens)
         except UnpricedModel:
             if self.settings.on_unpriced == "allow":
                 return None
@@ -296,6 +302,8 @@ class Planner:
             prices = self.prices.find(
                 call.model, region=call.region, service_tier=call.service_tier, latency=call.latency, at=at
             )
+            if call.batch is not None:
+                prices = prices.in_band_of(call.batch.largest_input_tokens)
             return nanousd(usage, prices, dearest=self.prices.dearest())[0]
         except UnpricedModel:
             return None
@@ -305,9 +313,9 @@ class Planner:
     ) -> tuple[Usage, UnitPrices | None, int | None, PriceBasis]:
         if prices is None:
             return alternatives[0], None, None, "list"
-        # A tier that is full is served, and billed, at the default one.
+        # A tier that is full is served, and billed, at the default one; a batch is asked for by itself.
         dearer = [prices]
-        if call.service_tier != "default" or call.latency != "standard":
+        if call.batch is None and (call.service_tier != "default" or call.latency != "standard"):
             dearer.append(self._find_prices(call, "default", "standard", at) or prices)
         fallback = None if self.settings.on_unpriced == "refuse" else self.prices.dearest()
         worst, worst_prices, most, priced = alternatives[0], prices, -1, _LIST

@@ -16,6 +16,7 @@ from bedrock_guard.domain.usage import ALL_INPUT_METERS, CACHE_READ
 from bedrock_guard.errors import ConfigurationError
 
 _SERVICE: Final = "bedrock"
+_COUNTS: Final = frozenset({metric_names.REFUSED_CALLS, metric_names.CLAMPED_BALANCES})
 
 
 class MetricsSink:
@@ -24,6 +25,7 @@ class MetricsSink:
 
         budget_used_share   of a threshold that is reached; by budget
         refused_calls       1 for each call that is refused; of all, and again by budget
+        clamped_balances    1 for the first of a balance and window that is cut short; of all, and by budget
         cost_usd            of each call that ended and has a price
         cache_hit_share     of each call that had input
 
@@ -38,8 +40,11 @@ class MetricsSink:
 
     def send(self, alert: Alert) -> None:
         """
-        Emit how much of the budget is used; other kinds are told by the calls themselves.
+        Emit how much of the budget is used, or that its calls are cut short; other kinds are told by the
+        calls themselves.
         """
+        if alert.kind == "clamped":
+            self._count(metric_names.CLAMPED_BALANCES, 1, budget=alert.budget)
         if alert.kind == "threshold" and alert.used_share is not None and alert.budget:
             self._emit({metric_names.BUDGET_USED_SHARE: alert.used_share}, budget=alert.budget)
 
@@ -48,9 +53,7 @@ class MetricsSink:
         Emit what a call came to, or that it was refused.
         """
         if entry.outcome == "refused":
-            # CloudWatch adds no dimensions up: an alarm on all refusals would never see those of a budget.
-            for budget in dict.fromkeys((None, entry.budget)):
-                self._emit({metric_names.REFUSED_CALLS: float(entry.count)}, budget=budget)
+            self._count(metric_names.REFUSED_CALLS, entry.count, budget=entry.budget)
             return
         figures = {}
         if entry.cost_nanousd is not None:
@@ -61,14 +64,18 @@ class MetricsSink:
         if figures:
             self._emit(figures)
 
+    def _count(self, name: str, count: int, *, budget: str | None) -> None:
+        # CloudWatch adds no dimensions up: an alarm on all refusals would never see those of a budget.
+        for each in dict.fromkeys((None, budget)):
+            self._emit({name: float(count)}, budget=each)
+
     def _emit(self, figures: dict[str, float], *, budget: str | None = None) -> None:
         metrics = self._metrics(namespace=metric_names.NAMESPACE)
         metrics.add_dimension(metric_names.DIMENSION_SERVICE, self._service)
         if budget is not None:
             metrics.add_dimension(metric_names.DIMENSION_BUDGET, budget)
         for name, value in figures.items():
-            is_count = name == metric_names.REFUSED_CALLS
-            metrics.add_metric(name, self._unit.Count if is_count else self._unit.NoUnit, value)
+            metrics.add_metric(name, self._unit.Count if name in _COUNTS else self._unit.NoUnit, value)
         metrics.flush_metrics()
 
 

@@ -96,6 +96,16 @@ def refusal_text(match: Match, refused: RefusedLine) -> str:
     return f"a call was refused, it may come to {asked} and {free} is free"
 
 
+def clamp_text(entry: Entry, tokens: int) -> str:
+    """
+    What to say of a call that was given less output so that it fits.
+    """
+    return (
+        f"maxTokens of a {entry.operation} of {entry.model_id} was lowered to {tokens}, for it may come to "
+        f"more than its share of what is free; that of others may be, too"
+    )
+
+
 def anomaly_text(entry: Entry) -> str:
     """
     What to say of usage that contradicts itself.

@@ -1,16 +1,15 @@
 """
 Output tokens, cut short: a call that does not fit is given a limit with which it does.
 
-    a share    of what is free, for a call whose caller set no limit, before it is held
-    what fits  in such a share, for a call that the ledger refused; in all that is free where the share
-               is too little for an answer
+    a share    of what is free beside its input, for a call whose caller set no limit, before it is held
+    what fits  in such a share, for a call that the ledger refused; in half or all of what is free where
+               less is too little for an answer
 
 What fits is for the ledger to say: what is read here of balances may be old by then.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -28,8 +27,7 @@ from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit, takes_limit
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
-
-log = logging.getLogger("bedrock_guard")
+from bedrock_guard.telling.noticing import Alerts
 
 Hold: TypeAlias = Callable[[], Reservation | Refusal]
 """Asks the ledger for what the open call now says; may raise what a reserve may."""
@@ -41,6 +39,7 @@ Rooms: TypeAlias = Mapping[LedgerKey, int]
 _WITH_OUTPUT: Final = frozenset(
     unit for unit, meters in UNITS.items() if unit == USD or OUTPUT_TOKENS in meters
 )
+_HALF: Final = 0.5
 # Others may be quicker: how often a share of what was just free is tried, before the least is.
 _TRIES: Final = 4
 # What a model surely takes of which no list says how much it writes.
@@ -51,7 +50,6 @@ _WINDOW_PARTS: Final = 32
 # How long is believed that plenty was free.
 _BELIEVED_S: Final = 1.0
 _MOST_KNOWN: Final = 4_096
-_MOST_TOLD: Final = 4_096
 
 
 class Clamp:
@@ -62,16 +60,20 @@ class Clamp:
         is_on: Whether any may be lowered.
     """
 
-    def __init__(self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm) -> None:
+    def __init__(
+        self, planner: Planner, ledger: Ledger, clock: Clock, helm: Helm, *, alerts: Alerts | None = None
+    ) -> None:
+        self._alerts = alerts
         self._planner = planner
         self._settings = planner.settings
         self.is_on = planner.settings.clamp != "never"
+        shares = (planner.settings.clamp_share, _HALF, 1)
+        self._parts = [(share, most) for share in shares for most in (max(_HALF, share), 1)]
         self._ledger = ledger
         self._clock = clock
         self._helm = helm
         # How much of what was free of a balance this process has not held since, and how long to believe it.
         self._plenty: dict[LedgerKey, list[float]] = {}
-        self._told: set[LedgerKey] = set()
 
     def take_share(self, opened: OpenCall, source: Source) -> None:
         """
@@ -107,7 +109,7 @@ class Clamp:
         tokens = self._fitting(plan, output, rooms, how.least)
         if how.least <= tokens < output.tokens and self._limit(plan, request, how, tokens):
             replan(self._planner, opened, request)
-            self._tell(plan, rooms, request.call.size.output_limit or 0)
+            self._tell(opened, plan, output, rooms, how.least)
 
     def _has_plenty(self, lines: Sequence[Line], now: float) -> bool:
         """
@@ -156,17 +158,19 @@ class Clamp:
         for more in reversed(range(_TRIES)):
             rooms.update({refused.line.key: refused.room for refused in refusal.lines})
             tokens = 0 if output is None else self._fitting(plan, output, rooms, how.least)
-            if output is None or tokens < how.least or not how.least <= output.tokens:
+            is_asked = tokens >= how.least or (more == _TRIES - 1 and _frees_in_time(plan, refusal))
+            if output is None or not is_asked or not how.least <= output.tokens:
                 return refusal
             request.draft = whole
             is_lowered = tokens < output.tokens
-            if is_lowered and not self._limit(plan, request, how, tokens if more else how.least):
+            tokens = max(tokens, how.least) if more else how.least
+            if is_lowered and not self._limit(plan, request, how, tokens):
                 return refusal
             replan(self._planner, opened, request)
             answer = hold()
             if isinstance(answer, Reservation):
                 if is_lowered:
-                    self._tell(plan, rooms, request.call.size.output_limit or 0)
+                    self._tell(opened, plan, output, rooms, how.least)
                 return answer
             refusal = answer
         return refusal
@@ -191,41 +195,72 @@ class Clamp:
 
     def _fitting(self, plan: Plan, output: Output, rooms: Rooms, least: int) -> int:
         """
-        How many output tokens the call may have: what fits in a share of the smallest room, or in all of it
-        where the share is less than *least*.
+        How many output tokens the call may have: what fits in a share of the smallest room that is left
+        beside its input and its thinking, but not in more than half of that room, which leaves as much to
+        another; where that is less than *least*, in more of it, and at last in all.
         """
-        most = [
-            min(
-                fitting_tokens(
-                    output, match.unit, amount=line.amount, room=_part(rooms[line.key], match, share)
-                )
-                for match, line in zip(plan.matches, plan.lines(), strict=True)
-                if line.key in rooms
+        tokens = 0
+        for share, most in self._parts:
+            parts = self._divide(plan, output, rooms, least, share=share, most=most)
+            tokens = min(
+                fitting_tokens(output, match.unit, amount=amount, room=part) for match, amount, part in parts
             )
-            for share in (self._settings.clamp_share, 1)
+            if tokens >= least:
+                break
+        return tokens
+
+    def _divide(
+        self, plan: Plan, output: Output, rooms: Rooms, least: int, *, share: float, most: float
+    ) -> list[tuple[Match, int, int]]:
+        """
+        What *plan* comes to in each of *rooms*, and what it may have there: a *share* of what is free beside
+        what no limit lowers, and at *most* so much of all.
+        """
+        shrinks = max(0, output.tokens - (least - self._settings.min_output_tokens))
+        return [
+            (
+                match,
+                line.amount,
+                _part(rooms[line.key], line.amount - _amount_of(output, shrinks, match.unit), share, most)
+                if match.unit in _WITH_OUTPUT
+                else rooms[line.key],
+            )
+            for match, line in zip(plan.matches, plan.lines(), strict=True)
+            if line.key in rooms
         ]
-        return most[0] if most[0] >= least else most[1]
 
-    def _tell(self, plan: Plan, rooms: Rooms, tokens: int) -> None:
+    def _tell(self, opened: OpenCall, plan: Plan, output: Output, rooms: Rooms, least: int) -> None:
         """
-        Say, once for each balance and window, that calls are cut short.
+        Say that *opened*, which would have come to *plan*, is cut short, and for want of room in what.
         """
-        new = [match for match in plan.matches if match.key in rooms and match.key not in self._told]
-        if len(self._told) + len(new) > _MOST_TOLD:
-            self._told.clear()
-        for match in new:
-            self._told.add(match.key)
-            per = "".join(f" [{tag}={value or 'untagged'}]" for tag, value in match.key.per)
-            log.warning(
-                "A call may use more than its share of what is free of %s%s: maxTokens of a %s of %s was "
-                "lowered to %d; that of others may be, too.",
-                match.budget,
-                per,
-                plan.call.operation,
-                plan.call.model.model_id,
-                tokens,
-            )
+        if self._alerts is None:
+            return
+        share, most = self._parts[0]
+        parts = self._divide(plan, output, rooms, least, share=share, most=most)
+        tight = [match for match, amount, part in parts if amount > part]
+        self._alerts.see_clamped(tight, opened.entry, opened.entry.clamped_max_tokens or 0)
 
 
-def _part(room: int, match: Match, share: float) -> int:
-    return int(room * share) if share < 1 and match.unit in _WITH_OUTPUT else room
+def _frees_in_time(plan: Plan, refusal: Refusal) -> bool:
+    """
+    Whether a call may wait for what refuses, and has to ask for the least to be told until when: of all that
+    it wants it may be for ever.
+    """
+    flowing = {match.key for match in plan.matches if match.special is not None and match.budget.wait_s}
+    return any(refused.line.key in flowing for refused in refusal.lines)
+
+
+def _amount_of(output: Output, tokens: int, unit: str) -> int:
+    """
+    What so many *tokens* of each answer are of what a call comes to, in a ledger's *unit*.
+    """
+    if unit == USD:
+        return output.nanousd * tokens // output.tokens
+    return tokens * output.candidates if unit in _WITH_OUTPUT else 0
+
+
+def _part(room: int, rest: int, share: float, most: float) -> int:
+    """
+    *rest*, which no limit lowers, and a *share* of what is free beside it; at *most* so much of the room.
+    """
+    return min(rest + int((room - rest) * share), int(room * most))

@@ -14,7 +14,7 @@ must not hold the day's money against all others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Final
@@ -22,22 +22,36 @@ from typing import Final
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.budgets.verdict import frees_at
 from bedrock_guard.calls.clamping import Clamp, Hold
-from bedrock_guard.calls.drafting import Request, replan, restore
+from bedrock_guard.calls.drafting import Request, Source, replan, restore
 from bedrock_guard.calls.steering import Helm
 from bedrock_guard.calls.sweeping import Sweeper
 from bedrock_guard.calls.upkeep import Upkeep
 from bedrock_guard.calls.waiting import Queue
 from bedrock_guard.domain.call import Call
-from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, Reservation
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, RefusedLine, Reservation
 from bedrock_guard.domain.usage import total_input
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped, UnpricedModel
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations.output_limit import OutputLimit
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
+from bedrock_guard.telling.noticing import Alerts
 
 # No prompt is fewer tokens than a tenth of its bound.
 _FEWEST: Final = 10
+
+
+class Lingers(Exception):
+    """
+    A call does not fit, and may be kept waiting for what does; not where it is being opened.
+
+    Attributes:
+        go_on: Opens it after all, elsewhere.
+    """
+
+    def __init__(self, go_on: Callable[[], None] | None = None) -> None:
+        super().__init__("to be opened where it may wait")
+        self.go_on = go_on
 
 
 class Edge:
@@ -59,12 +73,14 @@ class Edge:
         *,
         upkeep: Upkeep,
         sweeper: Sweeper,
+        alerts: Alerts | None = None,
     ) -> None:
-        self.clamp = Clamp(planner, ledger, clock, helm)
+        self.clamp = Clamp(planner, ledger, clock, helm, alerts=alerts)
         self.queue = Queue()
         self._planner = planner
         self._refines = planner.settings.refine == "count_tokens"
         self._clock = clock
+        self._helm = helm
         self._upkeep = upkeep
         self._sweeper = sweeper
         self.lingers = self._refines or any(budget.wait_s for budget in planner.matcher.budgets)
@@ -76,7 +92,7 @@ class Edge:
         return self.queue.is_waited_for([match.key for match in plan.matches if match.budget.wait_s])
 
     def fit(
-        self, opened: OpenCall, refusal: Refusal | None, request: Request | None, hold: Hold
+        self, opened: OpenCall, refusal: Refusal | None, source: Source | None, hold: Hold
     ) -> Reservation | Refusal:
         """
         Take the steps for *opened*, which the ledger refused, until it holds one of them, or none is left;
@@ -84,10 +100,16 @@ class Edge:
         refusal is the last that it said.
 
         Raises:
+            Lingers: It may be kept waiting, and not here. Nothing is held, and nobody has to end it.
             LedgerUnavailable: It can be asked no more, and has not refused.
             Stopped: Calls like it are stopped.
         """
+        if self.lingers and not opened.may_linger:
+            opened.take_end()
+            raise Lingers
+        request = source and source()
         answer: Reservation | Refusal | None = refusal
+        matches = opened.plan.matches
         try:
             if refusal is not None and self._sweeper.sweep_for_room(self._clock()):
                 answer = hold()
@@ -102,6 +124,8 @@ class Edge:
                 raise
             if error.outcome == "unknown":
                 self._upkeep.put_off(opened, opened.not_sent(), error)
+            # Another window may have begun while the call waited: it is told of those that refused.
+            opened.plan = opened.plan._replace(matches=matches)
             answer = refusal
         return _as_asked(opened.plan, answer) if isinstance(answer, Refusal) else answer
 
@@ -133,6 +157,8 @@ class Edge:
                 return None
         try:
             replan(self._planner, opened, request)
+            if opened.plan.nanousd is None or self._helm.stops(opened.plan):
+                return None  # what has no price would fit in any budget
             answer = hold()
             return self._shrink(opened, answer, request, hold) if isinstance(answer, Refusal) else answer
         except (ConfigurationError, Stopped, UnpricedModel):  # of the other model's
@@ -174,16 +200,21 @@ class Edge:
         """
         began = monotonic()
         wait_s = _patience(opened.plan) if refusal is None else self._waits_for(opened, refusal, request)
-        if wait_s:
-            keys = [refused.line.key for refused in refusal.lines] if refusal else _patient_keys(opened.plan)
-            with self.queue.join(keys, until=began + self._upkeep.invocations.left_s(wait_s)) as place:
-                while place.wait() and not (request is not None and request.is_dropped):
-                    opened.entry = opened.entry.changed(waited_ms=round((monotonic() - began) * 1000))
-                    answer = self._try_again(opened, request, hold)
-                    if isinstance(answer, Reservation) or not self._waits_for(opened, answer, request):
-                        return answer
-                    refusal = answer
-        return self._try_again(opened, request, hold) if refusal is None else refusal
+        if not wait_s:
+            return self._try_again(opened, request, hold) if refusal is None else refusal
+        keys = [refused.line.key for refused in refusal.lines] if refusal else _patient_keys(opened.plan)
+        with self.queue.join(keys, until=began + self._upkeep.invocations.left_s(wait_s)) as place:
+            while True:
+                is_over = not place.wait()  # a last try: what was waited for may have come since
+                if refusal is not None and request is not None and request.is_dropped:
+                    return refusal
+                opened.entry = opened.entry.changed(waited_ms=round((monotonic() - began) * 1000))
+                answer = self._try_again(opened, request, hold)
+                if isinstance(answer, Reservation) or is_over:
+                    return answer
+                if not self._waits_for(opened, answer, request):
+                    return answer
+                refusal = answer
 
     def _try_again(self, opened: OpenCall, request: Request | None, hold: Hold) -> Reservation | Refusal:
         if request is None:
@@ -216,13 +247,49 @@ class Edge:
                 for line in self._smallest(request.call, self.clamp.lowerable(request))
             )
         until = self._clock() + wait_s
-        for match, refused in found:
-            amount, limit = least[refused.line.key], refused.line.limit or 0
-            frees_at_s = frees_at(match, refused)
-            is_near = frees_at_s is not None and frees_at_s <= until and amount <= limit
-            if not is_near and refused.spent + amount > limit:
-                return 0.0
-        return wait_s
+        may_come = _may_fit_by(until, found, least) or any(
+            _may_fit_by(until, found, other) for other in self._least_of_others(opened, refusal, request)
+        )
+        return wait_s if may_come else 0.0
+
+    def _least_of_others(
+        self, opened: OpenCall, refusal: Refusal, request: Request | None
+    ) -> Iterator[Mapping[LedgerKey, int]]:
+        """
+        The least that the call would come to with each model that may be asked instead, where all of what has
+        refused counts that.
+        """
+        if request is None:
+            return
+        asked = request.draft
+        for model_id in _fallbacks(opened.plan.matches, refusal):
+            request.draft = request.base
+            try:
+                lines: list[Line] = []
+                if request.ask(model_id):
+                    lines = self._smallest(request.call, self.clamp.lowerable(request))
+            except (ConfigurationError, UnpricedModel):
+                lines = []
+            finally:
+                request.draft = asked
+            least = {line.key: line.amount for line in lines}
+            if all(least.get(refused.line.key) for refused in refusal.lines):
+                yield least
+
+
+def _may_fit_by(
+    until: float, found: Sequence[tuple[Match, RefusedLine]], least: Mapping[LedgerKey, int]
+) -> bool:
+    """
+    Whether there may be room for *least* by then, as windows end or all that is pending does.
+    """
+    for match, refused in found:
+        amount, limit = least[refused.line.key], refused.line.limit or 0
+        frees_at_s = frees_at(match, refused)
+        is_near = frees_at_s is not None and frees_at_s <= until and amount <= limit
+        if not is_near and refused.spent + amount > limit:
+            return False
+    return True
 
 
 def _fits(lines: Sequence[Line], refusal: Refusal) -> bool:

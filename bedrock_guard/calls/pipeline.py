@@ -72,15 +72,17 @@ class Pipeline:
         )
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
-            alerts.topped_up = self.helm.topped_up
-        self.edge = Edge(planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper)
+            alerts.balances.topped_up = self.helm.topped_up
+        self.edge = Edge(
+            planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper, alerts=alerts
+        )
         self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
         self.stand_in = shadow.ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
         self._soft = SoftLimits(ledger, is_shadow=self.is_shadow)
         self._wanted = wanted or planner.settings
-        self._new_id = new_id
+        self.new_id = new_id
 
     def open(self, call: Call) -> OpenCall:
         """
@@ -92,7 +94,7 @@ class Pipeline:
         """
         now = self.clock()
         plan = self.planner.plan(call, now)
-        entry = open_entry(self._new_id(), now, plan)
+        entry = open_entry(self.new_id(), now, plan)
         if self.is_shadow:
             shadow.tell(self.ledger, self.planner, self._wanted, plan, entry)
         return OpenCall(plan, entry, current_scope().tallies)
@@ -158,7 +160,8 @@ class Pipeline:
         lines = self._more(plan, entry, plan.lines())
         more = [line._replace(amount=max(0, line.amount - held.get(line.key, 0))) for line in lines]
         money = None if plan.nanousd is None else max(0, plan.nanousd - (opened.plan.nanousd or 0))
-        answer = self._extend(opened, more, money)
+        is_more = money or any(line.amount or line.key not in held for line in more)
+        answer = self._extend(opened, more, money) if is_more else opened.reservation._replace(over=())
         if isinstance(answer, Refusal):
             raise self._refused(plan, entry, as_whole_call(answer, held))
         entry = as_begun(entry, opened.entry)
@@ -256,7 +259,7 @@ class Pipeline:
                 return answer
             refusal = answer
         hold = partial(self._reserve, opened, hold_s, source)
-        return self.edge.fit(opened, refusal, source and source(), hold)
+        return self.edge.fit(opened, refusal, source, hold)
 
     def _reserve(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on

@@ -43,6 +43,7 @@ def lenient(settings: Settings) -> Settings:
         tags_to_aws=False,
         clamp="never",
         refine="off",
+        stream_cutoff="off",
     )
 
 

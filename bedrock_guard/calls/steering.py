@@ -16,7 +16,7 @@ from typing import Any
 
 from bedrock_guard.budgets.refusing import record_stopped, record_would_refuse
 from bedrock_guard.budgets.steering import Steering, stopped
-from bedrock_guard.domain.control import Control, Controls, RefreshesControls, TopUp, as_mapping
+from bedrock_guard.domain.control import Control, Controls, RefreshesControls, Stop, TopUp, as_mapping
 from bedrock_guard.domain.entry import Entry, Outcome
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line
 from bedrock_guard.domain.settings import Settings
@@ -98,6 +98,24 @@ class Helm:
                 record_stopped(self._ledger, entry, stop)
             raise stopped(stop, entry, now=now)
         return steering, steering.top_up(lines, now)
+
+    def stops(self, plan: Plan) -> bool:
+        """
+        Whether a call of *plan* is stopped, as far as is known; nobody has asked for it, so no entry says so.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot say whether it was resumed.
+        """
+        return self.known.is_active and self.read().find_stop(plan.tags, self._clock()) is not None
+
+    def stop_of(self, plan: Plan, *, is_gone: bool) -> Stop | None:
+        """
+        The stop that a call under way meets by now.
+        """
+        if not is_gone:
+            with suppress(LedgerUnavailable):  # then what was known last holds
+                self.read()
+        return self.known.find_stop(plan.tags, self._clock())
 
     def topped_up(self, key: LedgerKey, now: float) -> int:
         """

@@ -116,6 +116,12 @@ class Upkeep:
         """
         self._open.setdefault(opened.entry.id, (weakref.ref(opened), float("inf")))
 
+    def let_go(self, opened: OpenCall) -> None:
+        """
+        Know nothing of *opened* any more: what is held for it is somebody else's to end.
+        """
+        self._open.pop(opened.entry.id, None)
+
     def write(self, opened: OpenCall, entry: Entry) -> None:
         """
         Write the end of *opened*; one that has none in the ledger yet is not to be written twice.

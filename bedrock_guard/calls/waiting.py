@@ -39,7 +39,9 @@ class Queue:
         self._process = os.getpid()
         self.is_any = False
         self.places: list[Place] = []
-        self.changed = threading.Condition()
+        # Entered itself, not by way of its condition: an interrupt in between would leave it locked for good.
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
 
     def _leave_to_parent(self) -> None:
         # A fork has none of the threads that wait, and may have a lock that one of them held.
@@ -51,8 +53,10 @@ class Queue:
         Whether somebody waits for room in one of these balances, in whatever window.
         """
         self._leave_to_parent()
-        balances = {key[:3] for key in keys}
-        return any(not balances.isdisjoint(place.balances) for place in self.places.copy())
+        balances, now = {key[:3] for key in keys}, monotonic()
+        return any(
+            not balances.isdisjoint(place.balances) and not place.is_over(now) for place in self.places.copy()
+        )
 
     def join(self, keys: Iterable[LedgerKey], *, until: float) -> Place:
         """
@@ -66,7 +70,7 @@ class Queue:
         Money was given back, or nobody waits for the answer of one that is waiting.
         """
         self._leave_to_parent()
-        with self.changed:
+        with self.lock:
             for place in self.places:
                 place.is_woken = True
             self.changed.notify_all()
@@ -89,7 +93,7 @@ class Place:
         self._wait_s = _FIRST_WAIT_S
 
     def __enter__(self) -> Self:
-        with self._queue.changed:
+        with self._queue.lock:
             self._queue.places.append(self)
             self._queue.is_any = True
         return self
@@ -98,7 +102,7 @@ class Place:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         queue = self._queue
-        with queue.changed:
+        with queue.lock:
             queue.places = [place for place in queue.places if place is not self]  # a fork has none
             queue.is_any = bool(queue.places)
         queue.wake()  # who is behind may be the first now
@@ -109,20 +113,26 @@ class Place:
         """
         tries_at = monotonic() + self._wait_s
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
-        with self._queue.changed:
+        with self._queue.lock:
             while True:
                 now = monotonic()
                 if now >= self._until:
                     return False
-                if self._is_first() and (self.is_woken or now >= tries_at):
+                if self._is_first(now) and (self.is_woken or now >= tries_at):
                     self.is_woken = False
                     return True
                 self._queue.changed.wait(min(self._until, max(tries_at, now + _FIRST_WAIT_S)) - now)
 
-    def _is_first(self) -> bool:
+    def is_over(self, now: float) -> bool:
+        """
+        Whether its time is over. It holds up nobody then: an interrupt may have kept it from being left.
+        """
+        return now >= self._until
+
+    def _is_first(self, now: float) -> bool:
         for place in self._queue.places:
             if place is self:
                 return True
-            if not self.balances.isdisjoint(place.balances):
+            if not place.is_over(now) and not self.balances.isdisjoint(place.balances):
                 return False
         return True

@@ -55,6 +55,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "controls": ("controls:controls", "List the stops and top-ups that are in force."),
     "aws": ("aws:aws", "What AWS itself can add, for CloudFormation."),
+    "batch": ("batch:batch", "Batch jobs: what one can cost, and what one did cost."),
     "dynamodb": ("dynamodb:dynamodb", "The table of a ledger that hosts share."),
     "ledger": ("ledger:ledger", "A ledger that lasts: migrate; of SQLite also vacuum, check."),
     "prices": ("prices:prices", "The price list: look at it, check it, sync it with AWS's."),

@@ -144,7 +144,7 @@ def _guard(ledger: str | None, config: str | None, budgets: list[Budget] | None)
     from bedrock_guard.wiring import Guard  # noqa: PLC0415
 
     try:
-        _check_there(resolve(budgets=[], ledger=ledger, settings=config).ledger or "")
+        check_there(resolve(budgets=[], ledger=ledger, settings=config).ledger or "")
         # Without sinks: whoever stops calls has neither the programs' secrets, nor anything to tell.
         with Guard(budgets=budgets, ledger=ledger, settings=config, sinks=[]) as guard:
             yield guard
@@ -154,7 +154,7 @@ def _guard(ledger: str | None, config: str | None, budgets: list[Budget] | None)
         _fail(str(error), _NO)
 
 
-def _check_there(url: str) -> None:
+def check_there(url: str) -> None:
     """
     Refuse a file that no program has made: whoever mistypes its name must not believe that calls are stopped.
     """

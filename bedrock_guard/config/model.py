@@ -127,6 +127,7 @@ class SettingsFile(_Strict):
     flat_prices: dict[str, str] = Field(default_factory=dict)
     on_lost_reply: Literal["charge", "release"] = "charge"
     on_abandoned_stream: Literal["charge", "drain"] = "charge"
+    stream_cutoff: Literal["off", "on_stop"] = "off"
     on_expiry: Literal["charge", "release"] = "charge"
     prices: dict[str, dict[str, str]] = Field(default_factory=dict)
     models: dict[str, str] = Field(default_factory=dict)
@@ -136,6 +137,7 @@ class SettingsFile(_Strict):
     clamp_share: float | int = Field(default=0.25, gt=0, le=1, allow_inf_nan=False)
     min_output_tokens: int = Field(default=256, gt=0)
     refine: Literal["off", "count_tokens"] = "off"
+    batch_input: Literal["off", "read"] = "off"
     untagged: Literal["shared", "refuse"] = "shared"
     principal: Literal["off", "lookup"] = "off"
     tags_to_aws: bool | list[str] = False

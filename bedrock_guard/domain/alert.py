@@ -23,6 +23,7 @@ JSON_VERSION: Final = 1
 KINDS: Final[dict[str, str]] = {
     "threshold": "a share of a limit is spent",
     "refused": "a call was refused, for the first time in its window and balance",
+    "clamped": "a call was given a lower limit on its output, for the first time in its window and balance",
     "overrun": "a call came to more than was held for it",
     "breaker": "calls broke a breaker's condition",
     "anomaly": "AWS reported usage that cannot be right",

@@ -94,6 +94,7 @@ class RequestSize(NamedTuple):
         reads_tokens: False where nothing of its input is billed by the token.
         sized_images: How many of its images say their size.
         sized_image_tokens: The most tokens that those can be together.
+        may_search: Whether a tool is offered that searches the web, for a fee each time.
         counted_tokens: The input as Bedrock's CountTokens has counted it; None where it was not asked.
     """
 
@@ -115,6 +116,7 @@ class RequestSize(NamedTuple):
     sized_images: int = 0
     sized_image_tokens: int = 0
     counted_tokens: int | None = None
+    may_search: bool = False
 
     def with_sizes(self, tokens: Sequence[int]) -> RequestSize:
         """
@@ -122,6 +124,31 @@ class RequestSize(NamedTuple):
         """
         most = sum(min(each, self.image_tokens) for each in tokens)
         return self._replace(sized_images=len(tokens), sized_image_tokens=most)
+
+
+class BatchInput(NamedTuple):
+    """
+    Where the records of a batch are, and what is known of them.
+
+    Attributes:
+        uri: The file, or the folder of several, in S3.
+        invocation: Whose requests the records hold: `"InvokeModel"` or `"Converse"`.
+        hours: After how many AWS gives the job up.
+        is_read: Whether the call's size is what its records come to; else nothing is known of them.
+        records: How many there are.
+        largest_input_tokens: The most that one of them can send: price bands go by a record, not by the sum.
+        files: Each file that was read, with its ETag, and its version where it has one.
+        problem: Why they could not be read; empty where nobody tried.
+    """
+
+    uri: str
+    invocation: str = "InvokeModel"
+    hours: int = 24
+    is_read: bool = False
+    records: int = 0
+    largest_input_tokens: int = 0
+    files: tuple[str, ...] = ()
+    problem: str = ""
 
 
 class Call(NamedTuple):
@@ -144,6 +171,7 @@ class Call(NamedTuple):
         is_traced: Whether the events of its stream tell what it uses, as it does.
         times: How many calls of its model it makes at most.
         spent: What other models use for it beside that, by model; of an agent under way, all so far.
+        batch: Of a job, where its records are; else None.
     """
 
     operation: str
@@ -162,6 +190,7 @@ class Call(NamedTuple):
     is_traced: bool = False
     times: int = 1
     spent: UsageReport | None = None
+    batch: BatchInput | None = None
 
     def by(self, principal: str) -> Call:
         """

@@ -1,6 +1,6 @@
 """
-An entry: the immutable record of one call, of refusals that were alike, of a stop, resume or top-up, or of
-what a breaker was judged by.
+An entry: the immutable record of one call, of refusals that were alike, of a stop, resume or top-up, of
+what a breaker was judged by, or of a job that goes on.
 
 It holds figures and names; never a word of a prompt or a reply.
 """
@@ -32,6 +32,7 @@ Outcome: TypeAlias = Literal[
     "resume",
     "top_up",
     "judged",
+    "started",
 ]
 Basis: TypeAlias = Literal["reported", "estimated", "expired"]
 
@@ -90,6 +91,7 @@ class Entry:
             the input as AWS counted it, beside the output of the estimate. The charge stays the estimate.
         narrowed_by: Which event told that, `"message_start"`.
         job: The ARN of the job that the call began, which may go on long after; else None.
+        held: With the outcome `started`, what is held for that job, for whoever settles it; else None.
         allowed_by: `"on_ledger_error"` when that setting let the call, or a retry of it, through while the
             ledger was gone; None when its budgets had room for all of it.
         clamped_max_tokens: The limit on output tokens that the request was sent with, where that was lowered
@@ -101,10 +103,11 @@ class Entry:
         budget: Who refused, or would have, for refusals; a breaker is named `breaker:<name>`.
         reason: Of `would_refuse`, why: `"budget"`, `"stopped"`, `"breaker"`, `"unpriced"`, `"untagged"` or
             `"unmetered"`; `"clamped"` where the call would have been let through with a lower limit on its
-            output. Of `judged`, what came of it: `"kept"` or `"tripped"`.
-        control: The stop that refused, or would have; with the outcomes `stop`, `resume` and `top_up`, what
-            was told: who, why, whose calls or which balance, until when. Of `judged`, the breaker, whose
-            calls, and the figures.
+            output. Of `abandoned`, `"stopped"` where `stream_cutoff` closed its stream. Of `judged`, what
+            came of it: `"kept"` or `"tripped"`.
+        control: The stop that refused, or would have, or that closed a stream; with the outcomes `stop`,
+            `resume` and `top_up`, what was told: who, why, whose calls or which balance, until when. Of
+            `judged`, the breaker, whose calls, and the figures.
         count: How many refusals this entry stands for; 1 for a call.
     """
 
@@ -134,6 +137,7 @@ class Entry:
     narrowed_usage: Mapping[str, int] | None = None
     narrowed_by: str | None = None
     job: str | None = None
+    held: Mapping[str, Any] | None = None
     allowed_by: str | None = None
     clamped_max_tokens: int | None = None
     counted_input_tokens: int | None = None

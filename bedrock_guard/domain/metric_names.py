@@ -10,6 +10,7 @@ NAMESPACE: Final = "BedrockGuard"
 
 BUDGET_USED_SHARE: Final = "budget_used_share"
 REFUSED_CALLS: Final = "refused_calls"
+CLAMPED_BALANCES: Final = "clamped_balances"
 COST_USD: Final = "cost_usd"
 CACHE_HIT_SHARE: Final = "cache_hit_share"
 

@@ -35,6 +35,8 @@ class Settings:
         on_abandoned_stream: What becomes of an event stream that its reader leaves early:
             `"charge"` it at its estimate at once, or `"drain"` it: read on beside the program to
             learn what AWS bills. Bodies of InvokeModel are never read on.
+        stream_cutoff: Whether a stream that is being read is closed once its calls are stopped: `"off"`, or
+            `"on_stop"`. AWS may bill the whole generation all the same, so it is charged at its estimate.
         on_expiry: What becomes of the reservation of a process that died.
         prices: What this account pays where that is not the list price, in the order of the file.
         models: Opaque model id, such as the ARN of an application inference profile -> what is behind it.
@@ -43,9 +45,11 @@ class Settings:
         max_price_age_days: Calls are refused as unpriced once the price list is older; None never.
         clamp: Whose `maxTokens` is lowered where a call does not fit: `"unset"`, of calls whose caller set
             none, which are held at a share of what is free in any case; `"always"`, everybody's; `"never"`.
-        clamp_share: How much of the smallest room that is free a call is lowered to, while that leaves
-            *min_output_tokens*; above 0 and up to 1.
+        clamp_share: How much of the smallest room that is free beside its input a call is lowered to, while
+            that leaves *min_output_tokens*, then half of the room, then all of it; above 0 and up to 1.
         min_output_tokens: No call is lowered below so many output tokens.
+        batch_input: Whether the records of a batch are read from S3 before its job is created, to know what
+            it can cost: `"off"`, or `"read"`, which needs permission for it.
         refine: Whether Bedrock's free CountTokens is asked for the input of a call that does not fit:
             `"off"`, or `"count_tokens"`, which needs permission for it.
         untagged: What becomes of a call without a tag that a `per` budget needs: `"shared"`
@@ -70,6 +74,7 @@ class Settings:
     flat_prices: Mapping[str, int] = field(default_factory=dict)
     on_lost_reply: Literal["charge", "release"] = "charge"
     on_abandoned_stream: Literal["charge", "drain"] = "charge"
+    stream_cutoff: Literal["off", "on_stop"] = "off"
     on_expiry: OnExpiry = "charge"
     prices: tuple[PriceRule, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
@@ -79,6 +84,7 @@ class Settings:
     clamp_share: float = 0.25
     min_output_tokens: int = 256
     refine: Literal["off", "count_tokens"] = "off"
+    batch_input: Literal["off", "read"] = "off"
     untagged: Literal["shared", "refuse"] = "shared"
     principal: Literal["off", "lookup"] = "off"
     tags_to_aws: bool | tuple[str, ...] = False

@@ -24,6 +24,7 @@ CACHE_READ: Final = "cache_read_input_tokens"
 CACHE_WRITE_5M: Final = "cache_write_5m_input_tokens"
 CACHE_WRITE_1H: Final = "cache_write_1h_input_tokens"
 ROUTED_REQUESTS: Final = "prompt_router_requests"
+WEB_GROUNDING_REQUESTS: Final = "web_grounding_requests"
 
 ALL_INPUT_METERS: Final = (INPUT_TOKENS, CACHE_READ, CACHE_WRITE_5M, CACHE_WRITE_1H)
 """Every meter that counts tokens sent to a model, cached or not."""

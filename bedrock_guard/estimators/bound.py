@@ -17,6 +17,7 @@ from bedrock_guard.domain.usage import (
     INPUT_TOKENS,
     OUTPUT_TOKENS,
     ROUTED_REQUESTS,
+    WEB_GROUNDING_REQUESTS,
     Usage,
     add,
 )
@@ -28,8 +29,13 @@ _MESSAGE_TOKENS: Final = 16
 _IMAGE_MARKS: Final = 10
 # Tools bring a system prompt of the maker's: 804 tokens is the largest known.
 _TOOLS_TOKENS: Final = 1_000
+# How often a model may search for one answer is not documented; it is charged for as often as it did.
+_MOST_SEARCHES: Final = 10
 # Larger than the window of any model that lists describe without one.
 _UNKNOWN_WINDOW: Final = 2_000_000
+# Lists give a thousand where models give 1,024, and a million where they give 1,048,576.
+_IN_TWOS: Final = 2**20
+_IN_TENS: Final = 10**6
 # A limit above the model's own is refused by AWS, but lists may put that too low.
 _LIMIT_BELIEVED: Final = 1_000_000
 
@@ -52,6 +58,8 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
         rest[ROUTED_REQUESTS] = 1
     if size.beside_tokens:
         rest.update(size.beside_tokens)
+    if size.may_search:
+        rest[WEB_GROUNDING_REQUESTS] = _MOST_SEARCHES
     if size.has_guardrail:
         rest |= units_beside(size, {INPUT_TOKENS: tokens, OUTPUT_TOKENS: output})
     if not size.reads_tokens:
@@ -74,7 +82,7 @@ def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
     """
     if size.counted_tokens is not None:
         return size.counted_tokens
-    window = max(limits.max_input_tokens or family.text_window or _UNKNOWN_WINDOW, size.max_input_tokens or 0)
+    window = max(_window(limits, family), size.max_input_tokens or 0)
     text = size.text_bytes + _MESSAGE_TOKENS * size.messages + family.template_tokens
     if size.has_tools:
         text += _TOOLS_TOKENS
@@ -85,6 +93,14 @@ def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
         # The window of an embedding model is that of each text, of which there may be many.
         return min(window if size.has_unseen else text, window * size.messages) + images
     return window if size.has_unseen else min(text + images, window)
+
+
+def _window(limits: ModelLimits, family: Family) -> int:
+    listed = limits.max_input_tokens
+    if not listed:
+        return family.text_window or _UNKNOWN_WINDOW
+    whole = -(-listed * _IN_TWOS // _IN_TENS) if family.windows_are_rounded else listed
+    return max(whole, family.least_window)
 
 
 def output_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:

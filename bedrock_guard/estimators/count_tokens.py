@@ -29,6 +29,8 @@ _NO_INPUT: Final = frozenset(
         "serviceTier",
     ]
 )
+# As it is written in a body. What such a tool finds is read by the model, and counted by nobody before.
+_SYSTEM_TOOL: Final = b'"systemTool"'
 _CONVERSE: Final = ("Converse", "ConverseStream")
 _INVOKE: Final = ("InvokeModel", "InvokeModelWithResponseStream")
 _KINDS: Final = ("foundation-model", "inference-profile")
@@ -63,7 +65,7 @@ def question_of(call: Call, body: object) -> Question | None:
     What to ask of the request of *call*; None where an answer would not be of all its input.
     """
     model_id = _model_id(call.model)
-    if model_id is None or not isinstance(body, bytes | bytearray):
+    if model_id is None or not isinstance(body, bytes | bytearray) or _SYSTEM_TOOL in body:
         return None
     if call.operation in _INVOKE:
         return Question(model_id, _dump({"invokeModel": {"body": b64encode(body).decode()}}))

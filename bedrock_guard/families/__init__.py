@@ -91,6 +91,7 @@ FAMILIES: Final[dict[tuple[str, str], Family]] = {
     ("twelvelabs", "pegasus"): twelvelabs.PEGASUS,
     ("twelvelabs", "pegasus-1-2"): twelvelabs.PEGASUS_1_2,
     ("writer", ""): writer.WRITER,
+    ("writer", "palmyra-x5"): writer.PALMYRA_X5,
     ("xai", ""): openai_chat.GROK,
     ("zai", ""): openai_chat.CACHING,
     ("zai", "glm-4"): openai_chat.OPENAI_CHAT,

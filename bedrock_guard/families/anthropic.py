@@ -40,6 +40,12 @@ USAGE: Final[CountTable] = (
     (("message", "usage", "cache_creation"), _LIVES),
 )
 
+# What summing up a long prompt took is here only: the rest of `usage` is of the answer alone.
+_ROUNDS: Final[CountTable] = (
+    (("usage", "iterations"), _FIELDS),
+    (("message", "usage", "iterations"), _FIELDS),
+)
+
 ANTHROPIC: Final = Dialect(
     name="anthropic",
     parts={
@@ -50,10 +56,12 @@ ANTHROPIC: Final = Dialect(
         "output_config": Measure.answer_format,
     },
     usage=USAGE,
+    rounds=_ROUNDS,
     usage_marks=(b'"usage"',),
     # message_start counts the first tokens of the answer only.
     final=says("delta", "stop_reason"),
     opening="message_start",
+    heeded_limits=(("max_tokens",), ("max_tokens_to_sample",)),
     image_tokens=4_800,
     image_rule=claude_tokens,
 )

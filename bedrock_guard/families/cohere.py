@@ -58,11 +58,15 @@ COMMAND: Final = Dialect(
     usage=USAGE,
     usage_marks=(b'"billed_units"',),
     final=says("is_finished"),
+    heeded_limits=(("max_tokens",),),
     fallback_output=8_192,
+    windows_are_rounded=True,
 )
 EMBED: Final = Dialect(
     name="cohere",
     parts={"texts": _read_items, "images": _read_images, "inputs": _read_inputs},
     usage=USAGE,
+    # 1,610 for 512 x 512, by the guide of another cloud; AWS makes none larger than 2,458,624 pixels.
+    image_tokens=16_000,
     generates=False,
 )

@@ -14,6 +14,7 @@ from bedrock_guard.domain.call import RequestSize
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.families.counts import Counts
 from bedrock_guard.families.image_sizes import ImageRule
+from bedrock_guard.families.limits import Path
 
 
 class Family(Protocol):
@@ -65,6 +66,13 @@ class Family(Protocol):
         ...
 
     @property
+    def heeded_limits(self) -> tuple[Path, ...]:
+        """
+        Where a request states the limits on output that its model goes by; empty where any may be one.
+        """
+        ...
+
+    @property
     def fallback_output(self) -> int:
         """
         The most output tokens of a model that no list describes.
@@ -96,6 +104,20 @@ class Family(Protocol):
     def text_window(self) -> int | None:
         """
         The most tokens that one text of an embedding can be; None where only lists say.
+        """
+        ...
+
+    @property
+    def least_window(self) -> int:
+        """
+        A list that puts a model's context window below this is not believed.
+        """
+        ...
+
+    @property
+    def windows_are_rounded(self) -> bool:
+        """
+        Whether lists give context windows in thousands that are of 1,024.
         """
         ...
 

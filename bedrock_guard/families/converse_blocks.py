@@ -138,6 +138,11 @@ def _read_added_tool(seen: Measure, tool: Any) -> None:
     seen.json(tool)
 
 
+def _read_system_tool(seen: Measure, tool: Any) -> None:
+    seen.has_unseen = True
+    seen.may_search = not (isinstance(tool, dict) and tool.get("name") == _INTERPRETER) or seen.may_search
+
+
 BLOCKS: Final[dict[str, Reader]] = {
     "text": Measure.text,
     "toolUse": Measure.json,
@@ -157,7 +162,8 @@ BLOCKS: Final[dict[str, Reader]] = {
 
 _MESSAGE: Final[dict[str, Reader]] = {"role": Measure.text, "content": read_content}
 _TOOL_CONFIG: Final[dict[str, Reader]] = {"tools": _read_tools}
-# A system tool runs at AWS and feeds its results back: web pages, files.
-_TOOLS: Final[dict[str, Reader]] = {"systemTool": Measure.unseen, "cachePoint": read_cache_point}
+# A system tool runs at AWS and feeds its results back: web pages, files. Searches have a fee, code has none.
+_TOOLS: Final[dict[str, Reader]] = {"systemTool": _read_system_tool, "cachePoint": read_cache_point}
+_INTERPRETER: Final = "nova_code_interpreter"
 _TOOL_RESULT: Final[dict[str, Reader]] = {"content": _read_result_content}
 _DOCUMENT_SOURCE: Final[dict[str, Reader]] = {"text": Measure.text, "content": Measure.json}

@@ -37,6 +37,7 @@ class Dialect:
     Attributes:
         parts: Readers of the keys of a request that are not simply text: messages, tools, media.
         usage: Where counts are, in bodies and chunks alike.
+        rounds: Where the counts of each time are that the model was run, if `usage` may leave some out.
         final: Whether a chunk states all usage. Only those with one of `usage_marks` are asked:
             the others need no reading, for AWS's own metrics come in the last chunk.
         opening: The `type` of a stream's first chunk, where that counts the whole input.
@@ -52,15 +53,19 @@ class Dialect:
     name: str
     parts: Mapping[str, Reader] = field(default_factory=dict)
     usage: CountTable = ()
+    rounds: CountTable = ()
     usage_marks: tuple[bytes, ...] = ()
     final: ChunkTest = _STATES_USAGE
     opening: str | None = None
     vectors: tuple[str, ...] = ()
+    heeded_limits: tuple[limits.Path, ...] = ()
     default_output: int | None = None
     beside: BesideReader | None = None
     most_beside: Beside | None = None
     made: MadeReader | None = None
     text_window: int | None = None
+    least_window: int = 0
+    windows_are_rounded: bool = False
     image_tokens: int = 5_000
     image_rule: ImageRule | None = None
     template_tokens: int = 64
@@ -93,11 +98,12 @@ class Dialect:
             image_tokens=self.image_tokens,
             has_tools=seen.has_tools,
             has_unseen=seen.has_unseen,
-            output_limit=limits.output_limit(body, default=self.default_output),
+            output_limit=limits.output_limit(body, default=self.default_output, heeded=self.heeded_limits),
             candidates=limits.candidates(body),
             writes_cache=seen.writes_cache,
             generates=self.generates,
             max_input_tokens=limits.widened_input(body),
+            may_search=seen.may_search,
         )
         if seen.pixels and self.image_rule is not None:
             size = size.with_sizes([self.image_rule(*pixels) for pixels in seen.pixels])
@@ -121,6 +127,8 @@ class Dialect:
         The counts that a body, or one chunk of a stream, states; empty when it states none.
         """
         counts = merge((read_counts(document, self.usage), read_counts(document, METRICS_TABLE)))
+        if self.rounds:
+            counts = merge((counts, read_counts(document, self.rounds)))
         if OUTPUT_TOKENS not in counts and any(key in document for key in self.vectors):
             return {**counts, OUTPUT_TOKENS: 0}
         return counts

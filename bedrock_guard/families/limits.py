@@ -2,7 +2,7 @@
 How much output a request asks for, in every spelling that any model takes.
 
 All spellings are read for every model, and the largest counts: one that a model
-ignores only makes the estimate larger. A limit that cannot be read is none.
+ignores only makes the estimate larger, and by itself limits nothing. A limit that cannot be read is none.
 """
 
 from __future__ import annotations
@@ -55,20 +55,37 @@ _NO_LIMIT: Final = 1 << 62
 
 
 def output_limit(
-    fields: Mapping[str, Any], *, stated: object = None, default: int | None = None
+    fields: Mapping[str, Any],
+    *,
+    stated: object = None,
+    default: int | None = None,
+    heeded: tuple[Path, ...] = (),
 ) -> int | None:
     """
     The largest limit on output tokens in *fields* and *stated*; None when there is none to go by.
 
-    *default* is what the model goes by when the request says nothing.
+    *default* is what the model goes by when the request says nothing, or nothing that is *heeded*: the
+    spellings that its family goes by, all if there are none.
     """
     limits = _positives(fields, LIMITS)
     if stated is not None:
         limits.append(_positive(stated))
-    if not limits:
-        return _WIDEST_OUTPUT if _asks_for_the_widest(fields) else default
+    elif not is_heeded(fields, heeded):
+        least = _WIDEST_OUTPUT if _asks_for_the_widest(fields) else default
+        if least is None:
+            return None
+        limits.append(least)
     largest = max(limits + _positives(fields, BUDGETS))
     return None if largest >= _NO_LIMIT else largest
+
+
+def is_heeded(fields: Mapping[str, Any], heeded: tuple[Path, ...]) -> bool:
+    """
+    Whether *fields* state a limit that a model goes by which heeds those at the paths *heeded*, or any.
+    """
+    if heeded:
+        return any(at(fields, path) is not None for path in heeded)
+    return bool(_positives(fields, LIMITS))
 
 
 def stated_limit(stated: object) -> int | None:
@@ -86,6 +103,15 @@ def candidates(fields: Mapping[str, Any]) -> int:
     How many answers are asked for: the most there are, where that cannot be read.
     """
     return min(max(_positives(fields, _CANDIDATES), default=1), _MOST_CANDIDATES)
+
+
+def rounds(fields: Mapping[str, Any]) -> int:
+    """
+    How often the model is run for one answer: once more where the prompt may be summed up first.
+    """
+    edits = at(fields, ("context_management", "edits"))
+    kinds = [at(edit, ("type",)) for edit in edits] if isinstance(edits, list) else []
+    return 1 + any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
 
 
 def widened_input(fields: Mapping[str, Any]) -> int | None:

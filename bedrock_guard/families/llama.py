@@ -30,7 +30,9 @@ LLAMA: Final = Dialect(
     name="llama",
     parts={"images": read_images},
     usage=USAGE,
+    heeded_limits=(("max_gen_len",),),
     default_output=512,
     fallback_output=8_192,
     image_tokens=10_000,
+    windows_are_rounded=True,
 )

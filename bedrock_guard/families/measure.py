@@ -31,7 +31,16 @@ class Measure:
     A running sum; the attributes are those of `RequestSize`, and `pixels` of images that say their size.
     """
 
-    __slots__ = ("has_tools", "has_unseen", "images", "messages", "pixels", "text_bytes", "writes_cache")
+    __slots__ = (
+        "has_tools",
+        "has_unseen",
+        "images",
+        "may_search",
+        "messages",
+        "pixels",
+        "text_bytes",
+        "writes_cache",
+    )
 
     def __init__(self) -> None:
         self.text_bytes = 0
@@ -40,6 +49,7 @@ class Measure:
         self.pixels: tuple[PixelSize, ...] = ()
         self.has_tools = False
         self.has_unseen = False
+        self.may_search = False
         self.writes_cache: Literal["5m", "1h"] | None = None
 
     def text(self, value: object) -> None:

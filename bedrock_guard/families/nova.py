@@ -35,6 +35,7 @@ NOVA: Final = Dialect(
     usage=USAGE,
     usage_marks=(b'"usage"',),
     final=says("metadata", "usage"),
+    heeded_limits=(("inferenceConfig", "maxTokens"), ("inferenceConfig", "max_new_tokens")),
     # About a token for 650 pixels, of an image that keeps its size up to 8,000 x 8,000.
     image_tokens=100_000,
     image_rule=nova_tokens,

@@ -50,12 +50,14 @@ OPENAI_CHAT: Final = Dialect(
     usage=USAGE,
     usage_marks=(b'"usage"',),
     final=ends,
+    heeded_limits=(("max_tokens",), ("max_completion_tokens",)),
     # Qwen's largest: 16,384 patches and their marks.
     image_tokens=17_000,
     # gpt-oss: 68 for a prompt of one word, and more for the harder thinking.
     template_tokens=256,
     # Lists give a thousand where models give 1,024: 8,000 for 8,192, 32,000 for 32,768.
     least_output=32_768,
+    windows_are_rounded=True,
 )
 # Lists say 16,384; the answer and its reasoning may fill the context.
 GPT_OSS: Final = replace(OPENAI_CHAT, least_output=128_000)

@@ -7,7 +7,7 @@ states how many there were: where the bytes of the request leave that open, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -31,12 +31,19 @@ def read_queries(body: Mapping[str, Any]) -> Beside:
     documents = body.get("documents")
     if not isinstance(documents, list):
         return MOST
-    room = _DOCUMENT_TOKENS - _MARKS - min(_bytes(body.get("query")), _QUERY_TOKENS)
-    parts = sum(max(1, -(-_bytes(document) // room)) for document in documents)
-    queries = max(1, -(-parts // _DOCUMENTS))
+    queries = count_queries(body.get("query"), documents)
     return Beside(
         {requests.QUERIES.name: queries}, is_exact=queries == max(1, -(-len(documents) // _DOCUMENTS))
     )
+
+
+def count_queries(query: object, documents: Sequence[object]) -> int:
+    """
+    How many queries it counts as, at most, to compare *documents* with *query*.
+    """
+    room = _DOCUMENT_TOKENS - _MARKS - min(_bytes(query), _QUERY_TOKENS)
+    parts = sum(max(1, -(-_bytes(document) // room)) for document in documents)
+    return max(1, -(-parts // _DOCUMENTS))
 
 
 def _bytes(value: object) -> int:

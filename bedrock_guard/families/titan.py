@@ -23,6 +23,7 @@ TEXT_USAGE: Final[CountTable] = (
 TITAN_TEXT: Final = Dialect(
     name="titan",
     usage=TEXT_USAGE,
+    heeded_limits=(("textGenerationConfig", "maxTokenCount"),),
     default_output=512,
     fallback_output=8_192,
     least_output=8_192,

@@ -57,6 +57,10 @@ MARENGO_2: Final = replace(MARENGO, beside=_READ_2, most_beside=_MOST_2)
 _TWO_HOURS: Final = Beside({media.INPUT_VIDEO_SECONDS.name: 2 * _HOUR}, is_exact=False)
 _ONE_HOUR: Final = Beside({media.INPUT_VIDEO_SECONDS.name: _HOUR}, is_exact=False)
 PEGASUS: Final = Dialect(
-    name="twelvelabs", beside=always(_TWO_HOURS), most_beside=_TWO_HOURS, fallback_output=98_304
+    name="twelvelabs",
+    beside=always(_TWO_HOURS),
+    most_beside=_TWO_HOURS,
+    heeded_limits=(("maxOutputTokens",),),
+    fallback_output=98_304,
 )
 PEGASUS_1_2: Final = replace(PEGASUS, beside=always(_ONE_HOUR), most_beside=_ONE_HOUR, fallback_output=4_096)

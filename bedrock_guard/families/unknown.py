@@ -77,5 +77,6 @@ UNKNOWN: Final = Dialect(
     template_tokens=1_000,
     caches_by_itself=True,
     headers_suffice=False,
+    windows_are_rounded=True,
     fallback_output=openai_chat.GROK.fallback_output,
 )

@@ -2,7 +2,7 @@
 The same for aiobotocore: async shells round the sync handlers, and no second copy of them.
 
 A ledger that may wait for a disk is called in a thread, as is what may ask the control plane; one in
-memory inline. Opening a call that may wait for others has a thread of its own.
+memory inline. A call that does not fit, and may wait for others, is opened in a thread of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any
 
-from bedrock_guard.calls.pipeline import Pipeline
+from bedrock_guard.calls.edge import Lingers
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, reads_content, settle_reply
@@ -33,7 +33,6 @@ class AioClientHooks(ClientHooks):
     """
 
     is_async = True
-    _lingers = False
 
     async def async_open(self, **event: Any) -> None:
         """
@@ -41,11 +40,18 @@ class AioClientHooks(ClientHooks):
         """
         if self._tells_principal and self._principal.is_due:
             await self._principal.ask_off_loop()
-        work = partial(self.open, **event)
-        if self._lingers:
-            await in_own_thread(work, give_up=partial(self._give_up, CURRENT.get()))
-        else:
-            await self._run(work)
+        work: Callable[[], None] | None = partial(self.open, **event)
+        run = self._run
+        while work is not None:
+            try:
+                await run(work)
+            except Lingers as lingering:
+                work, run = lingering.go_on, self._run_apart
+                lingering.__traceback__ = (
+                    None  # a future's error holds frames in a cycle, and they the prompt
+                )
+            else:
+                work = None
 
     async def async_check_retry(self, request: Any, **event: Any) -> None:
         """
@@ -93,10 +99,6 @@ class AioClientHooks(ClientHooks):
         """
         await self._run(partial(self.settle_error, **event))
 
-    def _own(self, owners: dict[Pipeline, object]) -> None:
-        super()._own(owners)
-        self._lingers = any(pipeline.edge.lingers for pipeline in owners)
-
     def _give_up(self, state: CallState | None) -> None:
         if state is not None:
             state.is_over = True
@@ -107,9 +109,14 @@ class AioClientHooks(ClientHooks):
         handler: Callable[..., Any] = getattr(self, f"async_{name}", None) or super()._handler(name)
         return handler
 
+    async def _run_apart(self, work: Callable[[], None]) -> None:
+        await in_own_thread(work, give_up=partial(self._give_up, CURRENT.get()))
+
     async def _run(self, work: Callable[[], None]) -> None:
         if any(
-            pipeline.ledger.blocking or pipeline.settings.resolve_profiles == "lookup"
+            pipeline.ledger.blocking
+            or pipeline.settings.resolve_profiles == "lookup"
+            or pipeline.settings.batch_input == "read"
             for pipeline in self.pipelines
         ):
             await off_loop(work)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from bedrock_guard.budgets.loops import fingerprint
+from bedrock_guard.calls.jobs import begin_job
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, Entry
@@ -126,6 +127,18 @@ class CallState:
                 entries.append(entry)
         self.opened = []
         return entries
+
+    def begin_job(self, job: object) -> bool:
+        """
+        Leave what is held to *job*, which goes on; False where the reply names none.
+        """
+        if not isinstance(job, str) or not job:
+            return False
+        attempts = self.attempts.close(None)
+        for pipeline, opened in self.opened:
+            begin_job(pipeline, opened, attempts, job)
+        self.opened = []
+        return True
 
 
 class Wire:

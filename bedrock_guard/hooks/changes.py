@@ -152,15 +152,16 @@ class Draft:
 
     def admit(self) -> None:
         """
-        One guard has admitted the draft: others have to admit this.
+        One guard has admitted the draft: others have to admit this, each in its own time.
         """
-        self.base = self.draft
+        self.base, self.at_s = self.draft, None
 
     def put_in(self) -> None:
         """
         Let botocore send the draft.
         """
         request, draft, state = self._request, self.draft, self._state
+        self._tell()
         if draft is self._made:
             return
         request["body"] = draft.body
@@ -169,8 +170,17 @@ class Draft:
                 request[part] = _with_model(request[part], draft.model_id)
         state.wire = Wire(request["url"], request["headers"], draft.body)
         state.call = draft.call
-        changes = {"ClampedMaxTokens": draft.limit, "FallbackFrom": self.notes["fallback_from"]}
-        state.changes = {name: value for name, value in changes.items() if value is not None}
+
+    def _tell(self) -> None:
+        notes = self.notes
+        waited_ms = max(opened.entry.waited_ms for _, opened in self._state.opened)
+        steps = {
+            "ClampedMaxTokens": notes["clamped_max_tokens"],
+            "CountedInputTokens": notes["counted_input_tokens"],
+            "FallbackFrom": notes["fallback_from"],
+            "WaitedMs": waited_ms or None,
+        }
+        self._state.changes = {name: value for name, value in steps.items() if value is not None}
 
 
 def _with_model(url: str, model_id: str) -> str:

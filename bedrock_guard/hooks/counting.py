@@ -39,8 +39,9 @@ _DENIED: Final = frozenset(
 _UNSUPPORTED: Final = frozenset(["ResourceNotFoundException"])
 _MALFORMED: Final = "ValidationException"
 
-# By endpoint and credentials, for as long as the process lives.
+# By endpoint and credentials, for as long as the process lives; a role's are others every hour.
 _COUNTS: Final[dict[tuple[str, str], Counts]] = {}
+_MOST_CREDENTIALS: Final = 64
 
 
 class InputCounter:
@@ -76,7 +77,7 @@ class InputCounter:
         question = question_of(call, body)
         if question is None:
             return None
-        counts = _COUNTS.setdefault((self._endpoint_url, self._whose()), Counts())
+        counts = _counts_of(self._endpoint_url, self._whose())
         known = counts.get(question)
         if known is not None or not counts.may_ask(question) or time.monotonic() < self._again_at:
             return known
@@ -90,6 +91,10 @@ class InputCounter:
             threading.Thread(
                 target=self._ask, args=(question, counts, answers), name="bedrock_guard count", daemon=True
             ).start()
+        except RuntimeError as error:  # the system has no thread left, or the interpreter is on its way out
+            self._turn.release()
+            log.info("CountTokens could not be asked: %r", error)
+            return None
         except BaseException:
             self._turn.release()
             raise
@@ -166,3 +171,12 @@ class InputCounter:
     def _put_in(self, params: dict[str, Any], **_: Any) -> None:
         # As the guarded client wrote it: what is in it would have to be taken apart for botocore else.
         params["body"] = self._body
+
+
+def _counts_of(endpoint_url: str, whose: str) -> Counts:
+    known = _COUNTS.get((endpoint_url, whose))
+    if known is not None:
+        return known
+    if len(_COUNTS) >= _MOST_CREDENTIALS:
+        _COUNTS.clear()
+    return _COUNTS.setdefault((endpoint_url, whose), Counts())

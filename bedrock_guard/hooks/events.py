@@ -18,15 +18,18 @@ KeyboardInterrupt or when another tool's handler raises: the safety net round
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from botocore.client import BaseClient
 
+from bedrock_guard.calls.drafting import Source
+from bedrock_guard.calls.edge import Lingers
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError
+from bedrock_guard.hooks.batch_input import InputReader
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.changes import draft_of
 from bedrock_guard.hooks.counting import InputCounter
@@ -34,6 +37,7 @@ from bedrock_guard.hooks.lookup import ProfileLookup
 from bedrock_guard.hooks.metering import find_counting
 from bedrock_guard.hooks.principal import PrincipalLookup
 from bedrock_guard.hooks.settling import reads_content, settle_reply
+from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation, Unmeterable, unknown
 from bedrock_guard.planning import Planner
 from bedrock_guard.resolving import read_call
@@ -78,6 +82,7 @@ class ClientHooks:
         self._client_hold_s = _hold_s(client.meta.config)
         self._look_up = ProfileLookup(client).find
         self.count_input = InputCounter(client).count
+        self._read_batch = InputReader(client).read
         self._principal = PrincipalLookup(client, is_async=self.is_async)
         self._tells_principal = False
 
@@ -151,21 +156,41 @@ class ClientHooks:
         pipelines = self.pipelines
         if state.call.flat_key:
             pipelines = find_counting(pipelines, operation, state.call, service=self._service)
-        source = partial(draft_of, self, state, state.call, params)
-        for pipeline in pipelines:
-            opened = pipeline.open(state.call if state.draft is None else state.draft.call)
+        self._hold(state, state.call, pipelines, partial(draft_of, self, state, state.call, params))
+
+    def _hold(self, state: CallState, call: Call, pipelines: Sequence[Pipeline], source: Source) -> None:
+        for number, pipeline in enumerate(pipelines):
+            opened = pipeline.open(call if state.draft is None else state.draft.call)
             state.opened.append((pipeline, opened))
             if pipeline.loops is not None and state.wire is not None:
                 pipeline.loops.see_request(opened, state.wire.fingerprint)
-            pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s, source=source)
-            if state.draft is not None:
-                state.draft.admit()
+            if self.is_async:
+                opened.may_linger = False
+            try:
+                self._reserve(state, pipeline, opened, source)
+            except Lingers:
+                raise Lingers(partial(self._go_on, state, call, pipelines[number + 1 :], source)) from None
         if state.draft is not None:
             state.draft.put_in()
-            _tell_others(state)
+            _tell_others(state, state.draft.notes)
             state.draft = None  # it holds the prompt
         if state.is_over:  # its task was dropped while a thread reserved for it
             state.end(None)
+
+    def _go_on(self, state: CallState, call: Call, rest: Sequence[Pipeline], source: Source) -> None:
+        """
+        Open a call where it may be kept waiting.
+        """
+        pipeline, opened = state.opened[-1]
+        opened.may_linger = True
+        opened.give_back_end()
+        self._reserve(state, pipeline, opened, source)
+        self._hold(state, call, rest, source)
+
+    def _reserve(self, state: CallState, pipeline: Pipeline, opened: OpenCall, source: Source) -> None:
+        pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s, source=source)
+        if state.draft is not None:
+            state.draft.admit()
 
     def check_retry(self, request: Any, **_: Any) -> None:
         """
@@ -242,6 +267,8 @@ class ClientHooks:
         What a request asks for, and who asks.
         """
         call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
+        if call.batch is not None:
+            call = self._read_batch(call, self.planners)
         return call.by(self._principal.find()) if self._tells_principal else call
 
     def _check_wire(self, state: CallState, request: Any, attribute: str) -> None:
@@ -259,6 +286,9 @@ class ClientHooks:
         state.call = self.read_call(operation, state.wire.read(operation))
         if counted is not None and (before.url, before.body) == (request.url, content):
             state.call = state.call.counted(counted)
+        if state.call.flat_key:
+            holding = [pipeline for pipeline, _ in state.opened]
+            find_counting(holding, operation, state.call, service=self._service)
         for pipeline, opened in state.opened:
             pipeline.rebound(opened, state.call)
 
@@ -276,15 +306,16 @@ def _state_of(context: dict[str, Any]) -> CallState:
     return state
 
 
-def _tell_others(state: CallState) -> None:
+def _tell_others(state: CallState, notes: Mapping[str, Any]) -> None:
     """
-    Let guards that had admitted another model hold what is asked instead.
+    Let guards that had admitted another request have on their books what is sent instead.
     """
     if state.call is None:
         return
     for pipeline, opened in state.opened[:-1]:
-        if opened.plan.call.model.model_id != state.call.model.model_id:
+        if opened.plan.call != state.call:
             pipeline.rebound(opened, state.call)
+            opened.entry = opened.entry.changed(**notes)
 
 
 def _read_params(state: CallState, operation: Operation, request: dict[str, Any]) -> Mapping[str, Any]:

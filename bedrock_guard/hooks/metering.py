@@ -31,11 +31,12 @@ def find_counting(
     if all(allowed):
         return counting
     raise UnmeteredOperation(
-        f"{call.operation} of {service} {_why(operation)}, and its usage cannot be counted here, so no "
+        f"{call.operation} of {service} {_why(operation, call)}, and its usage cannot be counted here, so no "
         f'budget could hold. Set flat_prices = {{ "{call.flat_key}" = "0.02 USD" }} to charge each call so '
         'much, or on_unmetered = "allow" to let such calls through uncounted.'
     )
 
 
-def _why(operation: Operation) -> str:
-    return getattr(operation, "why", "") or "may bill"
+def _why(operation: Operation, call: Call) -> str:
+    why = getattr(operation, "why", "") or "may bill"
+    return f"{why}, where {call.batch.problem}" if call.batch is not None and call.batch.problem else why

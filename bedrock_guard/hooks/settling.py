@@ -17,11 +17,13 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
+from bedrock_guard.hooks.cutoff import Cutoff
 from bedrock_guard.hooks.ends import StreamEnd
 from bedrock_guard.hooks.growth import Growth
-from bedrock_guard.hooks.streams import guard_body, guard_event_stream
+from bedrock_guard.hooks.streams import Grows, guard_body, guard_event_stream
 from bedrock_guard.operations import Operation, Reply
 from bedrock_guard.operations.agent_traces import TraceReader
+from bedrock_guard.operations.batch import JOB_KEY
 
 
 def reads_content(state: CallState) -> bool:
@@ -53,6 +55,8 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content:
     metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
     if state.changes is not None:
         metadata["BedrockGuard"].update(state.changes)
+    if call.batch is not None and state.begin_job(parsed.get(JOB_KEY)):
+        return
     if call.is_silent and not call.is_traced:
         _tell_cost(metadata, state.end(None))
         return
@@ -111,9 +115,11 @@ def _settle_by_stream(stream: Any, state: CallState, operation: Operation, reply
         learned = None if report is not None else reader.learned
         state.end(report, learned=learned, is_answered=is_whole)
 
-    grow = Growth(state, reader) if isinstance(reader, TraceReader) else None
+    grow: Grows | None = Growth(state, reader) if isinstance(reader, TraceReader) else None
     # An agent that is left is never read on: it would go on spending.
     drain_for = _drain_for(state) if grow is None else ()
+    if any(pipeline.settings.stream_cutoff != "off" for pipeline, _ in state.opened):
+        grow = Cutoff(state, grow)
     if hasattr(stream, "__aiter__"):
         end = aio_streams.guard_event_stream(
             stream, reader, tell, blocks=state.blocks, drain_for=drain_for, grow=grow

@@ -25,19 +25,19 @@ _MAX_BODY_BYTES = 64 * 1024 * 1024
 
 class Grows(Protocol):
     """
-    What holds more for a stream while it is read.
+    What holds more for a stream while it is read, or sees that it is to be left.
     """
 
     @property
     def is_due(self) -> bool:
         """
-        Whether it has told of more.
+        Whether it has told of more, or it is time to look.
         """
         ...
 
     def __call__(self) -> None:
         """
-        Hold it, or raise.
+        Hold it, look, or raise.
         """
         ...
 
@@ -48,7 +48,7 @@ class StreamWatch:
 
     Attributes:
         is_left: Whether it was closed: an error that a reader in another thread then meets is no loss.
-        grow: Holds more as it tells what it uses; None where all is held.
+        grow: Holds more as it tells what it uses, or closes it; None where all is held, and nothing does.
     """
 
     __slots__ = ("end", "grow", "is_left", "reader")

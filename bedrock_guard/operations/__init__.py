@@ -14,6 +14,7 @@ from bedrock_guard.domain.services import SERVICES
 from bedrock_guard.operations.agents import INVOKE_AGENT, INVOKE_FLOW, INVOKE_INLINE_AGENT
 from bedrock_guard.operations.apply_guardrail import APPLY_GUARDRAIL
 from bedrock_guard.operations.async_invoke import START_ASYNC_INVOKE
+from bedrock_guard.operations.batch import CREATE_MODEL_INVOCATION_JOB
 from bedrock_guard.operations.contract import Operation, Reply, StreamReader
 from bedrock_guard.operations.converse import CONVERSE, CONVERSE_STREAM
 from bedrock_guard.operations.free import FREE, Free
@@ -41,6 +42,7 @@ __all__ = [
 
 # (service, operation) as botocore names them.
 METERED: Final[dict[tuple[str, str], Operation]] = {
+    ("bedrock", "CreateModelInvocationJob"): CREATE_MODEL_INVOCATION_JOB,
     ("bedrock-agent-runtime", "InvokeAgent"): INVOKE_AGENT,
     ("bedrock-agent-runtime", "InvokeFlow"): INVOKE_FLOW,
     ("bedrock-agent-runtime", "InvokeInlineAgent"): INVOKE_INLINE_AGENT,

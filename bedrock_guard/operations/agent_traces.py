@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from bedrock_guard.domain.call import Call
-from bedrock_guard.domain.usage import INPUT_TOKENS, OUTPUT_TOKENS, Learned, Usage, UsageReport, add
+from bedrock_guard.domain.usage import INPUT_TOKENS, OUTPUT_TOKENS, Learned, Usage, UsageReport, add, larger
 from bedrock_guard.families.counts import Counts, CountTable, read_counts, usage_of
 from bedrock_guard.operations.plain import parse_object
 
@@ -30,7 +30,7 @@ class TraceReader:
     Adds up the model calls that the events of one stream tell of.
 
     Attributes:
-        told: How many model calls have been told with what they used.
+        told: How often a model call has been told to have used more than was known.
     """
 
     __slots__ = ("_begun", "_call", "_has_trace", "_is_whole", "_models", "_received_bytes", "_used", "told")
@@ -97,9 +97,13 @@ class TraceReader:
             return
         counts: Counts = read_counts(part, _USAGE)
         usage = usage_of(counts, generates=True, marks_1h=False)
-        # Told twice it is used once.
-        if usage is not None and trace_id not in self._used:
-            self._used[trace_id] = usage
+        if usage is None:
+            return
+        # Told twice it is used once: what was told last may be a running count.
+        known = self._used.get(trace_id)
+        used = usage if known is None else larger(known, usage)
+        if used != known:
+            self._used[trace_id] = used
             self.told += 1
 
 

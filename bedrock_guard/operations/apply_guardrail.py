@@ -49,7 +49,7 @@ class ApplyGuardrail(Plain):
         """
         The units that a reply states.
         """
-        usage = at(reply.parsed, ("usage",)) or parse_object(body).get("usage")
+        usage = parse_object(body).get("usage") or at(reply.parsed, ("usage",))
         return report_of(read_units(usage, BY_FIELD)) if isinstance(usage, dict) else None
 
 

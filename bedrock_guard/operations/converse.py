@@ -40,14 +40,17 @@ from bedrock_guard.families.counts import (
 )
 from bedrock_guard.families.limits import at
 from bedrock_guard.families.measure import Measure, Reader
+from bedrock_guard.families.typed_blocks import read_tools
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import delta_says_something, says_something
 from bedrock_guard.operations.contract import Reply
-from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
-from bedrock_guard.operations.parameters import choice, string_pairs
+from bedrock_guard.operations.guardrail_trace import has_units, read_guardrail_units
+from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
+from bedrock_guard.operations.web_grounding import count_searches, with_searches
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
+_FIELDS_KEY: Final = "additionalModelRequestFields"
 _CACHE_MARK: Final = b'"cache'
 # The second spelling of cached tokens, which botocore drops: it is read where it may differ.
 _SECOND_MARK: Final = b'InputTokenCount"'
@@ -84,11 +87,12 @@ class Converse:
             family.name,
             model.region or region,
             _read_size(params, model, family),
-            choice(params.get("serviceTier"), "type", "default") if "serviceTier" in params else "default",
+            _tier(params) if "serviceTier" in params or _FIELDS_KEY in params else "default",
             choice(params.get("performanceConfig"), "latency", "standard")
             if "performanceConfig" in params
             else "standard",
             string_pairs(params.get("requestMetadata")),
+            times=limits.rounds(params[_FIELDS_KEY]) if _FIELDS_KEY in params else 1,
         )
 
     def read_wire(
@@ -137,12 +141,20 @@ class MetadataReader:
     Waits for the `metadata` event; nothing before it tells usage.
     """
 
-    __slots__ = ("_call", "_has_text", "_is_intervened", "_received_bytes", "is_last_word", "report")
+    __slots__ = (
+        "_call",
+        "_has_text",
+        "_is_intervened",
+        "_received_bytes",
+        "_searches",
+        "is_last_word",
+        "report",
+    )
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._has_text = self._is_intervened = False
-        self._received_bytes = 0
+        self._received_bytes = self._searches = 0
         self.report: UsageReport | None = None
         self.is_last_word = False
 
@@ -162,9 +174,15 @@ class MetadataReader:
             metadata = event["metadata"]
             has_text = self._has_text and not self._is_intervened
             self.report = _read_report(
-                metadata if isinstance(metadata, dict) else {}, payload, self._call, has_text=has_text
+                metadata if isinstance(metadata, dict) else {},
+                payload,
+                self._call,
+                has_text=has_text,
+                searches=self._searches,
             )
             self.is_last_word = self.report is not None
+        elif "contentBlockStart" in event:
+            self._searches += count_searches(event)
         elif not self._has_text:
             self._has_text = delta_says_something(event)
         elif "messageStop" in event:
@@ -173,6 +191,12 @@ class MetadataReader:
 
 CONVERSE: Final = Converse("Converse")
 CONVERSE_STREAM: Final = Converse("ConverseStream", stream_key="stream")
+
+
+def _tier(params: Mapping[str, Any]) -> str:
+    return dearer_tier(
+        choice(params.get("serviceTier"), "type", None), at(params, (_FIELDS_KEY, "service_tier"))
+    )
 
 
 def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> RequestSize:
@@ -186,23 +210,27 @@ def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> Re
         seen.has_unseen = True
     inference = params.get("inferenceConfig")
     stated = inference.get("maxTokens") if isinstance(inference, dict) else inference
-    more = params.get("additionalModelRequestFields")
+    more = params.get(_FIELDS_KEY)
     fields = more if isinstance(more, dict) else {}
     size = RequestSize(
         seen.text_bytes,
         seen.messages or 1,
         seen.images,
         family.image_tokens,
-        seen.has_tools or "tools" in fields,
+        seen.has_tools,
         # What a prompt resource says, and how much it may answer, is not in the request.
         seen.has_unseen or model.kind == "prompt",
-        limits.output_limit(fields, stated=stated) if fields else limits.stated_limit(stated),
+        limits.output_limit(fields, stated=stated, heeded=family.heeded_limits)
+        if fields
+        else limits.stated_limit(stated),
         limits.candidates(fields) if fields else 1,
         seen.writes_cache,
         family.generates,
         limits.widened_input(fields) if fields else None,
         "guardrailConfig" in params,
     )
+    if seen.may_search:
+        size = size._replace(may_search=True)
     if seen.pixels and family.image_rule is not None:
         return size.with_sizes([family.image_rule(*pixels) for pixels in seen.pixels])
     return size
@@ -213,12 +241,30 @@ def _read_output_config(seen: Measure, config: Any) -> None:
     (Measure.answer_format if has_format else Measure.json)(seen, config)
 
 
+def _read_fields(seen: Measure, fields: Any) -> None:
+    for key, value in fields.items() if isinstance(fields, dict) else [("", fields)]:
+        reader = None if value is None else _FIELDS.get(key)
+        if reader:
+            reader(seen, value)
+        else:
+            seen.json({key: value})
+
+
+# What a maker's own fields bring that is more than the JSON it is written in.
+_FIELDS: Final[dict[str, Reader]] = {
+    "tools": read_tools,
+    "output_format": Measure.answer_format,
+    "output_config": Measure.answer_format,
+    "response_format": Measure.answer_format,
+}
+
 # None: the model is not shown it. A parameter without a line counts as text.
 _PARTS: Final[dict[str, Reader | None]] = {
     "modelId": None,
     "messages": read_messages,
     "system": read_content,
     "toolConfig": read_tool_config,
+    _FIELDS_KEY: _read_fields,
     "promptVariables": Measure.unseen,
     "outputConfig": _read_output_config,
     "inferenceConfig": None,
@@ -231,13 +277,19 @@ _PARTS: Final[dict[str, Reader | None]] = {
 
 
 def _read_report(
-    parsed: Mapping[str, Any], content: bytes | None, call: Call, *, has_text: bool | None = None
+    parsed: Mapping[str, Any],
+    content: bytes | None,
+    call: Call,
+    *,
+    has_text: bool | None = None,
+    searches: int | None = None,
 ) -> UsageReport | None:
     counts = _read_usage(parsed.get("usage"))
     if content and _may_lack(counts, content):
-        counts = merge((counts, _read_usage(_raw_usage(content))))
-    if "trace" in parsed:
-        counts = {**counts, **read_guardrail_units(parsed["trace"])}
+        counts = merge((counts, _read_usage(_read_raw(content, "usage"))))
+    trace = _read_trace(parsed, content) if "trace" in parsed else None
+    if trace is not None:
+        counts = {**counts, **read_guardrail_units(trace)}
     usage = usage_of(counts, generates=True, marks_1h=call.size.writes_cache == "1h")
     if usage is None:
         return None
@@ -247,8 +299,10 @@ def _read_report(
         anomalies = read_anomalies(
             counts, usage, call.size, lambda: says_something(parsed) if has_text is None else has_text
         )
+    if call.size.may_search:
+        usage = with_searches(usage, count_searches(parsed) if searches is None else searches)
     is_odd = NEGATIVES in counts
-    is_untold = call.size.has_guardrail and not has_trace(parsed.get("trace"))
+    is_untold = call.size.has_guardrail and not has_units(trace)
     units = units_beside(call.size, usage) if is_untold else NOTHING
     if units:
         usage = {**usage, **units}
@@ -286,9 +340,15 @@ def _may_lack(counts: Counts, content: bytes) -> bool:
     return bool(write) and CACHE_WRITE_5M not in counts and CACHE_WRITE_1H not in counts
 
 
-def _raw_usage(content: bytes) -> object:
+def _read_trace(parsed: Mapping[str, Any], content: bytes | None) -> object:
+    # Older botocore drops units of policies that it does not know, too.
+    raw = _read_raw(content, "trace") if content and at(parsed["trace"], ("guardrail",)) else None
+    return raw or parsed["trace"]
+
+
+def _read_raw(content: bytes, key: str) -> object:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    return document.get("usage") if isinstance(document, dict) else None
+    return document.get(key) if isinstance(document, dict) else None

@@ -56,7 +56,7 @@ class GuardrailChecks(Plain):
         """
         The units that a reply states.
         """
-        usage = at(reply.parsed, ("usage",)) or parse_object(body).get("usage")
+        usage = parse_object(body).get("usage") or at(reply.parsed, ("usage",))
         if not isinstance(usage, dict):
             return None
         return report_of(

@@ -7,11 +7,12 @@ Guardrail units, from the trace that a reply carries when one was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bedrock_guard.domain.usage import Meter, UsageReport
 from bedrock_guard.families.counts import NEGATIVES, Counts, add_count, count, with_negatives
+from bedrock_guard.families.limits import at
 from bedrock_guard.meters.guardrail_units import BY_FIELD
 
 
@@ -20,23 +21,30 @@ def read_guardrail_units(trace: Any) -> Counts:
     The units of every assessment in a trace, summed, by meter; empty without one.
     """
     units: dict[str, int] = {}
+    for usage in _find_usage(trace):
+        units.update(read_units(usage, BY_FIELD, beside=units))
+    return units
+
+
+def has_units(trace: Any) -> bool:
+    """
+    Whether a trace says what a guardrail used, be it nothing: one may say no more than what it did.
+    """
+    return any(True for _ in _find_usage(trace))
+
+
+def _find_usage(trace: Any) -> Iterator[Mapping[str, Any]]:
     waiting = [trace.get("guardrail")] if isinstance(trace, dict) else []
     while waiting:
         part = waiting.pop()
         if isinstance(part, list):
             waiting.extend(part)
         elif isinstance(part, dict) and "invocationMetrics" in part:
-            _add(units, part["invocationMetrics"])
+            usage = at(part["invocationMetrics"], ("usage",))
+            if isinstance(usage, dict):
+                yield usage
         elif isinstance(part, dict):
             waiting.extend(part.values())
-    return units
-
-
-def has_trace(trace: Any) -> bool:
-    """
-    Whether a trace says what a guardrail did.
-    """
-    return isinstance(trace, dict) and isinstance(trace.get("guardrail"), dict)
 
 
 def read_units(
@@ -62,9 +70,3 @@ def report_of(units: Counts) -> UsageReport:
     return UsageReport(
         with_negatives(usage, units) if is_odd else usage, believable=usage if is_odd else None
     )
-
-
-def _add(units: dict[str, int], metrics: Any) -> None:
-    usage = metrics.get("usage") if isinstance(metrics, dict) else None
-    if isinstance(usage, dict):
-        units.update(read_units(usage, BY_FIELD, beside=units))

@@ -36,13 +36,16 @@ from bedrock_guard.families.counts import (
     usage_of,
     with_negatives,
 )
+from bedrock_guard.families.limits import output_limit, rounds
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import document_says_something, is_intervened
 from bedrock_guard.operations.beside_tokens import headers_tell, with_beside, without_input
 from bedrock_guard.operations.contract import Reply
-from bedrock_guard.operations.guardrail_trace import has_trace, read_guardrail_units
-from bedrock_guard.operations.parameters import choice, string_pairs
+from bedrock_guard.operations.guardrail_trace import has_units, read_guardrail_units
+from bedrock_guard.operations.output_limit import OWN_DIALECT
+from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
+from bedrock_guard.operations.web_grounding import count_searches, with_searches
 
 _TIER: Final = "x-amzn-bedrock-service-tier"
 _LATENCY: Final = "x-amzn-bedrock-performanceconfig-latency"
@@ -69,8 +72,6 @@ _WIRE: Final = {
     "requestMetadata": "x-amzn-bedrock-request-metadata",
 }
 
-_TIERS: Final = ("priority", "default", "flex", "reserved")
-
 
 @dataclass(frozen=True, slots=True)
 class InvokeModel:
@@ -90,6 +91,8 @@ class InvokeModel:
         family = family_of(model)
         body = _parse(params.get("body"))
         size = family.read_request(body) if body is not None else family.ceiling()
+        if body is not None and model.kind in OWN_DIALECT:
+            size = size._replace(output_limit=output_limit(body))
         has_guardrail, is_prompt = "guardrailIdentifier" in params, model.kind == "prompt"
         if has_guardrail or is_prompt:
             size = size._replace(has_guardrail=has_guardrail, has_unseen=size.has_unseen or is_prompt)
@@ -99,9 +102,10 @@ class InvokeModel:
             family=family.name,
             region=model.region or region,
             size=size,
-            service_tier=_tier(params.get("serviceTier"), body),
+            service_tier=dearer_tier(params.get("serviceTier"), (body or {}).get("service_tier")),
             latency=choice(params, "performanceConfigLatency", "standard"),
             request_tags=string_pairs(params.get("requestMetadata")),
+            times=1 if body is None else rounds(body),
         )
 
     def read_wire(self, *, model_id: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
@@ -152,6 +156,7 @@ class ChunkReader:
         "_marks",
         "_received_bytes",
         "_reply",
+        "_searches",
         "is_last_word",
         "report",
     )
@@ -165,7 +170,7 @@ class ChunkReader:
         self._has_text = not call.size.generates  # then there is nothing to look for
         self._input: tuple[str, Usage] | None = None
         self._last_output: int | None = None
-        self._received_bytes = 0
+        self._received_bytes = self._searches = 0
         self.report: UsageReport | None = None
         self.is_last_word = False
 
@@ -186,6 +191,8 @@ class ChunkReader:
             self._received_bytes += len(data)
             if not self._has_text:
                 self._has_text = document_says_something(data)
+            if self._call.size.may_search:
+                self._searches += count_searches(_parse(data) or {})
             for mark in self._marks:
                 if mark in data:
                     break
@@ -213,6 +220,7 @@ class ChunkReader:
                 self._call,
                 lambda: self._has_text and not is_intervened(data),
                 output=self._last_output,
+                searches=self._searches,
             )
             self.is_last_word = is_last and self.report is not None
 
@@ -232,7 +240,7 @@ INVOKE_MODEL_WITH_RESPONSE_STREAM: Final = InvokeModel("InvokeModelWithResponseS
 
 
 def _suffices(counts: Counts, call: Call) -> bool:
-    if call.size.has_guardrail:
+    if call.size.has_guardrail or call.size.may_search or call.times > 1:
         return False
     if call.size.beside_tokens:
         return headers_tell(counts, call.size, family_of(call.model))
@@ -257,6 +265,7 @@ def _report(
     has_text: Callable[[], bool] = lambda: False,
     *,
     output: int | None = None,
+    searches: int | None = None,
 ) -> UsageReport | None:
     size = call.size
     if _TRACE in document:
@@ -272,7 +281,9 @@ def _report(
         if made is not None and not made:
             return None  # an answer that shows nothing: it may be billed as asked for
         usage, untold = with_beside(usage, made, size)
-    if size.has_guardrail and not has_trace(document.get(_TRACE)):
+    if size.may_search:
+        usage = with_searches(usage, count_searches(document) if searches is None else searches)
+    if size.has_guardrail and not has_units(document.get(_TRACE)):
         units, rest = units_beside(size, usage), {} if untold is None else untold.usage
         usage, untold = {**usage, **units}, Untold({**rest, **units}, is_estimate=True)
     is_odd = NEGATIVES in counts
@@ -295,19 +306,6 @@ def _parse(body: object) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
-
-
-def _tier(parameter: object, body: Mapping[str, Any] | None) -> str:
-    """
-    The tier asked for; of header and body the dearer, for it is not told which one wins.
-    """
-    in_body = (body or {}).get("service_tier")
-    asked = [parameter] if isinstance(parameter, str) and parameter else []
-    if isinstance(in_body, str) and in_body.lower() in _TIERS:
-        asked.append(in_body.lower())
-    if "priority" in asked:
-        return "priority"
-    return asked[0] if asked else "default"
 
 
 def _decode(value: object) -> str:

@@ -10,14 +10,14 @@ import json
 from typing import Any, Final, NamedTuple
 
 from bedrock_guard.domain.call import Call
-from bedrock_guard.families import lowering
-from bedrock_guard.families.limits import Path, at
+from bedrock_guard.families import family_of, lowering
+from bedrock_guard.families.limits import Path, at, is_heeded
 
 _CONVERSE_PLACE: Final = ("inferenceConfig", "maxTokens")
 
 
 # Their bodies are in a dialect of their own, whatever model `models` says is behind them.
-_OWN_DIALECT: Final = ("imported-model", "endpoint")
+OWN_DIALECT: Final = ("imported-model", "endpoint")
 
 
 class _Shape(NamedTuple):
@@ -44,7 +44,7 @@ class OutputLimit:
     The limit of one request.
 
     Attributes:
-        is_stated: Whether the caller set one, in any spelling.
+        is_stated: Whether the caller set one that the model goes by.
         least: The fewest tokens that it can be lowered to: *answer*, and the least that its thinking takes,
             or all that its caller has given to thinking, if that *keeps_thinking*.
     """
@@ -59,10 +59,11 @@ class OutputLimit:
         place: Path | None,
         answer: int,
         *,
+        is_stated: bool,
         keeps_thinking: bool,
     ) -> None:
         parts = _parts(document, shape)
-        self.is_stated = any(lowering.states_limit(part) for part in parts)
+        self.is_stated = is_stated
         self.least = answer + max(lowering.least_thinking(part, is_kept=keeps_thinking) for part in parts)
         self._answer = answer
         self._body = body
@@ -107,9 +108,19 @@ def read_output_limit(
     if not isinstance(document, dict) or any(map(lowering.forbids_limit, _parts(document, shape))):
         return None
     place = shape.place
-    if place is None and call.model.kind not in _OWN_DIALECT:
+    if place is None and call.model.kind not in OWN_DIALECT:
         place = lowering.place_of(call.family, call.model.maker)
-    return OutputLimit(bytes(body), document, shape, place, answer, keeps_thinking=keeps_thinking)
+    return OutputLimit(
+        bytes(body),
+        document,
+        shape,
+        place,
+        answer,
+        is_stated=_is_stated(
+            document, shape, () if call.model.kind in OWN_DIALECT else family_of(call.model).heeded_limits
+        ),
+        keeps_thinking=keeps_thinking,
+    )
 
 
 def takes_limit(call: Call) -> bool:
@@ -117,6 +128,12 @@ def takes_limit(call: Call) -> bool:
     Whether requests of *call* can be given a limit at all.
     """
     return call.operation in _SHAPES and call.model.kind != "prompt"
+
+
+def _is_stated(document: dict[str, Any], shape: _Shape, heeded: tuple[Path, ...]) -> bool:
+    if shape.place is not None and at(document, shape.place) is not None:
+        return True
+    return any(is_heeded(part, heeded) for part in _parts(document, shape))
 
 
 def _parts(document: dict[str, Any], shape: _Shape) -> list[dict[str, Any]]:

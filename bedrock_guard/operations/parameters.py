@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+_TIERS: Final = ("priority", "default", "flex", "reserved")
 
 Default = TypeVar("Default", bound=str | None)
 
@@ -17,6 +19,18 @@ def choice(structure: object, key: str, default: Default) -> str | Default:
     """
     word = structure.get(key) if isinstance(structure, Mapping) else None
     return word if isinstance(word, str) and word else default
+
+
+def dearer_tier(parameter: object, in_body: object) -> str:
+    """
+    The tier asked for; of a parameter and a maker's own field the dearer, for it is not told which one wins.
+    """
+    asked = [parameter] if isinstance(parameter, str) and parameter else []
+    if isinstance(in_body, str) and in_body.lower() in _TIERS:
+        asked.append(in_body.lower())
+    if "priority" in asked:
+        return "priority"
+    return asked[0] if asked else "default"
 
 
 def string_pairs(metadata: Any) -> Mapping[str, str]:

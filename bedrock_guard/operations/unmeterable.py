@@ -93,7 +93,6 @@ UNMETERABLE: Final[dict[str, dict[str, str]]] = {
         "CreateModelCopyJob": _STORED,
         "CreateModelCustomizationJob": _TRAINED,
         "CreateModelImportJob": _STORED,
-        "CreateModelInvocationJob": "starts a batch that bills for all its records",
         "CreateProvisionedModelThroughput": "buys throughput, which bills by the hour",
         "PutEnforcedGuardrailConfiguration": "makes a guardrail bill for every call of the account",
         "RegisterMarketplaceModelEndpoint": _HOSTED,

@@ -5,7 +5,7 @@ What one call's meters cost, all choices made: the nouns that `calculate` works 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +42,15 @@ class UnitPrices:
     latency: str
     bands: tuple[PriceBand, ...]
     derived: frozenset[str] = frozenset()
+
+    def in_band_of(self, input_tokens: int) -> UnitPrices:
+        """
+        These, with the prices of a request of *input_tokens* for all: several are priced one by one, whatever
+        they come to together.
+        """
+        band = next(
+            band
+            for band in reversed(self.bands)
+            if input_tokens > band.above_input_tokens or band is self.bands[0]
+        )
+        return replace(self, bands=(PriceBand(0, band.prices),))

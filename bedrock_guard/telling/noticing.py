@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import partial
 from typing import Final
@@ -25,16 +25,12 @@ from bedrock_guard.background import COURIER
 from bedrock_guard.budgets.alerting import (
     WHOLE,
     anomaly_text,
-    balance_alert,
     breaker_alert,
+    clamp_text,
     day_alert,
     day_key,
-    keys_of,
-    news_of,
     overruns,
-    reached,
     refusal_text,
-    spent_of,
 )
 from bedrock_guard.budgets.matching import Match, Matcher
 from bedrock_guard.domain.alert import AlertSink, Looking
@@ -44,6 +40,7 @@ from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.open_call import OpenCall
+from bedrock_guard.telling.balances import Balances
 from bedrock_guard.telling.claiming import Claims, Found, Name
 from bedrock_guard.telling.delivering import Deliveries
 
@@ -72,8 +69,8 @@ class Alerts:
 
     Attributes:
         breakers: Looked at beside the calls as well; None for none.
+        balances: What calls have changed, and is to be read.
         noted: The balances that are known to be looked at; whoever changes others says so.
-        topped_up: By how much the limit of a balance is topped up at a moment.
     """
 
     def __init__(
@@ -85,13 +82,11 @@ class Alerts:
         *,
         retry_after_s: float = RETRY_AFTER_S,
     ) -> None:
-        self._ledger = ledger
-        self._matcher = matcher
         self._clock = clock
         self._deliveries = Deliveries(sinks, ledger.confirm_alert)
         self._sees_all = self._deliveries.has_observers
         self._claims = Claims(ledger, clock, self._deliveries, retry_after_s=retry_after_s)
-        self.topped_up: Callable[[LedgerKey, float], int] = lambda _key, _now: 0
+        self.balances = Balances(ledger, matcher, clock, self._claims)
         self.breakers: Looking | None = None
         self._is_closed = False
         self._begin_anew()
@@ -101,11 +96,7 @@ class Alerts:
 
     def _begin_anew(self) -> None:
         self.noted: Sequence[Match] | None = None
-        self._changed: dict[int, Sequence[Match]] = {}
-        self._charged: deque[LedgerKey] = deque()
-        self._overran: dict[LedgerKey, str] = {}
         self._entries: deque[Entry] = deque(maxlen=_MOST_ENTRIES)
-        self._to_read: dict[LedgerKey, Match] = {}
         self._is_kept = False
         self._is_woken = False
         self._looks_at = 0.0
@@ -133,11 +124,11 @@ class Alerts:
         if settled.overrun:
             held = {line.key: line.amount for line in opened.reservation.lines}
             amounts = opened.amounts(entry)
-            self._overran |= overruns(matches, amounts, held)
+            self.balances.say("overrun", matches, overruns(matches, amounts, held))
         if entry.anomalies:
             self._find_of_day("anomaly", (("model", entry.model_id),), anomaly_text(entry))
         if matches:
-            self._changed[id(matches)] = matches
+            self.balances.changed[id(matches)] = matches
         self._wake()
 
     def see_refused(self, matches: Sequence[Match], refusal: Refusal, entry: Entry) -> None:
@@ -150,10 +141,10 @@ class Alerts:
         by_key = {match.key: match for match in matches}
         for refused in refusal.lines:
             match = by_key[refused.line.key]._replace(limit=refused.line.limit or 0)  # top-ups included
-            self._find("refused", match, None, spent=refused.spent, what=refusal_text(match, refused))
+            self.balances.find("refused", match, None, spent=refused.spent, what=refusal_text(match, refused))
             if WHOLE in match.budget.alerts:
                 what = "100 % counts as reached, as a call was refused"
-                self._find("threshold", match, WHOLE, spent=refused.spent, what=what)
+                self.balances.find("threshold", match, WHOLE, spent=refused.spent, what=what)
         self._wake()
 
     def see_stopped(self, entry: Entry) -> None:
@@ -176,7 +167,15 @@ class Alerts:
         """
         The balances of *keys* were charged by something else than the end of a call, such as a sweep.
         """
-        self._charged.extend(keys)
+        self.balances.charge(keys)
+        self._wake()
+
+    def see_clamped(self, matches: Sequence[Match], entry: Entry, tokens: int) -> None:
+        """
+        The limit on output of a call was lowered to *tokens*, for want of room in *matches*.
+        """
+        text = clamp_text(entry, tokens)
+        self.balances.say("clamped", matches, {match.key: text for match in matches})
         self._wake()
 
     def see_old_prices(self, model: str, as_of: date) -> None:
@@ -204,12 +203,6 @@ class Alerts:
         write = partial(breaker_alert, key, window, text=text, at_s=now)
         self._claims.find(Name("breaker", None, key), Found(ends_s, write))
         self._wake()
-
-    def _find(self, kind: str, match: Match, threshold: float | None, *, spent: int, what: str) -> None:
-        zone, now = self._matcher.zone, self._clock()
-        key, window = news_of(match, now)
-        write = partial(balance_alert, kind, threshold, match, spent=spent, what=what, at_s=now, zone=zone)
-        self._claims.find(Name(kind, threshold, key), Found(window.end, write))
 
     def _find_of_day(self, kind: str, per: tuple[tuple[str, str], ...], text: str) -> None:
         now = self._clock()
@@ -249,9 +242,9 @@ class Alerts:
         """
         Whether something is to be looked at.
         """
-        return bool(
-            self._changed or self._charged or self._claims or self._overran or self._entries or self._to_read
-        ) or (self.breakers is not None and self.breakers.has_news)
+        return bool(self.balances or self._claims or self._entries) or (
+            self.breakers is not None and self.breakers.has_news
+        )
 
     @property
     def _is_done(self) -> bool:
@@ -318,6 +311,7 @@ class Alerts:
         """
         self._deliveries.forget()
         self._claims.forget()
+        self.balances.forget()
         if self.breakers is not None:
             self.breakers.forget()
         self._begin_anew()
@@ -336,7 +330,7 @@ class Alerts:
         self.noted = None
         has_failed = False
         looks = () if self.breakers is None else (self.breakers.look,)
-        steps = (self._observe, self._read_balances, *looks, self._claims.claim, self._claims.take_over)
+        steps = (self._observe, self.balances.read, *looks, self._claims.claim, self._claims.take_over)
         for step in steps:
             try:
                 step()
@@ -359,36 +353,6 @@ class Alerts:
         entries = [self._entries.popleft() for _ in range(len(self._entries))]
         if entries:
             self._deliveries.observe(entries)
-
-    def _read_balances(self) -> None:
-        while self._changed:
-            _, matches = self._changed.popitem()
-            self._to_read |= {match.key: match for match in matches}
-        while self._charged:
-            match = self._matcher.find(self._charged.popleft())
-            if match is not None:
-                self._to_read[match.key] = match
-        # Found as they are read: what a sum was that several ends changed, only its balance knows.
-        wanted = {
-            key: match
-            for key, match in self._to_read.items()
-            if key in self._overran or not self._is_told(match)
-        }
-        now = self._clock()
-        keys = {key: None for match in wanted.values() for key in keys_of(match)}
-        balances = {balance.key: balance for balance in self._ledger.balances(list(keys))} if keys else {}
-        for key, match in wanted.items():
-            spent = spent_of(match, balances, now)
-            match = match._replace(limit=match.limit + self.topped_up(key, now))  # noqa: PLW2901
-            for share in reached(match, spent):
-                self._find("threshold", match, share, spent=spent, what=f"{100 * share:g} % is reached")
-            if key in self._overran:
-                self._find("overrun", match, None, spent=spent, what=self._overran.pop(key))
-        self._to_read = {}
-
-    def _is_told(self, match: Match) -> bool:
-        key, _ = news_of(match, self._clock())
-        return all(self._claims.is_told(Name("threshold", share, key)) for share in match.budget.alerts)
 
 
 def _leave(found: weakref.ref[Alerts]) -> None:

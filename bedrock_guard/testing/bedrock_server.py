@@ -52,6 +52,7 @@ from bedrock_guard.testing.loopback.answers import (
     stream_error,
     truncated_body,
 )
+from bedrock_guard.testing.loopback.batches import S3_PATH, Batches
 from bedrock_guard.testing.loopback.bill import Bill, Rates, stated
 from bedrock_guard.testing.loopback.connections import Connections
 from bedrock_guard.testing.loopback.content import JSON_HEADERS, dump
@@ -142,6 +143,7 @@ class BedrockServer:
     ) -> None:
         self.output_tokens = output_tokens
         self.bill = Bill(rates)
+        self.batches = Batches(self.bill)
         self._port = port
         self._stream_chunks = stream_chunks
         self._event_delay_s = event_delay_s
@@ -244,11 +246,12 @@ class BedrockServer:
 
     def reset(self) -> None:
         """
-        Forget bill, requests, script and prompt cache.
+        Forget bill, jobs, requests, script and prompt cache.
         """
         self.always(None)
         self.always_count(None)
         self.bill.clear()
+        self.batches.clear()
         self._cache.clear()
         with self._lock:
             self._script.clear()
@@ -257,7 +260,9 @@ class BedrockServer:
     def _handle(self, head: Head, body: bytes) -> Reply | None:
         if head.path.startswith("/_server/"):
             return self._control(head)
-        model_id, operation = _route(head, body)
+        if head.path.startswith(S3_PATH):
+            return self.batches.serve(head)
+        model_id, operation = _route(head, body, self.batches)
         with self._lock:
             name = operation.name if operation else ""
             self._requests.append(Received(name, model_id, head.path, head.headers, body, self._clock()))
@@ -359,14 +364,14 @@ class BedrockServer:
         return _UNKNOWN_OPERATION
 
 
-def _route(head: Head, body: bytes) -> tuple[str, Operation | OtherOperation | None]:
+def _route(head: Head, body: bytes, batches: Batches) -> tuple[str, Operation | OtherOperation | None]:
     subject, _, end = head.path.rpartition("/")
     if (head.method, subject, end) == ("POST", "", "async-invoke"):
         return named_model(body), OPERATIONS[end]
     kind, _, name = subject.removeprefix("/").partition("/")
     operation = OPERATIONS.get(end)
     if head.method != "POST" or operation is None or kind != operation.resource or not name:
-        other = find_other(head.method, head.path)
+        other = find_other(head.method, head.path, batches.operations)
         return ("", None) if other is None else (unquote(other[0]), other[1])
     return unquote(name.partition("/version/")[0]), operation
 

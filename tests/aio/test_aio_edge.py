@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 
 from bedrock_guard import Budget, Guard
+from bedrock_guard.hooks import aio, counting
+from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.bedrock_server import BedrockServer, delay
 
 pytest.importorskip("aiobotocore", reason="aiobotocore has an environment of its own: .ci/run test-aio")
@@ -38,7 +42,10 @@ def server() -> Iterator[BedrockServer]:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def make_guard(request: Any, tmp_path: Path) -> Iterator[Callable[..., Guard]]:
+def make_guard(
+    request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Guard]]:
+    monkeypatch.setattr(counting, "_PATIENCE_S", 30.0)  # a busy machine may need it for its first count
     made: list[Guard] = []
 
     def make(*budgets: Budget, **settings: Any) -> Guard:
@@ -132,6 +139,89 @@ def test_calls_that_wait_keep_neither_the_loop_nor_the_ends_waiting(
     assert [reply["usage"]["outputTokens"] for reply in replies] == [5] * 12
     assert ticks > 12
     assert [(row.spent, row.pending) for row in guard.status()] == [(60, 0)]
+
+
+def test_a_call_that_fits_is_opened_where_it_is(
+    make_guard: Callable[..., Guard], server: BedrockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A thread of its own costs more than all else that is done for it.
+    """
+    guard = make_guard(Budget("x", "500 USD", fallback=[NOVA], wait_s=LONG), refine="count_tokens")
+    monkeypatch.delattr(aio, "in_own_thread")
+
+    assert asyncio.run(ask(guard, server, asking(100)))
+    assert asyncio.run(ask(guard, server, UNSET))
+
+
+def test_a_call_may_be_kept_waiting_by_two_guards(
+    make_guard: Callable[..., Guard], server: BedrockServer
+) -> None:
+    """
+    One after the other; it is seen, held and charged by each once.
+    """
+    first = make_guard(Budget("x", "150 output_tokens", wait_s=LONG))
+    loop = "loop: same_request <= 6/minute"
+    budget = Budget("y", "150 output_tokens", wait_s=LONG)
+
+    async def main(second: Guard) -> None:
+        async with client_of(first, server) as client:
+            second.attach(client)
+            await asyncio.gather(*[client.converse(**asking(90)) for _ in range(6)])
+
+    with Guard(budgets=[budget], breakers=[loop], ledger="memory://") as second:
+        asyncio.run(main(second))
+
+        for guard in (first, second):
+            (row,) = guard.status()
+            assert (row.spent, row.pending) == (60, 0)
+            assert [entry.outcome for entry in guard.entries()] == ["answered"] * 6
+
+
+class AskedLedger(MemoryLedger):
+    """
+    A ledger that is asked in a thread, and keeps it until the task there is cancelled.
+    """
+
+    blocking = True
+
+    def __init__(self) -> None:
+        super().__init__(clock=time.time)
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.ended: list[str] = []
+
+    def reserve(self, *given: Any, **named: Any) -> Any:
+        self.asked.set()
+        assert self.may_answer.wait(30)
+        return super().reserve(*given, **named)
+
+    def release(self, reservation: Any, entry: Any) -> Any:
+        self.ended.append(entry.id)
+        return super().release(reservation, entry)
+
+
+def test_a_task_that_is_cancelled_before_it_waits_leaves_nothing(server: BedrockServer) -> None:
+    """
+    What was refused holds nothing that the end of its task could give back.
+    """
+    ledger = AskedLedger()
+
+    async def main(guard: Guard) -> None:
+        async with client_of(guard, server) as client:
+            task = asyncio.create_task(client.converse(**asking(200)))
+            await asyncio.to_thread(ledger.asked.wait, 30)
+            task.cancel()
+            await asyncio.sleep(0)
+            ledger.may_answer.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with Guard(budgets=[Budget("x", "100 output_tokens", wait_s=LONG)], ledger=ledger) as guard:
+        asyncio.run(main(guard))
+
+        assert ledger.ended == []
+        assert list(guard.entries()) == []
+        assert all(row.pending == 0 for row in guard.status())
 
 
 def test_a_cancelled_task_waits_no_longer(make_guard: Callable[..., Guard], server: BedrockServer) -> None:

@@ -5,6 +5,7 @@ aiobotocore clients of Bedrock's other services.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from aiobotocore.session import get_session  # noqa: E402
 MODEL = "anthropic.claude-3-5-sonnet-20240620-v1:0"
 RATES = {
     MODEL: {"input_tokens": "0.000006", "output_tokens": "0.00003"},
+    f"batch/{MODEL}": {"input_tokens": "0.000003", "output_tokens": "0.000015"},
     "InvokeAgentRuntime": {"calls": "0.02"},
     "gr1": {
         "guardrail_content_policy_units": "0.00015",
@@ -170,3 +172,35 @@ def test_an_agent_whose_budget_is_used_up_is_closed(
     assert spent_nanousd(guard) == server.bill.nanousd
     assert [row.pending for row in guard.status()] == [0]
     assert {entry.outcome for entry in guard.entries()} == {"abandoned", "refused"}
+
+
+def test_a_batch_is_read_held_and_settled(
+    make_guard: Callable[..., Guard], server: BedrockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its input is read beside the event loop, and its hold outlives the client.
+    """
+    for service, url in (("S3", f"{server.url}/_s3"), ("BEDROCK", server.url)):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": []}
+    server.batches.put("s3://files/in.jsonl", json.dumps({"modelInput": body}).encode())
+    guard = make_guard(batch_input="read")
+
+    async def main() -> str:
+        async with client_of(guard, server, "bedrock") as client:
+            reply = await client.create_model_invocation_job(
+                jobName="mine",
+                roleArn="arn:aws:iam::123456789012:role/batch",
+                modelId=MODEL,
+                inputDataConfig={"s3InputDataConfig": {"s3Uri": "s3://files/in.jsonl"}},
+                outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://files/out/"}},
+            )
+            return str(reply["jobArn"])
+
+    job = asyncio.run(main())
+    assert guard.status()[0].pending > 0
+    server.batches.run(job)
+    guard.settle_batch(job)
+
+    assert spent_nanousd(guard) == server.bill.nanousd > 0

@@ -17,6 +17,7 @@ from botocore_versions import IS_NEWEST, needs_newer_model
 
 from bedrock_guard import Budget, BudgetExceeded, Guard, scope
 from bedrock_guard.errors import Stopped, UnmeteredOperation, UnpricedModel
+from bedrock_guard.hooks import cutoff
 from bedrock_guard.testing.bedrock_server import BedrockServer, cut_stream
 
 # Of 6 and 30 USD a million, and 0.06 and 0.24; 1 USD a thousand queries.
@@ -420,7 +421,7 @@ def test_retrieve_and_generate_heeds_limits_rerankers_and_streams(
     )
 
     assert [list(event) for event in reply["stream"]] == [["output"]]
-    assert spent_nanousd(guard) == 2 * (200_000 * 6_000 + 1_000 * 30_000) + 1_000_000
+    assert spent_nanousd(guard) == 2 * (200_000 * 6_000 + 1_000 * 30_000) + 2 * 1_000_000
 
 
 def test_a_refusal_says_nothing_of_a_limit_that_nobody_set(make: Callable[..., tuple[Any, Guard]]) -> None:
@@ -501,3 +502,22 @@ def test_rerank_is_charged_a_query_for_a_hundred_documents(
     assert spent_nanousd(guard) == server.bill.nanousd == queries * 1_000_000
     assert next(guard.entries()).usage == {"queries": queries}
     assert next(guard.entries()).cost == Decimal(queries) / 1000
+
+
+def test_an_agent_whose_steps_all_fit_is_closed_by_a_stop_only_where_that_is_wanted(
+    make: Callable[..., tuple[Any, Guard]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It is charged what is held for it, or what it has used, if that is more.
+    """
+    monkeypatch.setattr(cutoff, "LOOK_EVERY_S", 0.0)
+    client, guard = make(flat_prices=flat("InvokeAgent", "0.50 USD"), stream_cutoff="on_stop")
+    stream = client.invoke_agent(**ASKED, enableTrace=True)["completion"]
+    guard.stop(reason="enough")
+
+    with pytest.raises(Stopped):
+        list(stream)
+
+    assert next(guard.entries(outcome="abandoned")).reason == "stopped"
+    assert spent_nanousd(guard) == 500_000_000
+    assert is_at_rest(guard)

@@ -6,7 +6,6 @@ what was asked for.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import Budget, BudgetExceeded, Guard
+from bedrock_guard import Budget, BudgetExceeded, Guard, scope
+from bedrock_guard.domain.alert import Alert
 from bedrock_guard.errors import LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.bedrock_server import BedrockServer, converse_reply, lost_answer
@@ -54,8 +54,8 @@ def test_a_call_without_a_limit_is_held_at_a_share_of_what_is_free(make_guarded:
 
     reply = guarded.client.converse(**params)
 
-    fits = (250_000_000 - INPUT_NANOUSD) // OUTPUT_NANOUSD
-    assert told(reply)["ClampedMaxTokens"] == fits == 15_115
+    fits = (1_000_000_000 - INPUT_NANOUSD) // 4 // OUTPUT_NANOUSD
+    assert told(reply)["ClampedMaxTokens"] == fits == 15_142
     assert sent(guarded.server)["inferenceConfig"] == {"maxTokens": fits}
     assert guarded.entry.clamped_max_tokens == fits
     assert guarded.entry.estimated_cost_nanousd == INPUT_NANOUSD + fits * OUTPUT_NANOUSD
@@ -86,41 +86,119 @@ def test_the_smallest_room_counts(make_guarded: MakeGuarded) -> None:
     assert told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] == 2_000
 
 
-def test_a_share_that_is_too_little_for_an_answer_is_all_that_is_free(make_guarded: MakeGuarded) -> None:
+def test_a_share_that_is_too_little_for_an_answer_is_half_and_then_all_that_is_free(
+    make_guarded: MakeGuarded,
+) -> None:
     """
-    A quarter of 1,000 tokens is under 256; under 256 in all, the call is refused.
+    A quarter of 1,000 tokens is under 256, and so is half of 400; under 256 in all, the call is refused.
     """
     guarded = make_guarded("x: 1000 output_tokens")
-    guarded.server.output_tokens = 800
+    guarded.server.output_tokens = 300
 
-    assert told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] == 1_000
-    with pytest.raises(BudgetExceeded, match="maxTokens<=200 would fit, less than min_output_tokens=256"):
+    limits = [told(guarded.client.converse(**UNSET))["ClampedMaxTokens"] for _ in range(3)]
+
+    assert limits == [500, 350, 400]
+    with pytest.raises(BudgetExceeded, match="maxTokens<=100 would fit, less than min_output_tokens=256"):
         guarded.client.converse(**UNSET)
-    assert guarded.server.bill.requests == 1
+    assert guarded.server.bill.requests == 3
 
 
-def test_two_calls_without_a_limit_run_at_once(make_guarded: MakeGuarded) -> None:
+# It may write 128,000 tokens, 3.52 USD, at 5.50 and 27.50 USD a million.
+OPUS = "us.anthropic.claude-opus-4-7"
+
+
+def opus_usd(output_tokens: int) -> Decimal:
+    return Decimal(INPUT_TOKENS * 5_500 + output_tokens * 27_500).scaleb(-9)
+
+
+def two_at_once(guarded: Guarded) -> list[Exception]:
     """
-    A budget that could pay for both at their true size must not refuse the second.
+    Two threads' calls without a limit, neither of which ends before both are held; what they raise.
     """
-    guarded = make_guarded("2 USD")
-    opus = "us.anthropic.claude-opus-4-7"
-    barrier = threading.Barrier(2, timeout=20)
+    barrier, raised = threading.Barrier(2, timeout=20), list[Exception]()
 
     def meet(**_: Any) -> None:
         barrier.wait()
 
-    guarded.client.meta.events.register("before-send.bedrock-runtime", meet)
-    threads = [
-        threading.Thread(target=guarded.client.converse, kwargs={**UNSET, "modelId": opus}) for _ in "ab"
-    ]
+    def call() -> None:
+        try:
+            guarded.client.converse(**{**UNSET, "modelId": OPUS})
+        except (BudgetExceeded, threading.BrokenBarrierError) as error:
+            raised.append(error)
+            barrier.abort()
 
+    guarded.client.meta.events.register("before-send.bedrock-runtime", meet, unique_id="meet")
+    threads = [threading.Thread(target=call) for _ in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    guarded.client.meta.events.unregister("before-send.bedrock-runtime", unique_id="meet")
+    return raised
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        "20 USD",
+        "2 USD",
+        "0.1 USD",
+        f"{2 * opus_usd(300)} USD",
+        f"{2 * opus_usd(256)} USD",
+        "x: 600 output_tokens",
+        "x: 2000 tokens",
+    ],
+)
+def test_the_second_of_two_calls_without_a_limit_is_not_refused(
+    make_guarded: MakeGuarded, budget: str
+) -> None:
+    """
+    A budget that could pay for both at their true size must not refuse one for the 128,000 tokens of the other.
+    """
+    guarded = make_guarded(budget)
+    guarded.server.output_tokens = 300
+
+    assert two_at_once(guarded) == []
 
     assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "text", "more"),
+    [
+        ("1.2 USD", "x" * 120_000, {}),  # 0.40 USD of input, by its bytes
+        ("1 USD", TEXT, {"additionalModelRequestFields": {"thinking": {"budget_tokens": 20_000}}}),
+    ],
+    ids=["large input", "long thought"],
+)
+def test_what_is_more_than_a_share_by_itself_leaves_room_for_another(
+    make_guarded: MakeGuarded, limit: str, text: str, more: dict[str, Any]
+) -> None:
+    """
+    A quarter of what is free is too little for it, and all that is free would be too much.
+    """
+    guarded = make_guarded(limit)
+    asked = {**UNSET, "messages": [{"role": "user", "content": [{"text": text}]}], **more}
+
+    first = guarded.client.converse_stream(**asked)
+    guarded.client.converse(**asked)
+    list(first["stream"])
+
+    assert [entry.outcome for entry in guarded.guard.entries()] == ["answered", "answered"]
+
+
+def test_nor_is_it_after_others(make_guarded: MakeGuarded) -> None:
+    """
+    Pair after pair, until not even two of the least would fit.
+    """
+    guarded = make_guarded("0.2 USD")
+    guarded.server.output_tokens, pairs = 300, 0
+
+    while guarded.guard.status()[0].remaining >= 2 * opus_usd(256):
+        assert two_at_once(guarded) == []
+        pairs += 1
+
+    assert pairs > 8
 
 
 def test_what_the_caller_set_is_held_in_full_and_the_refusal_says_so(make_guarded: MakeGuarded) -> None:
@@ -149,7 +227,7 @@ def test_what_the_caller_set_is_lowered_where_that_is_wanted(make_guarded: MakeG
     reply = guarded.client.converse(**asking(64_000))
 
     free = 1_000_000_000 - guarded.guard.status()[0].spent * 10**9 + Decimal(guarded.entry.cost or 0) * 10**9
-    fits = (int(free / 4) - INPUT_NANOUSD) // OUTPUT_NANOUSD
+    fits = (int(free) - INPUT_NANOUSD) // 4 // OUTPUT_NANOUSD
     assert told(reply)["ClampedMaxTokens"] == fits
     assert sent(guarded.server)["inferenceConfig"] == {"maxTokens": fits}
 
@@ -245,7 +323,7 @@ def test_a_retry_sends_and_holds_the_same(make_guarded: MakeGuarded) -> None:
 
     first, second = (json.loads(request.body)["inferenceConfig"] for request in guarded.server.requests)
     assert first == second
-    fits = (400_000_000 - INPUT_NANOUSD) // OUTPUT_NANOUSD
+    fits = (4_000_000_000 - INPUT_NANOUSD) // 10 // OUTPUT_NANOUSD
     assert first == {"maxTokens": fits}
     lost, answered = guarded.entry.attempts
     assert lost.cost_nanousd == INPUT_NANOUSD + fits * OUTPUT_NANOUSD
@@ -259,7 +337,7 @@ def test_a_hand_after_ours_that_raises_it_again_is_noticed(make_guarded: MakeGua
     guarded = make_guarded("1 USD")
 
     def raise_it(request: Any, **_: Any) -> None:
-        request.data = request.data.replace(b'"maxTokens": 15115', b'"maxTokens": 64000')
+        request.data = request.data.replace(b'"maxTokens": 15142', b'"maxTokens": 64000')
 
     guarded.client.meta.events.register_first("request-created.bedrock-runtime", raise_it)
 
@@ -282,8 +360,8 @@ def test_what_was_changed_is_told_whoever_else_looks_at_the_request(make_guarded
 
     guarded.client.converse(**UNSET)
 
-    assert guarded.entry.clamped_max_tokens == 15_115
-    assert guarded.entry.estimated_cost_nanousd == INPUT_NANOUSD + 15_115 * OUTPUT_NANOUSD
+    assert guarded.entry.clamped_max_tokens == 15_142
+    assert guarded.entry.estimated_cost_nanousd == INPUT_NANOUSD + 15_142 * OUTPUT_NANOUSD
 
 
 class RivalLedger(MemoryLedger):
@@ -412,6 +490,24 @@ def test_of_several_guards_the_smallest_limit_leaves(make_guarded: MakeGuarded) 
         assert other.status()[0].pending == 0
 
 
+def test_all_of_several_guards_have_on_their_books_what_leaves(make_guarded: MakeGuarded) -> None:
+    """
+    A lost answer was one of 500 tokens, to the first guard as well, which had let 15,142 through.
+    """
+    guarded = make_guarded("1 USD")
+    guarded.server.will_answer(lost_answer())
+    with Guard(budget="other: 2000 output_tokens", ledger="memory://") as other:
+        other.attach(guarded.client)
+
+        guarded.client.converse(**UNSET)
+
+        (entry,) = guarded.guard.entries()
+        assert entry.clamped_max_tokens == 500
+        assert entry.attempts[0].cost_nanousd == INPUT_NANOUSD + 500 * OUTPUT_NANOUSD
+        assert guarded.pending == [0]
+        assert other.status()[0].pending == 0
+
+
 @pytest.mark.parametrize(
     "budget",
     [Budget("x", "1 USD", on_exceed="warn"), Budget("x", "1 USD", mode="shadow")],
@@ -503,7 +599,7 @@ def test_what_rolls_and_rates_clamp_what_they_refuse(make_guarded: MakeGuarded, 
 
     limit = told(guarded.client.converse(**UNSET))["ClampedMaxTokens"]
 
-    assert limit == (1_000 - INPUT_TOKENS if budget.limit.unit == "tokens" else 1_000)
+    assert limit == ((4_000 - INPUT_TOKENS) // 4 if budget.limit.unit == "tokens" else 1_000)
     assert guarded.entry.usage["output_tokens"] == limit
 
 
@@ -534,24 +630,67 @@ def test_while_the_ledger_is_gone_what_is_let_through_is_held_whole(make_guarded
     assert guarded.guard.flush()
 
 
-def test_the_first_of_a_balance_is_a_warning(
-    make_guarded: MakeGuarded, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_first_of_a_balance_is_an_alert(make_guarded: MakeGuarded) -> None:
     """
-    Once for each balance and window: an agent makes a thousand calls.
+    Once for each balance and window, whichever process cuts calls short: an agent makes a thousand calls.
     """
-    now = [1_800_000_000.0]
-    guarded = make_guarded("x: 1 USD/day", clock=lambda: now[0])
-    caplog.set_level(logging.WARNING, "bedrock_guard.calls.clamping")
+    now, told = [1_795_334_400.0], list[Alert]()
+    ledger = MemoryLedger(clock=lambda: now[0])
+    budgets = ["x: 1 USD/day", "plenty: 100 USD/day", "calls: 10 requests/day"]
+    both = [
+        make_guarded(budgets=budgets, ledger=ledger, clock=lambda: now[0], sinks=[told.append]) for _ in "ab"
+    ]
 
     for at in (0, 10, 86_400, 86_500):
-        now[0] = 1_800_000_000.0 + at
-        guarded.client.converse(**UNSET)
+        now[0] = 1_795_334_400.0 + at
+        for guarded in both:
+            guarded.client.converse(**UNSET)
+            assert guarded.guard.flush(30)
 
-    warnings = [record.getMessage() for record in caplog.records if "was lowered to" in record.getMessage()]
-    assert len(warnings) == 2
-    assert "x (1 USD/day)" in warnings[0]
-    assert "15115" in warnings[0]
+    assert [(alert.kind, alert.budget) for alert in told] == [("clamped", "x")] * 2
+    assert len({alert.id for alert in told}) == 2
+    assert told[0].text.startswith(
+        f"x (1 USD/day): maxTokens of a Converse of {SONNET} was lowered to 15142, for it may come to more than "
+        "its share of what is free; that of others may be, too · spent $"
+    )
+
+
+def test_a_limit_of_the_caller_that_is_lowered_is_an_alert_of_the_balance_that_refused(
+    make_guarded: MakeGuarded,
+) -> None:
+    """
+    And no alert comes of calls that are held as they are, or refused.
+    """
+    told = list[Alert]()
+    budgets = ["x: 900 output_tokens", "y: 100000 output_tokens"]
+    guarded = make_guarded(budgets=budgets, clamp="always", sinks=[told.append])
+    guarded.server.output_tokens = 500
+    guarded.client.converse(**asking(500))
+    assert guarded.guard.flush(30)
+    before = [alert.kind for alert in told]
+    guarded.client.converse(**asking(500))
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**asking(500))
+    assert guarded.guard.flush(30)
+
+    assert "clamped" not in before
+    assert [(alert.budget, alert.per) for alert in told if alert.kind == "clamped"] == [("x", ())]
+
+
+def test_the_alert_is_one_line_whatever_a_tag_says(make_guarded: MakeGuarded) -> None:
+    """
+    It may be an end user's.
+    """
+    told = list[Alert]()
+    guarded = make_guarded(budgets=[Budget("x", "1 USD/day", per="user")], sinks=[told.append])
+
+    with scope(user="ann\nERROR forged" + "x" * 5_000):
+        guarded.client.converse(**UNSET)
+    assert guarded.guard.flush(30)
+
+    (text,) = [alert.text for alert in told if alert.kind == "clamped"]
+    assert "[user=ann ERROR forged" in text
+    assert len(text) < 1_000
 
 
 def test_what_was_cut_is_charged_what_aws_reports(make_guarded: MakeGuarded) -> None:
@@ -579,14 +718,14 @@ def test_a_sqlite_ledger_is_looked_at_alike(make_guarded: MakeGuarded, tmp_path:
     free = 1_000_000_000 - first.spent_nanousd
     reply = second.client.converse(**UNSET)
 
-    assert told(reply)["ClampedMaxTokens"] == (free // 4 - INPUT_NANOUSD) // OUTPUT_NANOUSD
+    assert told(reply)["ClampedMaxTokens"] == (free - INPUT_NANOUSD) // 4 // OUTPUT_NANOUSD
 
 
 @pytest.mark.parametrize(
     ("model_id", "budget", "takes"),
     [
         ("meta.llama3-8b-instruct-v1:0", "0.01 USD", 2_048),
-        ("amazon.titan-text-premier-v1:0", "0.04 USD", 3_072),
+        ("amazon.titan-text-premier-v1:0", "0.04 USD", 3_000),
         ("deepseek.v3.2", "1 USD", 32_768),
     ],
 )
@@ -640,7 +779,7 @@ def test_a_guardrail_looks_at_less_of_a_shorter_answer(make_guarded: MakeGuarded
     reply["body"].read()
 
     assert 256 <= told(reply)["ClampedMaxTokens"] < 10_000
-    assert 4_000_000 < (guarded.entry.estimated_cost_nanousd or 0) <= 5_000_000
+    assert 5_000_000 < (guarded.entry.estimated_cost_nanousd or 0) <= 5_500_000
     assert guarded.pending == [0]
 
 
@@ -649,14 +788,16 @@ THINKING = {"thinking": {"type": "enabled", "budget_tokens": 8_000}}
 
 def test_what_the_caller_gave_to_thinking_is_kept(make_guarded: MakeGuarded) -> None:
     """
-    It was set, though `maxTokens` was not: a quarter is 4,500 tokens, so all that is free counts.
+    It was set, though `maxTokens` was not: a quarter of what is free beside it is left to the answer.
     """
-    guarded = make_guarded("0.3 USD")
+    guarded = make_guarded("0.6 USD")
 
     reply = guarded.client.converse(**UNSET, additionalModelRequestFields=THINKING)
 
     assert sent(guarded.server)["additionalModelRequestFields"] == THINKING
-    assert 8_256 <= told(reply)["ClampedMaxTokens"] < 300_000_000 // OUTPUT_NANOUSD
+    thinks = INPUT_NANOUSD + 8_000 * OUTPUT_NANOUSD
+    fits = 8_000 + (600_000_000 - thinks) // 4 // OUTPUT_NANOUSD
+    assert told(reply)["ClampedMaxTokens"] == pytest.approx(fits, abs=20)  # its own words are input, too
 
 
 def test_what_leaves_too_little_beside_thinking_is_refused(make_guarded: MakeGuarded) -> None:

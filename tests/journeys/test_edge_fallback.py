@@ -67,6 +67,20 @@ def test_the_first_that_fits_is_asked(make_guarded: MakeGuarded) -> None:
     assert guarded.entry.model_id == MICRO
 
 
+@pytest.mark.parametrize("on_unpriced", ["refuse", "allow"])
+def test_a_model_without_a_price_is_no_way_round_a_budget(
+    make_guarded: MakeGuarded, on_unpriced: str
+) -> None:
+    """
+    Let through without a price it costs a budget nothing: nobody knows whether that pays for it.
+    """
+    guarded = make_guarded(budgets=falling("0.01 USD", "who.knows-v1:0"), on_unpriced=on_unpriced)
+
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**ASKED)
+    assert guarded.server.requests == ()
+
+
 def test_an_arn_is_written_as_botocore_writes_it(make_guarded: MakeGuarded) -> None:
     """
     With its colons and slashes quoted.
@@ -89,7 +103,7 @@ def test_what_fits_is_not_sent_elsewhere(make_guarded: MakeGuarded) -> None:
 
     reply = guarded.client.converse(**ASKED)
 
-    assert "FallbackFrom" not in told(reply)
+    assert set(told(reply)) == {"ReservationId", "CostUSD", "Basis"}
     assert guarded.entry.model_id == SONNET
 
 
@@ -193,6 +207,23 @@ def test_a_stopped_model_is_not_asked_instead(make_guarded: MakeGuarded) -> None
     with pytest.raises(BudgetExceeded):
         guarded.client.converse(**ASKED)
     assert guarded.server.requests == ()
+    (refused,) = guarded.guard.entries(outcome="refused")  # nobody has called the model that is stopped
+    assert (refused.model_id, refused.control) == (SONNET, None)
+
+
+def test_a_model_whose_stop_is_over_is_asked_again(make_guarded: MakeGuarded) -> None:
+    """
+    By what the ledger says now, not by what was known when another call was stopped.
+    """
+    guarded = make_guarded(budgets=falling("0.01 USD", NOVA))
+    stop = guarded.guard.stop(match={"model": NOVA}, reason="incident")
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**ASKED)
+    guarded.guard.resume(stop)
+
+    guarded.client.converse(**ASKED)
+
+    assert guarded.entry.fallback_from == SONNET
 
 
 @pytest.mark.parametrize("fallback", [[""], [1], 5, [NOVA, NOVA], None])
@@ -217,6 +248,7 @@ def test_a_guard_that_had_admitted_the_first_model_holds_and_charges_the_other(
         guarded.client.converse(**ASKED)
 
         assert guarded.entry.model_id == next(other.entries()).model_id == NOVA
+        assert guarded.entry.fallback_from == next(other.entries()).fallback_from == SONNET
         assert guarded.server.bill.nanousd == guarded.spent_nanousd
         assert guarded.pending == [0]
 

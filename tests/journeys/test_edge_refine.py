@@ -6,6 +6,7 @@ who may not be told is asked again.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pytest
 from botocore_versions import needs_newer_model
 
 from bedrock_guard import Budget, BudgetExceeded
+from bedrock_guard.hooks import counting
 from bedrock_guard.testing.bedrock_server import BedrockServer, delay, error
 
 from .conftest import NOVA, SONNET, Guarded
@@ -54,7 +56,7 @@ def test_a_call_that_fits_by_its_count_is_sent(make_guarded: MakeGuarded) -> Non
     """
     guarded = make_guarded(BUDGET, refine="count_tokens")
 
-    guarded.client.converse(**ASKED, system=[{"text": "be brief"}])
+    reply = guarded.client.converse(**ASKED, system=[{"text": "be brief"}])
 
     (asked,) = counted(guarded.server)
     assert asked.model_id == SONNET.removeprefix("us.")
@@ -62,6 +64,7 @@ def test_a_call_that_fits_by_its_count_is_sent(make_guarded: MakeGuarded) -> Non
         "input": {"converse": {"messages": ASKED["messages"], "system": [{"text": "be brief"}]}}
     }
     assert guarded.entry.counted_input_tokens == 1_002
+    assert reply["ResponseMetadata"]["BedrockGuard"]["CountedInputTokens"] == 1_002
     assert guarded.entry.estimated_cost_nanousd == 1_002 * 3_300 + 100 * 16_500
     assert guarded.server.bill.requests == 1
     assert guarded.server.bill.nanousd == guarded.spent_nanousd
@@ -172,6 +175,42 @@ def test_a_slow_answer_is_not_waited_for(make_guarded: MakeGuarded) -> None:
     assert time.monotonic() - began < 20  # the answer itself would take 30
 
 
+def test_where_no_thread_can_be_had_nobody_is_asked(
+    make_guarded: MakeGuarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The caller is refused for the budget, not told of our threads; and the next may ask.
+    """
+    guarded = make_guarded(BUDGET, refine="count_tokens")
+
+    def start(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as bare:
+        bare.setattr(
+            threading, "Thread", type("Thread", (), {"__init__": lambda *_, **__: None, "start": start})
+        )
+        refuse(guarded)
+    guarded.client.converse(**ASKED)
+
+    assert guarded.entry.counted_input_tokens == 1_000
+    assert guarded.pending == [0]
+
+
+def test_the_memory_of_answers_has_an_end(make_guarded: MakeGuarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A role has other credentials every hour, for as long as the process lives.
+    """
+    guarded = make_guarded(BUDGET, refine="count_tokens")
+    counter = guarded.client._bedrock_guard.count_input.__self__
+    for rotation in range(200):
+        monkeypatch.setattr(counter, "_credentials", SimpleNamespace(access_key=f"key {rotation}"))
+        monkeypatch.setattr(counter, "_again_at", float("inf"))
+        refuse(guarded)
+
+    assert len(counting._COUNTS) <= 64
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -181,8 +220,9 @@ def test_a_slow_answer_is_not_waited_for(make_guarded: MakeGuarded) -> None:
                 "textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": "{}"}}}
             }
         },
+        {"modelId": NOVA, "toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
     ],
-    ids=["prompt resource", "answer format"],
+    ids=["prompt resource", "answer format", "system tool"],
 )
 def test_what_is_not_counted_is_not_asked(make_guarded: MakeGuarded, changes: Any) -> None:
     """
@@ -195,6 +235,22 @@ def test_what_is_not_counted_is_not_asked(make_guarded: MakeGuarded, changes: An
     )
 
     refuse(guarded, **changes)
+
+    assert counted(guarded.server) == []
+
+
+def test_bodies_with_a_system_tool_are_not_counted(make_guarded: MakeGuarded) -> None:
+    """
+    The model reads what the tool finds, and is asked again with it: whole pages, which no count knew.
+    """
+    guarded = make_guarded(BUDGET, refine="count_tokens")
+    body = {
+        "messages": ASKED["messages"],
+        "toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]},
+    }
+
+    with pytest.raises(BudgetExceeded):
+        guarded.client.invoke_model(modelId=NOVA, body=json.dumps(body))
 
     assert counted(guarded.server) == []
 

@@ -18,10 +18,10 @@ import pytest
 from bedrock_guard import Budget, BudgetExceeded, Guard, scope
 from bedrock_guard.calls import waiting
 from bedrock_guard.domain.ledger import Reservation
-from bedrock_guard.errors import ConfigurationError, Stopped
+from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
 
-from .conftest import HELLO, Guarded, eventually
+from .conftest import HELLO, NOVA, Guarded, eventually
 
 LONG = 3_600
 MakeGuarded = Callable[..., Guarded]
@@ -86,7 +86,7 @@ def test_a_call_waits_for_what_another_holds(
 
     assert got[0]["usage"]["outputTokens"] == 10
     waited, _ = guarded.guard.entries()
-    assert waited.waited_ms > 0
+    assert got[0]["ResponseMetadata"]["BedrockGuard"]["WaitedMs"] == waited.waited_ms > 0
     assert guarded.pending == [0]
     assert queued(guarded) == 0
 
@@ -217,6 +217,27 @@ def test_who_comes_behind_others_is_tried_when_its_time_is_over(make_guarded: Ma
     assert [type(got[0]) for _, got in results] == [BudgetExceeded, BudgetExceeded]
 
 
+def test_what_comes_with_the_last_of_its_time_is_not_missed(
+    make_guarded: MakeGuarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A window that ends in time is worth the wait, whenever tries are due.
+    """
+    monkeypatch.setattr(waiting, "_FIRST_WAIT_S", float(LONG))
+    made: list[Guarded] = []
+
+    def clock() -> float:  # a minute ends as soon as somebody waits for that
+        return 1_800_000_000.0 + (1 if made and queued(made[0]) else -0.1)
+
+    guarded = make_guarded(budgets=[Budget("x", "100 output_tokens/minute", wait_s=0.2)], clock=clock)
+    made.append(guarded)
+    guarded.server.output_tokens = 90
+    small(guarded)
+
+    assert small(guarded)["usage"]["outputTokens"] == 90
+    assert guarded.entry.waited_ms >= 200
+
+
 def test_ctrl_c_ends_the_wait(make_guarded: MakeGuarded) -> None:
     """
     And nothing stays: no place, no hold.
@@ -268,6 +289,54 @@ def test_a_rate_is_waited_for(make_guarded: MakeGuarded) -> None:
         guarded.client.converse(**HELLO)
 
     assert guarded.server.bill.requests == 3
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget("x", "60000 output_tokens/minute", burst=300, wait_s=LONG),
+        Budget("x", "300 output_tokens/rolling minute", wait_s=LONG),
+    ],
+    ids=str,
+)
+def test_the_least_that_a_call_can_be_lowered_to_is_waited_for(
+    make_guarded: MakeGuarded, budget: Budget
+) -> None:
+    """
+    All that the model may write never fits, and 256 tokens will in a moment.
+    """
+    now = [1_800_000_000.0]
+    guarded = make_guarded(budgets=[budget], clock=lambda: now[0])
+    unset = {key: value for key, value in HELLO.items() if key != "inferenceConfig"}
+    guarded.server.output_tokens = 300
+    guarded.client.converse(**unset)
+
+    thread, got = in_thread(lambda: guarded.client.converse(**unset))
+    assert eventually(lambda: queued(guarded) == 1 or bool(got))
+    now[0] += 70
+    thread.join(30)
+
+    assert got[0]["ResponseMetadata"]["BedrockGuard"]["ClampedMaxTokens"] == 300
+    assert guarded.server.bill.requests == 2
+
+
+def test_what_the_least_will_not_fit_in_is_refused_at_once(make_guarded: MakeGuarded) -> None:
+    """
+    An hour ends later than the ten seconds that may be waited.
+    """
+    guarded = make_guarded(
+        budgets=[Budget("x", "300 output_tokens/rolling hour", wait_s=10)], clock=lambda: 1_800_000_000.0
+    )
+    unset = {key: value for key, value in HELLO.items() if key != "inferenceConfig"}
+    guarded.server.output_tokens = 300
+    guarded.client.converse(**unset)
+    began = time.monotonic()
+
+    with pytest.raises(BudgetExceeded) as caught:
+        guarded.client.converse(**unset)
+
+    assert time.monotonic() - began < 5
+    assert caught.value.requested == 64_000
 
 
 def test_a_stop_reaches_those_who_wait(make_guarded: MakeGuarded) -> None:
@@ -383,6 +452,91 @@ def test_a_guard_that_waited_does_not_undo_what_another_lowered(make_guarded: Ma
 
     assert got[0]["ResponseMetadata"]["BedrockGuard"]["ClampedMaxTokens"] == 500
     assert json.loads(guarded.server.requests[-1].body)["inferenceConfig"] == {"maxTokens": 500}
+
+
+def test_a_guard_decides_by_its_own_time_after_one_that_waited(make_guarded: MakeGuarded) -> None:
+    """
+    A window may begin between the two; it is the second's that refuses.
+    """
+    guarded = make_guarded(budgets=[Budget("x", "200 output_tokens", wait_s=LONG)])
+    minute = Budget("minute", "100 output_tokens/minute", fallback=[NOVA])
+    second = Guard(budgets=[minute], ledger="memory://", clock=lambda: time.time() + 600)
+    with second, holding(guarded) as let_go:
+        second.attach(guarded.client)
+        thread, got = in_thread(lambda: small(guarded, inferenceConfig={"maxTokens": 150}))
+        assert eventually(lambda: queued(guarded) == 1)
+        let_go()
+        thread.join(30)
+
+    assert isinstance(got[0], BudgetExceeded)
+    assert got[0].budget == "minute"
+    assert guarded.pending == [0]
+
+
+def test_room_for_another_model_is_waited_for(make_guarded: MakeGuarded) -> None:
+    """
+    Sonnet's 1,000 tokens, 0.0165 USD, will not fit whatever others give back; Nova's will, once they do.
+    """
+    guarded = make_guarded(budgets=[Budget("x", "0.01 USD", fallback=[NOVA], wait_s=LONG)])
+    asked = {**HELLO, "inferenceConfig": {"maxTokens": 1_000}}
+    with holding_money(guarded, 100_000):  # what is left is less than Nova's 0.00025 USD
+        thread, got = in_thread(lambda: guarded.client.converse(**asked))
+        assert eventually(lambda: queued(guarded) == 1 or bool(got))
+    thread.join(30)
+
+    assert got[0]["ResponseMetadata"]["BedrockGuard"]["FallbackFrom"] == HELLO["modelId"]
+
+
+@contextmanager
+def holding_money(guarded: Guarded, leaves_nanousd: int) -> Iterator[None]:
+    """
+    Somebody holds all but so much, and gives it back unspent.
+    """
+    tokens = (10_000_000 - leaves_nanousd) // 16_500 - 20
+    asked = {**HELLO, "messages": [], "inferenceConfig": {"maxTokens": tokens}}
+    with guarded.guard.hold("Converse", asked, region="us-east-1") as held:
+        yield
+        held.rejected()
+    guarded.guard._pipeline.edge.queue.wake()
+
+
+class LeavingLedger(MemoryLedger):
+    """
+    Is gone from the moment that somebody waits.
+    """
+
+    is_gone = False
+
+    def reserve(self, *given: Any, **named: Any) -> Any:
+        if self.is_gone:
+            raise LedgerUnavailable("gone", "not_done")
+        return super().reserve(*given, **named)
+
+
+@pytest.mark.parametrize("is_hold", [False, True], ids=["client", "hold"])
+def test_a_ledger_that_goes_while_a_call_waits_has_refused(make_guarded: MakeGuarded, is_hold: bool) -> None:
+    """
+    In the window that it was asked about, though another has begun since.
+    """
+    now = [1_800_000_000.0 - 5]  # a minute ends in 5 s
+    ledger = LeavingLedger(clock=lambda: now[0])
+    guarded = make_guarded(
+        budgets=[Budget("x", "100 output_tokens/minute", wait_s=10)], ledger=ledger, clock=lambda: now[0]
+    )
+    guarded.server.output_tokens = 90
+    small(guarded)
+    asked = {**HELLO, "inferenceConfig": {"maxTokens": 90}}
+    hold = guarded.guard.hold("Converse", asked, region="us-east-1")
+
+    thread, got = in_thread(hold.__enter__ if is_hold else lambda: small(guarded))
+    assert eventually(lambda: queued(guarded) == 1)
+    ledger.is_gone = True
+    now[0] += 6
+    thread.join(30)
+
+    assert isinstance(got[0], BudgetExceeded)
+    assert got[0].spent == 90
+    assert queued(guarded) == 0
 
 
 def test_many_at_once_are_all_served(make_guarded: MakeGuarded) -> None:

@@ -362,6 +362,22 @@ def test_metrics_are_lines_that_cloudwatch_reads(capsys: pytest.CaptureFixture[s
     assert [sorted(names) for names in told["Dimensions"]] == [["budget", "service"]]
 
 
+def test_the_first_call_of_a_balance_that_is_cut_short_is_a_metric(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    Answers that end early look like a model's fault until somebody sees whose they are.
+    """
+    MetricsSink(service="chat").send(replace(ALERT, kind="clamped", threshold=None))
+
+    lines = emf(capsys.readouterr().out)
+    assert [(each["clamped_balances"], each.get("budget")) for each in lines] == [
+        ([1.0], None),
+        ([1.0], "search"),
+    ]
+    assert {each["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Unit"] for each in lines} == {"Count"}
+
+
 def test_metrics_leave_the_program_s_own_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """
     Powertools' `Metrics` is one for the process: what it collects is the handler's, in the handler's time.

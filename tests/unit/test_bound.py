@@ -49,6 +49,28 @@ def test_a_window_that_nobody_knows_is_the_largest() -> None:
     assert usage["input_tokens"] == 2_000_000
 
 
+@pytest.mark.parametrize(
+    ("model_id", "listed", "window"),
+    [
+        ("qwen.qwen3-32b-v1:0", 128_000, 134_218),
+        ("moonshotai.kimi-k2.5", 256_000, 268_436),
+        ("us.meta.llama4-maverick-17b-instruct-v1:0", 1_000_000, 1_048_576),
+        ("us.writer.palmyra-x5-v1:0", 128_000, 1_048_576),
+        ("us.writer.palmyra-x4-v1:0", 128_000, 134_218),
+        ("anthropic.claude-sonnet-4-5-20250929-v1:0", 200_000, 200_000),
+    ],
+)
+def test_a_window_that_a_list_rounds_is_as_large_as_it_may_be(
+    model_id: str, listed: int, window: int
+) -> None:
+    """
+    Lists have 128,000 for 131,072, and for Palmyra X5 an eighth of what it reads.
+    """
+    (usage, *_) = bound(call(SIZE._replace(has_unseen=True), model_id), ModelLimits(max_input_tokens=listed))
+
+    assert usage["input_tokens"] == window
+
+
 def test_a_request_can_widen_the_window() -> None:
     """
     With Anthropic's beta for a million tokens, the listed window is no bound.

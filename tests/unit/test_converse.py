@@ -207,9 +207,17 @@ def test_the_longest_life_of_a_cache_point_counts(params: dict[str, Any], life: 
         ({"inferenceConfig": "odd"}, None),
         ({"inferenceConfig": {"maxTokens": 100}, "additionalModelRequestFields": {"max_tokens": 900}}, 900),
         ({"inferenceConfig": {"maxTokens": 900}, "additionalModelRequestFields": {"max_tokens": 100}}, 900),
-        ({"additionalModelRequestFields": {"max_gen_len": 900}}, 900),
-        ({"additionalModelRequestFields": {"max_completion_tokens": 900}}, 900),
-        ({"additionalModelRequestFields": {"inferenceConfig": {"maxTokens": 900}}}, 900),
+        ({"additionalModelRequestFields": {"max_tokens": 900}}, 900),
+        # Claude goes by none of these: they raise a limit, and are none.
+        ({"additionalModelRequestFields": {"max_gen_len": 900}}, None),
+        ({"additionalModelRequestFields": {"inferenceConfig": {"maxTokens": 900}}}, None),
+        (
+            {
+                "inferenceConfig": {"maxTokens": 100},
+                "additionalModelRequestFields": {"max_completion_tokens": 900},
+            },
+            900,
+        ),
         ({"additionalModelRequestFields": {"thinking": {"budget_tokens": 900}}}, None),
         (
             {
@@ -240,6 +248,35 @@ def test_extra_fields_can_ask_for_more_answers_tools_and_window() -> None:
     ).size
 
     assert (size.candidates, size.has_tools, size.max_input_tokens) == (4, True, 1_000_000)
+
+
+def test_extra_fields_bring_what_the_maker_adds_to_them() -> None:
+    """
+    A computer, a shell and an editor of Anthropic's are 1,700 tokens, in a request of 300 bytes.
+    """
+    own = [{"type": f"{tool}_20250124", "name": tool} for tool in ("computer", "bash", "text_editor")]
+    plain = converse(additionalModelRequestFields={"top_k": 5}).size
+
+    assert converse(additionalModelRequestFields={"tools": own}).size.text_bytes > 3 * 1_500
+    assert converse(additionalModelRequestFields={"output_config": {}}).size.text_bytes > 1_000
+    assert not converse(additionalModelRequestFields={"tools": None}).size.has_unseen
+    assert plain.text_bytes < 100
+
+
+@pytest.mark.parametrize(
+    ("params", "tier"),
+    [
+        ({"additionalModelRequestFields": {"service_tier": "priority"}}, "priority"),
+        ({"additionalModelRequestFields": {"service_tier": "auto"}}, "default"),
+        ({"additionalModelRequestFields": {"service_tier": "priority"}, "serviceTier": {"type": "flex"}}, "priority"),
+        ({"additionalModelRequestFields": ["service_tier"], "serviceTier": {"type": "flex"}}, "flex"),
+    ],
+)  # fmt: skip
+def test_extra_fields_may_ask_for_a_dearer_tier(params: dict[str, Any], tier: str) -> None:
+    """
+    Which of the two AWS goes by is not told.
+    """
+    assert converse(**params).service_tier == tier
 
 
 def test_answers_in_a_form_cost_what_the_maker_says_about_it() -> None:

@@ -133,6 +133,41 @@ def test_guardrail_units_of_input_and_every_output_are_summed() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "guardrail", [{"actionReason": "No action."}, {"inputAssessment": {"g": {"topicPolicy": {}}}}, {}]
+)
+def test_a_trace_without_units_leaves_them_to_be_estimated(guardrail: dict[str, Any]) -> None:
+    """
+    What a guardrail did does not tell what it is billed for.
+    """
+    call = converse(guardrailConfig={"guardrailIdentifier": "g", "guardrailVersion": "1"})
+    report = CONVERSE.read_usage(Reply({"usage": TOKENS, "trace": {"guardrail": guardrail}}), call)
+
+    assert report is not None
+    assert report.usage["guardrail_topic_policy_units"] > 0
+    assert report.untold is not None
+
+
+def test_the_raw_trace_tells_units_that_older_botocore_drops() -> None:
+    """
+    Automated reasoning is younger than traces.
+    """
+    metrics = {"topicPolicyUnits": 1, "automatedReasoningPolicyUnits": 3}
+    raw = {"guardrail": {"inputAssessment": {"g": {"invocationMetrics": {"usage": metrics}}}}}
+    known = {
+        "guardrail": {"inputAssessment": {"g": {"invocationMetrics": {"usage": {"topicPolicyUnits": 1}}}}}
+    }
+    content = json.dumps({"usage": TOKENS, "trace": raw}).encode()
+
+    for told in (content, b"", b"{", b"{}"):
+        report = CONVERSE.read_usage(Reply({"usage": TOKENS, "trace": known}, content=told), converse())
+        assert report is not None
+        assert report.usage["guardrail_topic_policy_units"] == 1
+        assert report.usage.get("guardrail_automated_reasoning_policy_units") == (
+            3 if told == content else None
+        )
+
+
 def test_only_the_metadata_event_counts() -> None:
     """
     Nothing before it says what was used, and nothing comes after it.

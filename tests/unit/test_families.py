@@ -150,6 +150,15 @@ def test_what_a_tool_is_given_is_text_whatever_its_keys(model_id: str, wrap: Any
     assert size.text_bytes > 5_000
 
 
+def test_an_image_that_is_embedded_may_be_as_large_as_aws_leaves_it() -> None:
+    """
+    1,610 tokens for 512 x 512 pixels, as Oracle documents the same model.
+    """
+    size = family("cohere.embed-v4:0").read_request({"images": ["data:image/png;base64,AAAA"]})
+
+    assert size.image_tokens >= 1_610 * 2_458_624 // 512**2
+
+
 def test_keys_and_numbers_of_tools_are_text() -> None:
     """
     A model reads the whole schema, not only its strings.
@@ -295,6 +304,16 @@ def test_a_cache_mark_is_seen_wherever_it_stands(body: dict[str, Any], life: str
         ("ai21.j2-mid-v1", {"maxTokens": 7}, 7),
         (OPAQUE, {"max_gen_len": 7, "maxOutputTokens": 9}, 9),
         (GPT, {"max_tokens": -1}, None),
+        (GPT, {"maxTokens": 1}, None),
+        (GPT, {"max_tokens": None, "max_gen_len": 1}, None),
+        (GPT, {"max_tokens": 5, "maxTokens": 50}, 50),
+        (CLAUDE, {"inferenceConfig": {"maxTokens": 1}}, None),
+        (CLAUDE, {"maxTokens": 1, "anthropic_beta": ["output-128k-2025-02-19"]}, 128_000),
+        (NOVA, {"max_tokens": 1}, None),
+        ("amazon.titan-text-express-v1", {"maxTokenCount": 1}, 512),
+        ("cohere.command-r-v1:0", {"maxTokens": 1}, None),
+        (LLAMA, {"max_tokens": 1}, 512),
+        (LLAMA, {"max_tokens": 900}, 900),
         (GPT, {"max_tokens": 0}, None),
         (GPT, {"max_tokens": True}, None),
         (GPT, {"max_tokens": 1.5}, None),
@@ -308,7 +327,8 @@ def test_the_limit_is_the_largest_of_its_spellings(
     model_id: str, body: dict[str, Any], limit: int | None
 ) -> None:
     """
-    Whichever of them the model goes by, the answer is not longer; what cannot be read is no limit.
+    Whichever of them the model goes by, the answer is not longer; what cannot be read is no limit, nor is
+    what is only another family's.
     """
     assert family(model_id).read_request(body).output_limit == limit
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard.domain.call import Call
+from bedrock_guard.domain.call import Call, ModelKind, ModelLimits, ModelRef
 from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.estimators.bound import bound
 from bedrock_guard.operations import Reply
+from bedrock_guard.operations.converse import CONVERSE
 from bedrock_guard.operations.invoke_model import INVOKE_MODEL, INVOKE_MODEL_WITH_RESPONSE_STREAM
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -312,3 +314,69 @@ def test_text_that_quotes_metrics_is_not_taken_for_them() -> None:
     )
 
     assert reader.report is None
+
+
+COMPACTING = {
+    "max_tokens": 1_000,
+    "messages": [{"role": "user", "content": "hello"}],
+    "context_management": {"edits": [{"type": "compact_20260112"}]},
+}
+ROUNDS = {
+    "input_tokens": 23_000,
+    "output_tokens": 1_000,
+    "iterations": [
+        {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500},
+        {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000},
+    ],
+}
+
+
+def test_what_summing_up_a_prompt_takes_is_held_and_charged() -> None:
+    """
+    The prompt is read to sum it up, the summary to answer; Anthropic states both in `iterations` only.
+    """
+    headers = {"x-amzn-bedrock-input-token-count": "23000", "x-amzn-bedrock-output-token-count": "1000"}
+    params = {"modelId": CLAUDE, "body": json.dumps(COMPACTING)}
+    call = INVOKE_MODEL.read_call(params, region="us-east-1")
+    plain = call._replace(times=1)
+    limits = ModelLimits(200_000, 64_000)
+    fields = {"context_management": COMPACTING["context_management"]}
+    reader = INVOKE_MODEL_WITH_RESPONSE_STREAM.open_stream_reader(call)
+    delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": ROUNDS}
+    reader.feed({"chunk": {"bytes": json.dumps(delta).encode()}}, b"")
+
+    assert bound(call, limits)[0] == {name: 2 * most for name, most in bound(plain, limits)[0].items()}
+    assert INVOKE_MODEL.read_usage(Reply({}, headers), call) is None
+    for report in (
+        INVOKE_MODEL.read_body(json.dumps({"usage": ROUNDS}).encode(), Reply({}, headers), call),
+        reader.report,
+    ):
+        assert report is not None
+        assert report.usage == {"input_tokens": 203_000, "output_tokens": 4_500}
+        assert report.anomalies == ()
+    converse = {"modelId": CLAUDE, "messages": [], "additionalModelRequestFields": fields}
+    assert CONVERSE.read_call(converse, region="us-east-1").times == 2
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [None, 5, [], {"edits": 5}, {"edits": [None, 5, {"type": 5}, {"type": "clear_tool_uses_20250919"}]}],
+)
+def test_other_edits_of_a_prompt_run_the_model_once(odd: object) -> None:
+    """
+    They only leave something out.
+    """
+    params = {"modelId": CLAUDE, "body": json.dumps({**COMPACTING, "context_management": odd})}
+
+    assert INVOKE_MODEL.read_call(params, region="us-east-1").times == 1
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("imported-model", 100), ("foundation-model", None)])
+def test_an_imported_model_may_go_by_any_spelling(kind: ModelKind, limit: int | None) -> None:
+    """
+    An imported Qwen takes `max_gen_len`, whatever `models` says of its price; Bedrock's own does not.
+    """
+    model = ModelRef("arn", kind, "qwen.qwen3-32b-v1:0", "qwen")
+    params = {"modelId": "arn", "body": json.dumps({"prompt": "hello", "max_gen_len": 100})}
+
+    assert INVOKE_MODEL.read_call(params, region="us-east-1", model=model).size.output_limit == limit

@@ -103,6 +103,22 @@ def test_text_units_are_never_low(text: str) -> None:
     assert text_units(text) * 1000 >= len(text)
 
 
+def test_units_that_older_botocore_drops_are_read_from_the_body() -> None:
+    """
+    Which policies a guardrail has does not depend on who calls it.
+    """
+    operation = METERED["bedrock-runtime", "ApplyGuardrail"]
+    call = operation.read_call({"content": [{"text": {"text": "x"}}]}, region="us-east-1")
+    parsed = {"usage": {"topicPolicyUnits": 1}}
+    body = b'{"usage": {"topicPolicyUnits": 1, "automatedReasoningPolicyUnits": 2}}'
+
+    whole, known = (operation.read_usage(Reply(parsed, content=raw), call) for raw in (body, None))
+
+    assert whole is not None
+    assert known is not None
+    assert whole.usage == {**known.usage, "guardrail_automated_reasoning_policy_units": 2}
+
+
 def test_checks_that_cannot_be_told_are_all_of_them() -> None:
     """
     A new check has a price, too.
@@ -146,11 +162,15 @@ def test_model_calls_of_every_step_count(kind: str) -> None:
 
 def test_a_model_call_that_is_told_twice_counts_once() -> None:
     """
-    A trace that is sent again was not paid for again.
+    A trace that is sent again was not paid for again; of two counts of it the larger was.
     """
     reader = traced(asked("1"), answered("1"), answered("1"))
 
     assert (reader.told, reader.spent.usage["input_tokens"]) == (1, 10)
+
+    reader = traced(asked("1"), answered("1"), answered("1", 12), answered("1", 3))
+
+    assert (reader.told, reader.spent.usage["input_tokens"]) == (2, 12)
 
 
 def test_each_model_is_a_part() -> None:
@@ -232,6 +252,83 @@ def test_an_agent_s_model_is_the_one_that_is_named() -> None:
     assert inline.model.model == named.model.model == SONNET
     assert inline.has_bound
     assert named.has_bound
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit", "answers"),
+    [
+        ({"max_tokens": 64_000}, 64_000, 1),
+        ({"max_tokens": 10}, 1_000, 1),
+        ({"thinking": {"type": "enabled", "budget_tokens": 32_000}}, 32_000, 1),
+        ({"max_tokens": "many", "n": 3}, None, 3),
+        ({"top_k": 5}, 1_000, 1),
+        ("odd", 1_000, 1),
+    ],
+)
+def test_fields_of_a_maker_s_own_count_behind_a_knowledge_base(
+    fields: object, limit: int | None, answers: int
+) -> None:
+    """
+    No reply tells how long the answer was, so that what was held for it is what is charged.
+    """
+    stated = {"inferenceConfig": {"textInferenceConfig": {"maxTokens": 1_000}}}
+    base = {
+        "modelArn": SONNET,
+        "generationConfiguration": {**stated, "additionalModelRequestFields": fields},
+        "orchestrationConfiguration": stated,
+    }
+    call = METERED["bedrock-agent-runtime", "RetrieveAndGenerate"].read_call(
+        {"retrieveAndGenerateConfiguration": {"knowledgeBaseConfiguration": base}}, region="us-east-1"
+    )
+
+    assert (call.size.output_limit, call.size.candidates) == (limit, answers)
+
+
+TEXT_SOURCE = {
+    "type": "INLINE",
+    "inlineDocumentSource": {"type": "TEXT", "textDocument": {"text": "x" * 4_000}},
+}
+JSON_SOURCE = {"type": "INLINE", "inlineDocumentSource": {"type": "JSON", "jsonDocument": {"a": "x" * 4_000}}}
+
+
+@pytest.mark.parametrize(
+    ("params", "queries"),
+    [
+        ({"sources": [TEXT_SOURCE] * 100}, 9),
+        ({"sources": [JSON_SOURCE] * 100}, 9),
+        ({"sources": [{"type": "NEW", "words": ["x" * 4_000]}] * 100}, 9),
+        ({"sources": [None]}, 1),
+        ({"sources": [TEXT_SOURCE], "queries": [{"type": "TEXT", "textQuery": {"text": "?"}}] * 3}, 3),
+        ({"sources": None}, 10),
+        ({}, 10),
+    ],
+)
+def test_a_long_document_is_reranked_as_several(params: dict[str, Any], queries: int) -> None:
+    """
+    AWS counts documents of 500 tokens, by Rerank as by InvokeModel.
+    """
+    asked = {"queries": [{"type": "TEXT", "textQuery": {"text": "what is it?"}}], **params}
+    call = METERED["bedrock-agent-runtime", "Rerank"].read_call(asked, region="us-east-1")
+
+    assert call.size.beside_tokens == {"queries": queries}
+
+
+@pytest.mark.parametrize(("results", "queries"), [(None, 2), (1, 1), (100, 35), ("many", 35)])
+def test_passages_that_are_reranked_may_be_long(results: object, queries: int) -> None:
+    """
+    How long they are is not in the request.
+    """
+    model = {"modelConfiguration": {"modelArn": "amazon.rerank-v1:0"}}
+    search = {
+        "numberOfResults": results,
+        "rerankingConfiguration": {"bedrockRerankingConfiguration": model},
+    }
+    call = METERED["bedrock-agent-runtime", "Retrieve"].read_call(
+        {"retrievalConfiguration": {"vectorSearchConfiguration": search}}, region="us-east-1"
+    )
+
+    assert call.spent is not None
+    assert call.spent.usage == {"queries": queries}
 
 
 def test_sources_that_the_request_holds_are_read_once() -> None:

@@ -80,6 +80,14 @@ SPELLINGS = [
     ("InvokeModel", "qwen.qwen3-32b-v1:0", {}, {"max_tokens": 500}),
     ("InvokeModel", "writer.palmyra-x5-v1:0", {}, {"max_tokens": 500}),
     ("InvokeModelWithResponseStream", "qwen.qwen3-32b-v1:0", {"max_tokens": 900}, {"max_tokens": 500}),
+    # Another family's spelling limits nothing, so the right one is put beside it.
+    ("InvokeModel", "qwen.qwen3-32b-v1:0", {"maxTokens": 90}, {"maxTokens": 90, "max_tokens": 500}),
+    (
+        "Converse",
+        "qwen.qwen3-32b-v1:0",
+        {"additionalModelRequestFields": {"max_gen_len": 900}},
+        {"additionalModelRequestFields": {"max_gen_len": 500}, "inferenceConfig": {"maxTokens": 500}},
+    ),
 ]
 
 
@@ -110,6 +118,7 @@ UNTOUCHABLE = {
     ),
     "a prompt resource": ("Converse", "arn:aws:bedrock:us-east-1:123456789012:prompt/ABCDEFGHIJ", {}),
     "Claude, which needs a limit": ("InvokeModel", SONNET, {"messages": []}),
+    "Claude, with a limit of Nova's": ("InvokeModel", SONNET, {"inferenceConfig": {"maxTokens": 900}}),
     "a family that is not known": ("InvokeModel", "who.knows-v1:0", {}),
     "a limit in words": ("InvokeModel", SONNET, {"max_tokens": "many"}),
     "a limit below zero": ("InvokeModel", SONNET, {"max_tokens": -5}),
@@ -164,6 +173,18 @@ def test_thinking_raises_the_least_that_a_request_can_be_lowered_to() -> None:
     assert how is not None
     assert how.least == 1_280
     assert how.lowered(1_279) is None
+
+
+def test_a_whole_number_may_be_written_as_a_fraction() -> None:
+    """
+    As it counts for the bound: numpy and JavaScript write it so.
+    """
+    document = {"max_tokens": 9_000.0, "thinking": {"type": "enabled", "budget_tokens": 4_000.0}}
+
+    assert lowered("InvokeModel", SONNET, document, 2_000) == {
+        "max_tokens": 2_000,
+        "thinking": {"type": "enabled", "budget_tokens": 1_744},
+    }
 
 
 NUMBERS = st.integers(1, 200_000)

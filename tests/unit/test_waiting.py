@@ -110,6 +110,18 @@ def test_an_interrupt_leaves_no_place_behind() -> None:
     assert not queue.is_waited_for([ONE])
 
 
+def test_a_place_that_nobody_could_leave_is_in_the_way_only_while_it_lasts() -> None:
+    """
+    An interrupt may come just when it is taken, before anybody is there to leave it.
+    """
+    queue = Queue()
+    queue.join([ONE], until=monotonic() - 1).__enter__()
+
+    assert not queue.is_waited_for([ONE])
+    with queue.join([ONE], until=monotonic() + LONG) as place:
+        assert place.wait()
+
+
 def test_a_fork_waits_behind_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The threads that wait are its parent's, and so may be the lock.

@@ -34,6 +34,7 @@ class Head:
     method: str
     path: str
     headers: Mapping[str, str]
+    query: str = ""
 
     @property
     def length(self) -> int:
@@ -89,8 +90,10 @@ def read_head(stream: BufferedReader) -> Head | None:
         name, _, value = raw.decode("latin-1").partition(":")
         headers[name.lower()] = value.strip()
     target = parts[1]
-    path = target if target.startswith("/") and "?" not in target else urlsplit(target).path
-    return Head(parts[0], path, headers)
+    if target.startswith("/") and "?" not in target:
+        return Head(parts[0], target, headers)
+    url = urlsplit(target)
+    return Head(parts[0], url.path, headers, url.query)
 
 
 def encode_reply(reply: Reply) -> Iterator[bytes]:

@@ -17,11 +17,14 @@ from bedrock_guard.testing.loopback.other_operation import OtherOperation, Ran
 from bedrock_guard.testing.loopback.prompt import Body, at, read_parts
 
 
-def find_other(method: str, path: str) -> tuple[str, OtherOperation] | None:
+def find_other(
+    method: str, path: str, beside: tuple[OtherOperation, ...] = ()
+) -> tuple[str, OtherOperation] | None:
     """
-    The operation that a path is of, and whom it is addressed to, percent-encoded.
+    The operation that a path is of, and whom it is addressed to, percent-encoded; of those in the table, or
+    *beside* it.
     """
-    for operation in OTHER_OPERATIONS:
+    for operation in (*OTHER_OPERATIONS, *beside):
         matched = operation.path.fullmatch(path.partition("?")[0])
         if matched is not None and method == operation.method:
             return matched.groupdict().get("id") or operation.name, operation
