@@ -17,7 +17,7 @@ from bedrock_guard.cli.screen import dollars, percent, table
 from bedrock_guard.domain.cost import usd_text
 from bedrock_guard.domain.entry import Attempt, Entry
 from bedrock_guard.reports.moments import moment_of
-from bedrock_guard.reports.totals import NOT_SENT, Totals
+from bedrock_guard.reports.totals import NO_CALLS, Totals
 
 _WORDS: Final = ("at", "outcome", "operation", "model", "basis", "tags")
 _FIGURES: Final = ("in", "cached", "out", "cost")
@@ -71,7 +71,7 @@ def cells(entry: Entry, zone: ZoneInfo) -> list[Text]:
     """
     totals = Totals()
     totals.add(entry)
-    is_call = entry.outcome not in NOT_SENT
+    is_call = entry.outcome not in NO_CALLS
     words = (
         f"{moment_of(entry.at_s, zone):%Y-%m-%d %H:%M:%S}",
         plain(entry.outcome) + (f" x {entry.count}" if entry.count != 1 else ""),

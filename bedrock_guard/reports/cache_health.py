@@ -20,7 +20,7 @@ from bedrock_guard.domain.usage import CACHE_READ, CACHE_WRITE_1H, CACHE_WRITE_5
 from bedrock_guard.pricing.calculate import rates_for
 from bedrock_guard.pricing.unit_prices import UnitPrices
 from bedrock_guard.reports.grouping import MOST_GROUPS, Kind, bounded
-from bedrock_guard.reports.totals import NOT_SENT
+from bedrock_guard.reports.totals import NO_CALLS
 
 PricesOf: TypeAlias = Callable[[Entry], UnitPrices | None]
 Offender: TypeAlias = tuple[str, str]
@@ -126,7 +126,7 @@ def read_cache_health(
     over_time: dict[str, CacheFigures] = {}
     offenders: dict[Offender, CacheFigures] = {}
     for entry in read_all_entries(ledger, where):
-        if entry.outcome in NOT_SENT or not total_input(entry.usage):
+        if entry.outcome in NO_CALLS or not total_input(entry.usage):
             continue
         if entry.basis != "reported":
             health.left_out += entry.count

@@ -21,7 +21,7 @@ from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.rows import show_price
 from bedrock_guard.pricing.unit_prices import UnitPrices
 from bedrock_guard.reports.moments import moment_of
-from bedrock_guard.reports.totals import NOT_SENT
+from bedrock_guard.reports.totals import NO_CALLS
 
 PricesOf: TypeAlias = Callable[[Entry], UnitPrices | None]
 
@@ -67,7 +67,7 @@ def read_focus(ledger: Ledger, where: EntryFilter, prices_of: PricesOf) -> Itera
     Tags are a mapping; costs and prices are USD as text.
     """
     for entry in read_all_entries(ledger, where):
-        if entry.outcome not in NOT_SENT and entry.usage:
+        if entry.outcome not in NO_CALLS and entry.usage:
             yield from _charges(entry, prices_of)
 
 

@@ -11,8 +11,10 @@ from typing import Final
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.usage import CACHE_READ, OUTPUT_TOKENS, total_input
 
-# Entries that stand for no call that was sent.
-NOT_SENT: Final = frozenset({"pending", "refused", "would_refuse", "stop", "resume", "top_up", "judged"})
+# Entries that stand for no call that has ended: a job that goes on has another one when it does.
+NO_CALLS: Final = frozenset(
+    {"pending", "refused", "would_refuse", "stop", "resume", "top_up", "judged", "started"}
+)
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Totals:
         """
         Count *entry*: a call, or refusals that were alike.
         """
-        if entry.outcome in NOT_SENT:
+        if entry.outcome in NO_CALLS:
             if entry.outcome == "refused":
                 self.refused += entry.count
             elif entry.outcome == "would_refuse":

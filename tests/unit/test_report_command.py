@@ -9,7 +9,7 @@ import io
 import json
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from bedrock_guard.cli import app
 from bedrock_guard.cli.report_views import SPARE, spending_table
 from bedrock_guard.cli.screen import fit
+from bedrock_guard.domain.entry import Outcome
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers.memory import MemoryLedger
@@ -28,6 +29,7 @@ from bedrock_guard.reports.cache_health import read_cache_health
 from bedrock_guard.reports.grouping import read_kinds
 from bedrock_guard.reports.moments import last_month, moment_of, read_month
 from bedrock_guard.reports.spending import read_spenders, read_spending
+from bedrock_guard.reports.totals import NO_CALLS
 
 DAY_S = 86_400
 UTC_ZONE = ZoneInfo("UTC")
@@ -78,6 +80,16 @@ def test_what_aws_reported_is_told_apart_from_what_it_did_not() -> None:
     assert total.usage == {"input_tokens": 4000, "output_tokens": 400}
     assert [group.key for group in found.groups] == [("seo",), ("ads",), ("",)], "the dearest first"
     assert (groups["seo",].calls, groups["seo",].refused, groups["ads",].nanousd) == (2, 7, 1_084_000)
+
+
+def test_every_outcome_is_a_call_or_none() -> None:
+    """
+    One that is new is counted as a call until somebody decides here.
+    """
+    calls = {"answered", "rejected", "lost", "abandoned", "not_sent"}
+
+    assert set(get_args(Outcome)) == calls | NO_CALLS
+    assert not calls & NO_CALLS
 
 
 @pytest.mark.parametrize(
