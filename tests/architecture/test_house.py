@@ -35,6 +35,8 @@ def test_the_public_names_are_these_and_nothing_else() -> None:
 
     assert seen == sorted(bedrock_guard.__all__) == bedrock_guard.__all__
     assert len(seen) == 11
+    with pytest.raises(AttributeError, match="has no attribute 'guarded'"):
+        bedrock_guard.guarded  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
