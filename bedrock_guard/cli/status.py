@@ -100,7 +100,9 @@ def status(
             return
         found, stops = _read(reading, matcher)
     if as_json:
-        print(to_json({"ledger": reading.url, "stops": _stops_json(stops), "balances": [*map(_json, found)]}))
+        as_of = PriceList.installed().as_of.isoformat()
+        told = {"ledger": reading.url, "prices_as_of": as_of, "stops": _stops_json(stops)}
+        print(to_json({**told, "balances": [*map(_json, found)]}))
     elif as_csv:
         print_csv(_CSV, map(_csv, found))
     else:
@@ -149,7 +151,9 @@ def _view(reading: Reading, found: Sequence[Standing], stops: Iterable[Stop], no
     if unnamed:
         why = "in the ledger, and in no settings here; the limit is known to its program"
         shown += [Text(f"{'Also ' if named else 'Balances '}{why}:"), _table(unnamed, now, _FEWER)]
-    if not found:
+    if found:
+        shown.append(Text(f"Prices of {found[0].status.prices_as_of}.", style="dim"))
+    else:
         shown.append(Text(f"No budget is set, and nothing is counted in {reading.url} yet."))
     return Group(*shown)
 

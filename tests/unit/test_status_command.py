@@ -104,6 +104,9 @@ def test_spent_and_pending_are_told_apart(program: Guard, config: str) -> None:
     assert line.split()[1].count("█") == 8
     assert line.split()[1].count("▒") == 8
     assert "only counts" in text
+    as_of = PriceList.installed().as_of
+    assert text.splitlines()[-1] == f"Prices of {as_of}."
+    assert json.loads(run("--config", config, "--json").stdout)["prices_as_of"] == as_of.isoformat()
 
 
 def test_balances_that_no_settings_name_are_shown(program: Guard, url: str) -> None:
