@@ -1,0 +1,74 @@
+"""
+The command line as a whole: what it lists, and what it costs to ask.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bedrock_guard.cli import COMMANDS, app, load
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
+HEAVY = ("boto3", "botocore", "pydantic", "sqlite3", "bedrock_guard.wiring")
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    """
+    It is asked for all day long, and by every completion of a shell.
+    """
+    code = (
+        "import sys; from typer.testing import CliRunner; from bedrock_guard.cli import app; "
+        "print(CliRunner().invoke(app, ['--help']).stdout); "
+        f"print('imported', *[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    *lines, imported = done.stdout.splitlines()
+
+    assert imported == "imported"
+    listed = [line.split()[1] for line in lines if line.startswith("│ ")]
+    assert [name for name in COMMANDS if name not in listed] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_listed_with_the_words_of_its_own_help(name: str) -> None:
+    """
+    They are written twice, so that listing imports nothing.
+    """
+    own = load(name)
+
+    assert " ".join(own.help.split("\n\n")[0].split()) == COMMANDS[name][1]
+    assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0
+
+
+def test_every_command_is_on_the_page() -> None:
+    """
+    What is not written down is not found.
+    """
+    page = PAGE.read_text()
+    missing = []
+    for name in COMMANDS:
+        inner = getattr(load(name), "commands", None)
+        names = [name] if inner is None else [f"{name} {each}" for each in inner]
+        missing += [each for each in names if f"`bedrock-guard {each}" not in page]
+
+    assert missing == []
+
+
+def test_a_command_that_is_not_there_is_told_with_those_alike() -> None:
+    """
+    A typing mistake at three in the morning.
+    """
+    done = CliRunner().invoke(app, ["stpo"])
+
+    assert done.exit_code == 2
+    assert "No such command 'stpo'" in done.stderr
+    assert "'stop'" in done.stderr
