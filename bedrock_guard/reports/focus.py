@@ -59,6 +59,9 @@ COLUMNS: Final = (
     "x_Basis",
 )
 
+# A month before the last that a datetime can hold: periods end after they begin.
+_LAST: Final = datetime(9999, 11, 30, tzinfo=UTC)
+
 
 def read_focus(ledger: Ledger, where: EntryFilter, prices_of: PricesOf) -> Iterator[dict[str, Any]]:
     """
@@ -67,7 +70,8 @@ def read_focus(ledger: Ledger, where: EntryFilter, prices_of: PricesOf) -> Itera
     Tags are a mapping; costs and prices are USD as text.
     """
     for entry in read_all_entries(ledger, where):
-        if entry.outcome not in NO_CALLS and entry.usage:
+        # A cost of which nobody knows the usage is a charge all the same.
+        if entry.outcome not in NO_CALLS and (entry.usage or entry.cost_nanousd != 0):
             yield from _charges(entry, prices_of)
 
 
@@ -110,8 +114,8 @@ def _cost(entry: Entry, prices: UnitPrices | None) -> Cost | None:
 
 
 def _of_call(entry: Entry) -> dict[str, Any]:
-    began = moment_of(entry.at_s).replace(microsecond=0)
-    ended = began + timedelta(seconds=1 + min(entry.duration_ms or 0, 86_400_000) // 1000)
+    began = min(moment_of(entry.at_s), _LAST).replace(microsecond=0)
+    ended = began + timedelta(seconds=1 + min(max(0, entry.duration_ms or 0), 86_400_000) // 1000)
     month = datetime(began.year, began.month, 1, tzinfo=UTC)
     listed = entry.list_cost_nanousd if entry.has_own_prices else entry.cost_nanousd
     return {
