@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -17,6 +18,8 @@ LONGEST: Final = 60
 
 # What spreadsheets take for a formula at the start of a cell, the wide forms of East Asian keyboards too.
 _FORMULA: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+# A figure below 0 is none, and must stay one that can be added up.
+_FIGURE: Final = re.compile(r"-[0-9]+(\.[0-9]+)?")
 
 
 def plain(text: str, longest: int | None = LONGEST) -> str:
@@ -39,7 +42,8 @@ def cell(value: object) -> str:
     if not isinstance(value, str):
         return str(value)
     shown = plain(value, None)
-    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+    is_formula = shown.lstrip().startswith(_FORMULA) and not _FIGURE.fullmatch(shown)
+    return f"'{shown}" if is_formula else shown
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -302,8 +302,15 @@ def test_no_text_in_csv_is_a_formula(start: str) -> None:
     """
     assert cell(f"{start}1+1") == f"'{start}1+1"
     assert cell("\t=1") == "\\x09=1"
-    assert cell(-5) == "-5"
+    assert cell("-1.5+1") == "'-1.5+1"
     assert cell(None) == ""
+
+
+def test_a_figure_below_nothing_stays_a_figure() -> None:
+    """
+    As text it would be left out of every sum.
+    """
+    assert [cell(each) for each in (-5, "-5", "-0.001375")] == ["-5", "-5", "-0.001375"]
 
 
 def test_plain_text_is_left_as_it_is_and_cut() -> None:
