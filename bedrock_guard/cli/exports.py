@@ -34,6 +34,7 @@ from bedrock_guard.reports.moments import last_month, read_month
 from bedrock_guard.reports.spending import read_spending
 
 _WHOSE: Final = ("team", "user")
+_TAKEN: Final = frozenset({"month", "currency", *views.TOTAL_COLUMNS})
 
 
 def chargeback(
@@ -62,20 +63,24 @@ def chargeback(
         found = read_spending(reading.ledger, where, kinds)
     if found.rest is not None:
         fail("There are too many groups to allot costs to; leave out --by, or narrow by --tag.", NO)
+    # A tag may be named as a column is.
+    columns = [f"{TAG}{name}" if name in _TAKEN else name for name in tags]
     if as_json:
         groups = [
-            {**dict(zip(tags, group.key, strict=True)), **views.totals_json(group.totals)}
+            {**dict(zip(columns, group.key, strict=True)), **views.totals_json(group.totals)}
             for group in found.groups
         ]
         print(
-            to_json({"month": named, "by": tags, "groups": groups, "total": views.totals_json(found.total)})
+            to_json(
+                {"month": named, "by": columns, "groups": groups, "total": views.totals_json(found.total)}
+            )
         )
         return
     lines = (
-        {"month": named, "currency": "USD", **views.totals_csv(tags, group.key, group.totals)}
+        {"month": named, "currency": "USD", **views.totals_csv(columns, group.key, group.totals)}
         for group in found.groups
     )
-    print_csv(("month", *tags, "currency", *views.TOTAL_COLUMNS), lines)
+    print_csv(("month", *columns, "currency", *views.TOTAL_COLUMNS), lines)
     typer.echo(
         f"{named}: {dollars(found.total.nanousd)} in all. {views.doubts(found.total)}".rstrip(), err=True
     )

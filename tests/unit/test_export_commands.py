@@ -98,6 +98,21 @@ def test_other_months_tags_and_zones(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run("chargeback", "soon", "--ledger", url).exit_code == 2
 
 
+def test_tags_may_be_named_as_columns_are(tmp_path: Path) -> None:
+    """
+    Their values would take the place of figures, or give way to them.
+    """
+    url = made_ledger(tmp_path, [made_entry("a", tags={"cost": "centre 7", "month": "may", "team": "ads"})])
+    asked = ("chargeback", "2026-11", "--by", "cost", "--by", "month", "--by", "team", "--ledger", url)
+
+    (line,) = rows(run(*asked))
+    (group,) = json.loads(run(*asked, "--json").stdout)["groups"]
+
+    assert (line["month"], line["tag:month"]) == ("2026-11", "may")
+    for told in (line, group):
+        assert (told["tag:cost"], told["cost"], told["team"]) == ("centre 7", "0.000084", "ads")
+
+
 def test_costs_that_cannot_be_allotted_are_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A line of others is nobody's to pay.
@@ -164,6 +179,7 @@ def test_costs_add_up_to_the_ledger(tmp_path: Path) -> None:
         made_entry("own", usage=USAGE, cost_nanousd=10_830, has_own_prices=True, list_cost_nanousd=21_660),
         made_entry("unpriced", usage=USAGE, cost_nanousd=None, model=None, model_id="new.model-v1:0"),
         made_entry("haiku", usage={"input_tokens": 3}, cost_nanousd=3_000, model=HAIKU, model_id=HAIKU),
+        made_entry("whole", outcome="lost", usage={}, basis="expired", cost_nanousd=5_000),
         made_entry("free", outcome="rejected", usage={}, cost_nanousd=0),
         made_entry("refused", outcome="refused", usage={}, cost_nanousd=0),
     ]
@@ -182,6 +198,7 @@ def test_costs_add_up_to_the_ledger(tmp_path: Path) -> None:
         "own": 10_830,
         "unpriced": 0,
         "haiku": 3_000,
+        "whole": 5_000,
     }
     assert meters["exact"] == ["input_tokens", "output_tokens"]
     assert meters["other"] == meters["own"] == meters["unpriced"] == [None]
@@ -204,6 +221,21 @@ def test_what_rounding_leaves_over_is_on_the_last_line(tmp_path: Path) -> None:
         ("cache_read_input_tokens", "0.000000008"),
         ("output_tokens", "0.000000141"),
     ]
+
+
+@pytest.mark.parametrize(("at_s", "duration_ms"), [(1e300, 9), (1e300, 10**30), (NOON, -(10**30))])
+def test_moments_that_no_calendar_holds_are_charges_too(
+    tmp_path: Path, at_s: float, duration_ms: int
+) -> None:
+    """
+    One wrong clock must not keep a year's charges from whoever asks for them.
+    """
+    url = made_ledger(tmp_path, [made_entry("a")])
+    rewrite(url, "a", at_s=at_s, duration_ms=duration_ms)
+
+    for line in focus(url):
+        assert line["ChargePeriodStart"] < line["ChargePeriodEnd"]
+        assert line["BillingPeriodStart"] < line["BillingPeriodEnd"]
 
 
 def test_focus_is_csv_that_is_safe_and_of_the_time_that_was_asked_for(tmp_path: Path) -> None:
