@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from journal import made_entry, made_ledger
 from typer.testing import CliRunner
 
 from bedrock_guard.cli import COMMANDS, app, load
@@ -72,3 +73,22 @@ def test_a_command_that_is_not_there_is_told_with_those_alike() -> None:
     assert done.exit_code == 2
     assert "No such command 'stpo'" in done.stderr
     assert "'stop'" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("entries",), ("report", "chargeback", "2026-11")])
+def test_what_an_encoding_lacks_is_escaped(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """
+    One name in another script would end a report half-way, where a pipe is not of UTF-8.
+    """
+    url = made_ledger(tmp_path, [made_entry("a", tags={"team": "\u5c0f\u6797"}), made_entry("b")])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "bedrock_guard", *command, "--ledger", url],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+    )
+
+    assert (done.returncode, done.stderr.count(b"Traceback")) == (0, 0)
+    assert rb"\u5c0f\u6797" in done.stdout
+    assert done.stdout.count(b"\n") == 3
