@@ -41,6 +41,8 @@ def __getattr__(name: str) -> typing.Any:
         if name in names:
             found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
             return found
+    if name in (home.partition(".")[0] for home in _HOMES):  # `except bedrock_guard.errors.GuardError:`
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -39,6 +39,18 @@ def test_the_public_names_are_these_and_nothing_else() -> None:
         bedrock_guard.guarded  # type: ignore[attr-defined]  # noqa: B018
 
 
+@pytest.mark.parametrize("room", ["api", "context", "domain", "errors", "wiring"])
+def test_rooms_of_public_names_are_reachable_at_once(room: str) -> None:
+    """
+    `except bedrock_guard.errors.GuardError:` type-checks; it must not fail until something else is used.
+    """
+    code = f"import bedrock_guard; print(bedrock_guard.{room}.__name__)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.stdout == f"bedrock_guard.{room}\n", done.stderr
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_stays_small_and_says_what_it_is(path: Path) -> None:
     """
