@@ -38,7 +38,7 @@ from bedrock_guard.reports.spending import Spending, read_spenders, read_spendin
 from bedrock_guard.reports.totals import Totals
 
 _HOUR_S: Final = 3600
-_SPAN: Final = re.compile(r"([1-9]\d*)\s*([smhd])")
+_SPAN: Final = re.compile(r"([1-9]\d{0,8})\s*([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": _HOUR_S, "d": 24 * _HOUR_S}
 _SPARE: Final = ("refused", "cached", "out", "in")
 _FIGURES: Final = ("an hour", "cost", "calls", "refused", "in", "cached", "out")

@@ -232,6 +232,7 @@ def test_top_is_watched_until_ctrl_c(busy: str, after_each: Callable[..., None])
     ("arguments", "says"),
     [
         (["--last", "soon"], "--last 'soon' is no span of time; write 90s, 5m or 1h."),
+        (["--last", f"{'9' * 400}d"], "is no span of time; write 90s, 5m or 1h."),
         (["--by", "team"], "'team' is nothing to group by"),
         (["--watch", "--csv"], "--watch is for people"),
     ],
