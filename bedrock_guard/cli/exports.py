@@ -70,11 +70,8 @@ def chargeback(
             {**dict(zip(columns, group.key, strict=True)), **views.totals_json(group.totals)}
             for group in found.groups
         ]
-        print(
-            to_json(
-                {"month": named, "by": columns, "groups": groups, "total": views.totals_json(found.total)}
-            )
-        )
+        total = views.totals_json(found.total)
+        print(to_json({"month": named, "by": columns, "groups": groups, "total": total}))
         return
     lines = (
         {"month": named, "currency": "USD", **views.totals_csv(columns, group.key, group.totals)}

@@ -11,7 +11,9 @@ from typing import Final
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
+from bedrock_guard.cli.safe_text import plain
 from bedrock_guard.domain.cost import usd_text
 
 # Wide enough for every table: a program that reads a pipe wants whole lines.
@@ -39,7 +41,7 @@ def table(
     for column in columns:
         is_word = column in words
         made.add_column(
-            column,
+            Text(plain(column)),
             justify="left" if is_word else "right",
             no_wrap=not is_word or column in whole,
             overflow="fold",
@@ -58,7 +60,7 @@ def fit(made: Table, out: Console, spare: Sequence[str]) -> Table:
     for name in spare:
         if sum(map(_least_width, kept)) <= out.width:
             break
-        kept = [column for column in kept if column.header != name]
+        kept = [column for column in kept if str(column.header) != name]
     fitted = Table(
         box=None, pad_edge=False, title=made.title, title_justify="left", title_style=made.title_style
     )

@@ -28,9 +28,14 @@ def _week(moment: datetime) -> str:
     return f"{year:04}-W{week:02}"
 
 
+def _hour(moment: datetime) -> str:
+    # When clocks are put back, an hour of that name comes twice.
+    return f"{moment:%Y-%m-%d %H}:00{' again' if moment.fold else ''}"
+
+
 # Weeks begin on Mondays, as those of budgets do.
 CALENDAR: Final[Mapping[str, Callable[[datetime], str]]] = {
-    "hour": lambda moment: f"{moment:%Y-%m-%d %H}:00",
+    "hour": _hour,
     "day": lambda moment: f"{moment:%Y-%m-%d}",
     "week": _week,
     "month": lambda moment: f"{moment:%Y-%m}",

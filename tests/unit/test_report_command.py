@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from bedrock_guard.cli import app
 from bedrock_guard.cli.report_views import SPARE, spending_table
+from bedrock_guard.cli.safe_text import plain
 from bedrock_guard.cli.screen import fit
 from bedrock_guard.domain.entry import Outcome
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -142,6 +144,19 @@ def test_time_comes_in_order_and_within_it_the_dearest_first() -> None:
         ("b", "2026-11-23"),
         ("a", "2026-11-23"),
     ]
+
+
+def test_an_hour_that_comes_twice_is_two() -> None:
+    """
+    When clocks are put back, it would seem to cost double.
+    """
+    (hour,) = read_kinds(["hour"], ZoneInfo("Europe/Berlin"))
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp()
+
+    shown = [hour.of(made_entry("a", at_s=first + 3600 * later)) for later in range(3)]
+
+    assert shown == ["2026-10-25 02:00", "2026-10-25 02:00 again", "2026-10-25 03:00"]
+    assert shown == sorted(shown)
 
 
 def test_what_cannot_be_grouped_by_is_told() -> None:
@@ -416,6 +431,19 @@ def test_reports_are_safe_to_look_at(tmp_path: Path, command: list[str], form: l
     if form == ["--csv"]:
         cells = [cell for row in csv.reader(io.StringIO(done.stdout)) for cell in row]
         assert [cell for cell in cells if cell[:1] in {"=", "+", "@"}] == []
+
+
+@pytest.mark.parametrize("tag", ["[/x]", "[bold]x", "\x1b[2Jx"])
+def test_a_name_of_a_tag_is_no_markup_in_the_head_either(tmp_path: Path, tag: str) -> None:
+    """
+    It is asked for by name, as it is.
+    """
+    url = made_ledger(tmp_path, [made_entry("a", tags={tag: "ads"})])
+
+    done = run("by", f"tag:{tag}", "--ledger", url)
+
+    assert done.exit_code == 0
+    assert done.stdout.startswith(f"tag:{plain(tag)} ")
 
 
 def test_a_mistake_in_a_report_is_told(tmp_path: Path) -> None:
