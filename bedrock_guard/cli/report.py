@@ -72,7 +72,7 @@ def by(
         _print_csv(found)
     else:
         out = console()
-        out.print(fit(views.spending_table(found, rows), out, views.SPARE))
+        out.print(fit(views.spending_table(found, rows), out, views.SPARE, last=views.LAST))
         if doubt := views.doubts(found.total):
             out.print(doubt, style="yellow")
     if found.rest is not None:
@@ -125,13 +125,13 @@ def _print_cache(found: CacheHealth, per: str, most_rows: int) -> None:
     out = console()
     over_time = [((key,), figures) for key, figures in found.over_time]
     made = views.cache_table((per,), [*over_time, (("total",), found.total)], "Over time")
-    out.print(fit(made, out, views.CACHE_SPARE))
+    out.print(fit(made, out, views.CACHE_SPARE, last=views.CACHE_LAST))
     shown: Sequence[tuple[tuple[str, str], CacheFigures]] = found.offenders
     shown = shown[:most_rows] if most_rows else shown
     if shown:
         out.print()
         made = views.cache_table(("tag", "value"), shown, "By tag, those first that could save most")
-        out.print(fit(made, out, views.CACHE_SPARE))
+        out.print(fit(made, out, views.CACHE_SPARE, last=views.CACHE_LAST))
     if len(shown) < len(found.offenders):
         out.print(f"… {len(found.offenders) - len(shown):,} more; --rows 0 shows all.")
     if found.left_out:

@@ -23,6 +23,10 @@ SPARE: Final = ("refused", "cached", "out", "in")
 CACHE_SPARE: Final = ("written", "read", "calls", "saved")
 """Columns that a narrow screen can do without, the first first."""
 
+LAST: Final = ("calls", "reported", "expired", "estimated")
+CACHE_LAST: Final = ("uncached", "uncached cost")
+"""What goes where names would have no room: a line below tells what is no figure of AWS's."""
+
 TOTAL_COLUMNS: Final = (
     "calls",
     "refused",

@@ -20,6 +20,8 @@ from bedrock_guard.domain.cost import usd_text
 _PIPE_WIDTH: Final = 400
 # Between two columns.
 _GAP: Final = 2
+# So much of a name on a line can be read still.
+_NAME: Final = 10
 
 
 def console() -> Console:
@@ -50,15 +52,20 @@ def table(
     return made
 
 
-def fit(made: Table, out: Console, spare: Sequence[str]) -> Table:
+def fit(made: Table, out: Console, spare: Sequence[str], *, last: Sequence[str] = ()) -> Table:
     """
     *made* without as many columns of *spare*, in that order, as keep it from fitting on the screen.
 
-    A figure that is cut is wrong, and a name that is folded letter by letter cannot be read.
+    A figure that is cut is wrong, and a name that is folded letter by letter cannot be read. Those of *last*
+    go where names would have no room at all.
     """
     kept = list(made.columns)
     for name in spare:
         if sum(map(_least_width, kept)) <= out.width:
+            break
+        kept = [column for column in kept if str(column.header) != name]
+    for name in last:
+        if sum(map(_folded_width, kept)) <= out.width:
             break
         kept = [column for column in kept if str(column.header) != name]
     fitted = Table(
@@ -99,6 +106,11 @@ def _least_width(column: Column) -> int:
     texts = [str(each) for each in column.cells]
     words = texts if column.no_wrap else [word for text in texts for word in text.split()]
     return max((cell_len(word) for word in [*words, str(column.header)]), default=0) + _GAP
+
+
+def _folded_width(column: Column) -> int:
+    least = _least_width(column)
+    return least if column.no_wrap else min(least, _NAME + _GAP)
 
 
 def _with_commas(usd: str) -> str:

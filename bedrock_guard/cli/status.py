@@ -46,6 +46,7 @@ _STYLES: Final = ((Fraction(1), "red"), (Fraction(4, 5), "yellow"), (Fraction(0)
 _COLUMNS: Final = ("budget", "used", "spent", "pending", "limit", "remaining", "resets in", "")
 # What a narrow screen can do without, the first first: the bar tells what remains.
 _SPARE: Final = ("remaining", "", "pending")
+_LAST: Final = ("resets in", "limit")
 # Of balances whose limit nobody here knows.
 _FEWER: Final = ("budget", "spent", "pending", "limit", "resets in")
 _CSV: Final = (
@@ -163,7 +164,7 @@ def _table(found: Iterable[Standing], now: float, columns: Sequence[str] = _COLU
     for each in found:
         cells = _cells(each, now)
         made.add_row(*(cells[column] for column in columns))
-    return fit(made, console(), _SPARE)
+    return fit(made, console(), _SPARE, last=_LAST)
 
 
 def _cells(standing: Standing, now: float) -> dict[str, Text]:

@@ -92,3 +92,34 @@ def test_what_an_encoding_lacks_is_escaped(tmp_path: Path, command: tuple[str, .
     assert (done.returncode, done.stderr.count(b"Traceback")) == (0, 0)
     assert rb"\u5c0f\u6797" in done.stdout
     assert done.stdout.count(b"\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(("status",), "default"), (("report", "by", "tag:team"), "ads"), (("report", "cache"), "2026-11-22")],
+)
+def test_a_narrow_screen_shows_whose_the_figures_are(
+    tmp_path: Path, command: tuple[str, ...], name: str
+) -> None:
+    """
+    A share without its budget helps nobody.
+    """
+    url = made_ledger(tmp_path, [made_entry("a", tags={"team": "ads"})])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "bedrock_guard", *command, "--ledger", url],
+        capture_output=True,
+        check=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ
+        | {
+            "BEDROCK_GUARD_BUDGET": "5 USD/day",
+            "COLUMNS": "40",
+            "FORCE_COLOR": "1",
+            "TERM": "xterm",
+            "PYTHONIOENCODING": "utf-8",
+        },
+    )
+
+    assert name in done.stdout
