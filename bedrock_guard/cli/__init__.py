@@ -1,25 +1,96 @@
 """
 The command line: one command a file.
 
-To add one: write `cli/<name>.py` with a function, and register it here.
+To add one: write `cli/<name>.py` with a function, or a `typer.Typer` of several, and add its line to
+`COMMANDS`.
 """
 
 from __future__ import annotations
 
-import typer
+from importlib import import_module
+from typing import Any, Final
 
-from bedrock_guard.cli.aws import aws
-from bedrock_guard.cli.batch import batch
-from bedrock_guard.cli.check import check
-from bedrock_guard.cli.controls import controls, resume, stop, top_up
-from bedrock_guard.cli.demo import demo
-from bedrock_guard.cli.dynamodb import dynamodb
-from bedrock_guard.cli.ledger import ledger
-from bedrock_guard.cli.prices import prices
-from bedrock_guard.cli.schema import schema
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+# Named, not imported: whoever asks for one command must not wait for all. The words are those that the
+# command's own help begins with.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "status": (
+        "status:status",
+        "Show what every balance has spent, holds and has left, and when it begins anew.",
+    ),
+    "entries": (
+        "entries:entries",
+        "Show the records of calls, newest first: what each used, cost, and how sure that is.",
+    ),
+    "tail": ("tail:tail", "Show calls as they end, refusals and stops too, until Ctrl-C."),
+    "top": (
+        "top:top",
+        "Show who spends now: the values of tags by what they have cost in the last minutes.",
+    ),
+    "report": ("report:report", "What was spent, by whom and when, and how well caches work."),
+    "budgets": (
+        "budgets:budgets",
+        "List the budgets that settings and environment name: their limits, and whose they are.",
+    ),
+    "check": ("check:check", "Check settings, ledger and prices, and show the budgets as a tree."),
+    "demo": (
+        "demo:demo",
+        "A coding agent's prompt cache fails in silence; a 5 USD/day budget stops it.",
+    ),
+    "schema": (
+        "schema:schema",
+        "Print the JSON Schema of bedrock-guard.toml, for editors that complete and check TOML.",
+    ),
+    "stop": (
+        "controls:stop",
+        "Stop calls, in every program that shares the ledger; without --match, all of them.",
+    ),
+    "resume": ("controls:resume", "End a stop by its id, those that were made with a match, or all."),
+    "top-up": (
+        "controls:top_up",
+        "Add to the limit of one balance until its window ends, in every program that shares the ledger.",
+    ),
+    "controls": ("controls:controls", "List the stops and top-ups that are in force."),
+    "aws": ("aws:aws", "What AWS itself can add, for CloudFormation."),
+    "batch": ("batch:batch", "Batch jobs: what one can cost, and what one did cost."),
+    "dynamodb": ("dynamodb:dynamodb", "The table of a ledger that hosts share."),
+    "ledger": ("ledger:ledger", "A ledger that lasts: migrate; of SQLite also vacuum, check."),
+    "prices": ("prices:prices", "The price list: look at it, check it, sync it with AWS's."),
+}
+
+
+class _Named(TyperGroup):
+    """
+    A group whose commands are imported when they are run; its own help needs none of them.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """
+        The command that *args* begin with, its name, and the rest.
+        """
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load(name), rest
+
+
+def load(name: str) -> Any:
+    """
+    The command *name* of `COMMANDS`, imported.
+    """
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    found = getattr(import_module(f"{__name__}.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        return get_group(found)
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name)(found)
+    return get_command(alone)
+
 
 app = typer.Typer(
     name="bedrock-guard",
+    cls=_Named,
     help="A hard spending limit for Amazon Bedrock.",
     no_args_is_help=True,
     add_completion=True,
@@ -34,15 +105,11 @@ def root() -> None:
     """
 
 
-app.command()(check)
-app.command()(demo)
-app.command()(schema)
-app.command()(stop)
-app.command()(resume)
-app.command("top-up")(top_up)
-app.command()(controls)
-app.add_typer(aws)
-app.add_typer(batch)
-app.add_typer(dynamodb)
-app.add_typer(ledger)
-app.add_typer(prices)
+def _stand_in() -> None:
+    """
+    Listed in help; what is run is `load`ed.
+    """
+
+
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(_stand_in)

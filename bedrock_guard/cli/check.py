@@ -24,7 +24,7 @@ from bedrock_guard.budgets.strangers import Stranger, find_strangers
 from bedrock_guard.budgets.tree import Branch, grow
 from bedrock_guard.budgets.verdict import show, show_duration
 from bedrock_guard.cli.named_models import find_unpriced
-from bedrock_guard.cli.price_reports import console
+from bedrock_guard.cli.screen import console
 from bedrock_guard.config.load import Resolved, at, find_settings_file, resolve
 from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import Budget, show_amount

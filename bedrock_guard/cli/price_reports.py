@@ -12,25 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bedrock_guard.cli.screen import console
 from bedrock_guard.pricing.price_gates import Move
 from bedrock_guard.pricing.price_views import PricedMeter
 from bedrock_guard.pricing.rows import show_price
 from bedrock_guard.pricing.sync import SyncResult
 from bedrock_guard.pricing.unit_prices import UnitPrices
 
-# Wide enough for every table: a program that reads a pipe wants whole lines.
-_PIPE_WIDTH: Final = 400
 _MOST_SHOWN: Final = 20
 _FOLDED: Final = {"meter": 28, "source": 17}
 _PER: Final = 1_000_000
-
-
-def console() -> Console:
-    """
-    Where to print: without colours, and with lines as long as they are, where no one looks on.
-    """
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
 def table(*columns: str) -> Table:

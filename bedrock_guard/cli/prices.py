@@ -20,6 +20,7 @@ from rich.text import Text
 
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.cli import price_reports as reports
+from bedrock_guard.cli import screen
 from bedrock_guard.config.load import resolve
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.errors import ConfigurationError, UnpricedModel
@@ -143,7 +144,7 @@ def check(
         }
         print(json.dumps(told))
     else:
-        out = reports.console()
+        out = screen.console()
         synced = "not synced" if listed.overlay_as_of is None else f"synced prices of {listed.overlay_as_of}"
         age = f"{days} day{'' if days == 1 else 's'} old"
         out.print(f"Packaged prices of {listed.packaged_as_of}, {synced}: {age}.", soft_wrap=True)
@@ -181,7 +182,7 @@ def diff(
         cells = (each.model, each.place, each.variant, band, each.meter)
         shown.add_row(*map(Text, (*cells, reports.million(each.before), reports.million(each.after))))
     if differences:
-        reports.console().print(shown)
+        screen.console().print(shown)
     print(f"{len(differences)} prices differ.")
 
 

@@ -81,6 +81,40 @@ class Resolved:
     ledger_place: Callable[[], str] | None = field(default=None, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class NoFile:
+    """
+    What a file says that is not there; pydantic is not imported to read nothing.
+    """
+
+    ledger: None = None
+    sinks: None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def place(self, *path: str) -> str:
+        """
+        As of a mapping that was given.
+        """
+        return f"settings=: {'.'.join(path)}"
+
+    def to_settings(self) -> Settings:
+        """
+        The defaults.
+        """
+        return Settings()
+
+    def to_budgets(self) -> None:
+        """
+        None are named.
+        """
+
+    def to_breakers(self) -> tuple[Breaker, ...]:
+        """
+        Nor breakers.
+        """
+        return ()
+
+
 @contextmanager
 def at(place: Callable[[], str] | None) -> Iterator[None]:
     """
@@ -105,11 +139,13 @@ def resolve(
     settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
     tags: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    needs_budget: bool = True,
 ) -> Resolved:
     """
     Settings, budgets and the ledger's URL from every source.
 
-    *has_ledger* is for one that is given as an object, and *needs_names* what it says of itself.
+    *has_ledger* is for one that is given as an object, and *needs_names* what it says of itself. Who only
+    looks on does not need a budget.
 
     Raises:
         ConfigurationError: Something cannot be understood, or no budget is set anywhere.
@@ -123,8 +159,9 @@ def resolve(
         check_ledger_error(merged)
     check_tags_to_aws(merged.tags_to_aws)
     found = _budgets(budget, budgets, file, is_argument=settings is not None)
-    if found is None:
+    if found is None and needs_budget:
         raise ConfigurationError(_HOW_TO)
+    found = found or ()
     # settings= is an argument: what it says is not for the environment to overrule.
     stronger, weaker = (file.ledger, None) if settings is not None else (None, file.ledger)
     url = None if has_ledger else ledger or stronger or os.environ.get("BEDROCK_GUARD_LEDGER") or weaker
@@ -177,12 +214,13 @@ def default_ledger_url() -> str:
 
 def _base(
     settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None,
-) -> tuple[Settings, SettingsFile]:
-    from bedrock_guard.config.model import read_settings  # noqa: PLC0415  (pydantic is imported on use)
-
+) -> tuple[Settings, SettingsFile | NoFile]:
     if isinstance(settings, Settings):
-        return settings, read_settings({}, where="settings=")
+        return settings, NoFile()
+    file: SettingsFile | NoFile
     if isinstance(settings, Mapping):
+        from bedrock_guard.config.model import read_settings  # noqa: PLC0415  (pydantic is imported on use)
+
         file = read_settings(settings, where="settings=")
     elif isinstance(settings, str | os.PathLike):
         file = _read_file(Path(settings))
@@ -190,11 +228,13 @@ def _base(
         raise ConfigurationError(f"settings is {settings!r}; it is a path, a mapping, or a Settings.")
     else:
         found = find_settings_file()
-        file = read_settings({}, where="settings=") if found is None else _read_file(found)
+        file = NoFile() if found is None else _read_file(found)
     return file.to_settings(), file
 
 
 def _with_overrides(base: Settings, overrides: Mapping[str, Any]) -> Settings:
+    if not overrides:
+        return base
     from bedrock_guard.config.model import read_settings  # noqa: PLC0415
 
     unknown = [name for name in overrides if name not in Settings.__dataclass_fields__]
@@ -208,7 +248,7 @@ def _with_overrides(base: Settings, overrides: Mapping[str, Any]) -> Settings:
 def _budgets(
     budget: str | Budget | None,
     budgets: Iterable[Budget | str] | None,
-    file: SettingsFile,
+    file: SettingsFile | NoFile,
     *,
     is_argument: bool,
 ) -> tuple[Budget, ...] | None:

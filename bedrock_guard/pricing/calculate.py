@@ -24,7 +24,7 @@ def nanousd(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = No
         UnpricedModel: As `cost`.
     """
     bands = prices.bands
-    rates = bands[0].prices if len(bands) == 1 else _rates(usage, prices)
+    rates = bands[0].prices if len(bands) == 1 else rates_for(usage, prices)
     steps = 0
     try:
         for meter, quantity in usage.items():
@@ -45,8 +45,8 @@ def cost(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None)
     Raises:
         UnpricedModel: A used meter has no price, not in *dearest* either.
     """
-    rates = _rates(usage, prices)
-    bounds = {} if dearest is None else _rates(usage, dearest)
+    rates = rates_for(usage, prices)
+    bounds = {} if dearest is None else rates_for(usage, dearest)
     charges: list[Charge] = []
     steps = 0
     priced: PriceBasis = "upper_bound" if prices is dearest else "list"
@@ -61,7 +61,10 @@ def cost(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None)
     return Cost(round_up(steps), tuple(charges), priced)
 
 
-def _rates(usage: Usage, prices: UnitPrices) -> Mapping[str, int]:
+def rates_for(usage: Usage, prices: UnitPrices) -> Mapping[str, int]:
+    """
+    The price of one unit of each meter, in the band that the whole of *usage* is priced in.
+    """
     bands = prices.bands
     # All quantities together are quicker to add than the input meters, and not less.
     if len(bands) == 1 or sum(usage.values()) <= bands[1].above_input_tokens:

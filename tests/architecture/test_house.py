@@ -28,13 +28,27 @@ def test_the_public_names_are_these_and_nothing_else() -> None:
     """
     What is reachable at the top is a promise; a helper that slips in becomes one too.
     """
-    code = "import bedrock_guard, types; print(*sorted(n for n, v in vars(bedrock_guard).items() if n[0] != '_' and not isinstance(v, types.ModuleType)))"
+    code = "from bedrock_guard import *; import bedrock_guard, types; print(*sorted(n for n, v in vars(bedrock_guard).items() if n[0] != '_' and not isinstance(v, types.ModuleType)))"
     seen = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
 
     assert seen == sorted(bedrock_guard.__all__) == bedrock_guard.__all__
     assert len(seen) == 11
+    with pytest.raises(AttributeError, match="has no attribute 'guarded'"):
+        bedrock_guard.guarded  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("room", ["api", "context", "domain", "errors", "wiring"])
+def test_rooms_of_public_names_are_reachable_at_once(room: str) -> None:
+    """
+    `except bedrock_guard.errors.GuardError:` type-checks; it must not fail until something else is used.
+    """
+    code = f"import bedrock_guard; print(bedrock_guard.{room}.__name__)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.stdout == f"bedrock_guard.{room}\n", done.stderr
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -53,7 +67,7 @@ def test_a_module_stays_small_and_says_what_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["pydantic", "typer", "rich", "platformdirs", "sqlite3", "boto3", "pytest"]
+    "package", ["pydantic", "typer", "rich", "platformdirs", "sqlite3", "boto3", "botocore", "pytest"]
 )
 def test_heavy_packages_are_imported_on_use(package: str) -> None:
     """

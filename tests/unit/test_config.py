@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bedrock_guard.config.load import default_ledger_url, resolve
+from bedrock_guard.config.load import NoFile, default_ledger_url, resolve
+from bedrock_guard.config.model import read_settings
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import ConfigurationError
@@ -257,3 +258,15 @@ def test_a_container_is_warned_once(
 
     assert default_ledger_url()
     assert "holds for it alone" in caplog.text
+
+
+def test_no_file_says_what_an_empty_one_does() -> None:
+    """
+    It is not read by pydantic, whose import is a fifth of a guard's start.
+    """
+    nothing, empty = NoFile(), read_settings({}, where="settings=")
+
+    assert nothing.to_settings() == empty.to_settings()
+    assert (nothing.to_budgets(), nothing.to_breakers()) == (empty.to_budgets(), empty.to_breakers())
+    assert (nothing.ledger, nothing.sinks, nothing.tags) == (empty.ledger, empty.sinks, empty.tags)
+    assert nothing.place("mode") == empty.place("mode")
