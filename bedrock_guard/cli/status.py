@@ -45,10 +45,12 @@ _BAR: Final = 16
 _STYLES: Final = ((Fraction(1), "red"), (Fraction(4, 5), "yellow"), (Fraction(0), "green"))
 _COLUMNS: Final = ("budget", "used", "spent", "pending", "limit", "remaining", "resets in", "")
 # What a narrow screen can do without, the first first: the bar tells what remains.
-_SPARE: Final = ("remaining", "", "pending")
+_SPARE: Final = ("remaining", "", "leased", "pending")
 _LAST: Final = ("resets in", "limit")
 # Of balances whose limit nobody here knows.
 _FEWER: Final = ("budget", "spent", "pending", "limit", "resets in")
+# Shown after what is pending, where processes lease.
+_LEASED: Final = "leased"
 _CSV: Final = (
     "budget",
     "per",
@@ -57,6 +59,7 @@ _CSV: Final = (
     "limit",
     "spent",
     "pending",
+    "leased",
     "remaining",
     "topped_up",
     "used_share",
@@ -160,6 +163,10 @@ def _view(reading: Reading, found: Sequence[Standing], stops: Iterable[Stop], no
 
 
 def _table(found: Iterable[Standing], now: float, columns: Sequence[str] = _COLUMNS) -> RenderableType:
+    found = tuple(found)
+    if any(each.status.leased for each in found):
+        place = columns.index("pending") + 1
+        columns = (*columns[:place], _LEASED, *columns[place:])
     made = table(columns, words=("budget", "used", ""), whole=("used",))
     for each in found:
         cells = _cells(each, now)
@@ -185,6 +192,7 @@ def _cells(standing: Standing, now: float) -> dict[str, Text]:
         "used": Text("") if share is None else _bar(standing, share),
         "spent": Text(show(row.spent, row.unit)),
         "pending": Text(show(row.pending, row.unit)),
+        _LEASED: Text(show(row.leased, row.unit)),
         "limit": Text(f"{limit}/{period}" if period else limit),
         "remaining": Text(show(row.remaining, row.unit)),
         "resets in": Text(resets),
@@ -220,6 +228,7 @@ def _json(standing: Standing) -> dict[str, Any]:
         "limit": _amount(row.limit) if standing.is_named else None,
         "spent": _amount(row.spent),
         "pending": _amount(row.pending),
+        "leased": _amount(row.leased),
         "remaining": _amount(row.remaining) if standing.is_named else None,
         "topped_up": _amount(row.topped_up),
         "used_share": None if share is None else round(float(share), 6),

@@ -111,6 +111,7 @@ def _as_it_is(balance: Balance, prices_as_of: date) -> Standing:
         limit=0,
         spent=in_api_units(balance.spent, unit),
         pending=in_api_units(balance.pending, unit),
+        leased=in_api_units(balance.leased, unit),
         remaining=0,
         window_start=moment_of(key.window_start),
         resets_at=None,

@@ -291,3 +291,26 @@ def test_a_table_is_read_as_a_file_is(tmp_path: Path, monkeypatch: pytest.Monkey
     entries = CliRunner().invoke(app, ["entries", "--ledger", url, "--json"])
     assert (row["budget"], row["per"], row["spent"]) == ("search", {"user": "ann"}, "0.0002406")
     assert json.loads(entries.stdout)["tags"]["user"] == "ann"
+
+
+def test_what_is_leased_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Another process may spend it without asking: it is neither spent nor held for a call.
+    """
+    endpoint, table = dynamodb_engine.endpoint(), f"lease-{time.time_ns()}"
+    made = ["dynamodb", "create-table", table, "--region", "us-east-1", "--endpoint-url", endpoint]
+    url = CliRunner().invoke(app, made).output.split("'")[1]
+    monkeypatch.chdir(tmp_path)
+    with (
+        Guard(budget="search: 1 USD/day", ledger=f"{url}&mode=lease", settings={}, sinks=[]) as guard,
+        guard.hold("Converse", CALL, region="us-east-1") as hold,
+    ):
+        (row,) = told("--ledger", url)
+        text = run("--ledger", url).stdout
+        hold.settle(REPLY)
+
+    assert (row["spent"], row["pending"]) == ("0.00", "0.00")
+    assert float(row["leased"]) > 0
+    assert "leased" in text
+    assert "leased" not in run("--ledger", url).stdout
+    assert told("--ledger", url)[0]["leased"] == "0.00"
