@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -97,9 +98,11 @@ def guard(
 def unguard(client: ClientT) -> ClientT:
     """
     Take every guard off *client*; it is the client that boto3 made again.
+
+    Those of `bedrock-guard run` stay: they are not the program's.
     """
     for owner in owners_of(client):
-        if isinstance(owner, Guard):
+        if isinstance(owner, Guard) and not owner.covers_program:
             owner.detach(client)
     return client
 
@@ -148,7 +151,6 @@ def guard_process(
         ConfigurationError: Something cannot be understood, or no budget is set anywhere.
         LedgerUnavailable: The ledger cannot be opened.
     """
-    import boto3  # noqa: PLC0415
     import botocore  # noqa: PLC0415
 
     chosen = _choose(guard, budget=budget, budgets=budgets, ledger=ledger, settings=settings, tags=tags)
@@ -157,8 +159,10 @@ def guard_process(
         chosen.attach_session(session)
 
     botocore.register_initializer(attach)
-    if boto3.DEFAULT_SESSION is not None:
-        chosen.attach_session(boto3.DEFAULT_SESSION)
+    # Without boto3, or half-way through its import, there is none.
+    existing = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
+    if existing is not None:
+        chosen.attach_session(existing)
         log.warning(
             "boto3's default session existed before guard_process(): its later clients are guarded; clients "
             "made before, and those of other sessions made before, are not."

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import ClassVar
 
 from bedrock_guard.domain.control import Controls
 from bedrock_guard.domain.globs import Globs
@@ -16,6 +17,10 @@ class Operated:
     """
     Stops and top-ups of the ledger of a guard; they hold for all guards and processes that share it.
     """
+
+    covers_program: ClassVar[bool] = False
+    """Whether it is round a program that does not know of it: `Guard.of` tells of others first, and `unguard`
+    leaves it on."""
 
     _operator: Operator
 

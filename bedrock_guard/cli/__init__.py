@@ -15,6 +15,7 @@ from bedrock_guard.cli.demo import demo
 from bedrock_guard.cli.dynamodb import dynamodb
 from bedrock_guard.cli.ledger import ledger
 from bedrock_guard.cli.prices import prices
+from bedrock_guard.cli.run import run
 from bedrock_guard.cli.schema import schema
 
 app = typer.Typer(
@@ -35,6 +36,8 @@ def root() -> None:
 
 app.command()(check)
 app.command()(demo)
+# What comes after the program is the program's, options too.
+app.command(context_settings={"allow_interspersed_args": False})(run)
 app.command()(schema)
 app.command()(stop)
 app.command()(resume)

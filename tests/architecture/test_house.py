@@ -28,7 +28,7 @@ def test_the_public_names_are_these_and_nothing_else() -> None:
     """
     What is reachable at the top is a promise; a helper that slips in becomes one too.
     """
-    code = "import bedrock_guard, types; print(*sorted(n for n, v in vars(bedrock_guard).items() if n[0] != '_' and not isinstance(v, types.ModuleType)))"
+    code = "from bedrock_guard import *; import bedrock_guard, types; print(*sorted(n for n, v in vars(bedrock_guard).items() if n[0] != '_' and not isinstance(v, types.ModuleType)))"
     seen = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -53,7 +53,7 @@ def test_a_module_stays_small_and_says_what_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["pydantic", "typer", "rich", "platformdirs", "sqlite3", "boto3", "pytest"]
+    "package", ["pydantic", "typer", "rich", "platformdirs", "sqlite3", "boto3", "botocore", "pytest"]
 )
 def test_heavy_packages_are_imported_on_use(package: str) -> None:
     """

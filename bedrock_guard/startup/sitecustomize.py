@@ -1,0 +1,87 @@
+"""
+Run by every Python that starts under `bedrock-guard run`, before its program's first line.
+
+It is found by PYTHONPATH. It puts the guard on as soon as `botocore` has been imported, so that a Python
+which never does that pays nothing, and runs the `sitecustomize` that it hides. It uses only the standard
+library, of whichever Python this is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec
+from typing import Any
+
+
+class _GuardOnImport:
+    """
+    Finds `botocore` as the others do, and has the guard put on when it is there.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != "botocore":
+            return None
+        for finder in sys.meta_path:
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find and find(name, path, target)
+            if spec is not None:
+                _guard_after(spec.loader)
+                return spec
+        return None
+
+
+def _guard_after(loader: Any) -> None:
+    execute = loader.exec_module
+
+    def exec_module(module: Any) -> None:
+        execute(module)
+        _guard()
+
+    loader.exec_module = exec_module
+
+
+def _guard() -> None:
+    try:
+        from bedrock_guard.running import guard_this_process  # noqa: PLC0415  (on use)
+
+        guard_this_process()
+    except Exception as error:
+        # Unguarded, it could spend what it liked. No ImportError: programs take that as "not installed".
+        hint = " Install bedrock-guard there." if isinstance(error, ModuleNotFoundError) else ""
+        sys.stderr.write(
+            f"bedrock-guard run: {sys.executable} imports botocore and cannot be guarded, so it ends here: "
+            f"{type(error).__name__}: {error}.{hint}\n"
+        )
+        raise SystemExit(1) from error
+
+
+def _leave_mark() -> None:
+    """
+    Tell the command that this Python has been here: those of -I, -E and -S pass us by.
+    """
+    try:
+        with open(os.path.join(os.environ["BEDROCK_GUARD_RUN"], "seen"), "a"):  # noqa: PTH118, PTH123 - quick
+            pass
+    except (KeyError, OSError):
+        return
+
+
+def _run_hidden() -> None:
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    others = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
+    spec = PathFinder.find_spec("sitecustomize", others)
+    if spec is None or spec.loader is None:
+        return
+    module = module_from_spec(spec)
+    sys.modules["sitecustomize"] = module
+    spec.loader.exec_module(module)
+
+
+_leave_mark()
+if "botocore" in sys.modules:
+    _guard()
+else:
+    sys.meta_path.insert(0, _GuardOnImport())
+_run_hidden()
