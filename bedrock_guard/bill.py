@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bedrock_guard.budgets.status import BudgetStatus
+from bedrock_guard.budgets.verdict import show, show_per
 from bedrock_guard.domain.cost import usd_text
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.usage import CACHE_READ, add, total_input
@@ -178,6 +180,23 @@ def bill_notes(bill: Bill) -> list[str]:
         who = name or "a stop"
         notes.append(f"{count:,} call{'s were' if count != 1 else ' was'} refused by {who}")
     return notes
+
+
+def show_status(row: BudgetStatus) -> str:
+    """
+    One balance in one line: `run: $1.31 of $5.00 (29 %) · $0.14 pending`.
+    """
+    spent, limit = show(row.spent, row.unit), show(row.limit, row.unit)
+    pending = f" · {show(row.pending, row.unit)} pending" if row.pending else ""
+    share = f"{share_of(row) * 100:.0f} %"
+    return f"{row.budget}{show_per(row.per)}: {spent} of {limit} ({share}){pending}"
+
+
+def share_of(row: BudgetStatus) -> float:
+    """
+    How much of its limit is spent or pending; 1.0 of a limit of 0.
+    """
+    return float((row.spent + row.pending) / row.limit) if row.limit else 1.0
 
 
 def _short(meter: str) -> str:

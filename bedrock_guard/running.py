@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from bedrock_guard.alerts import Given
 from bedrock_guard.api import guard_process
+from bedrock_guard.bill import Bill, read_bill
 from bedrock_guard.config.load import UNNAMED, read_values, resolve
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.errors import ConfigurationError
@@ -87,6 +89,18 @@ class RunGuard(Guard):
 
     covers_program = True
 
+    def __init__(self, run: Run, *, sinks: Iterable[Given] | None = None) -> None:
+        super().__init__(settings=run.settings, sinks=sinks)
+        self._run = run
+
+    def bill(self) -> Bill:
+        """
+        What the calls of the run came to, so far.
+        """
+        # A ledger that others use holds their calls, too.
+        filters = {} if self._run.is_alone else {"tags": {RUN_TAG: self._run.id}}
+        return read_bill(self.entries(**filters))
+
 
 def open_run(
     folder: Path,
@@ -151,9 +165,9 @@ def environment(run: Run, base: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def guard_this_process() -> None:
+def guard_this_process() -> tuple[RunGuard, ...]:
     """
-    Put the guards of the runs that this process is in round all of it.
+    Put the guards of the runs that this process is in round all of it; the last is of the innermost.
 
     Raises:
         ConfigurationError: It is in none, or one cannot be understood, as of another version.
@@ -162,8 +176,10 @@ def guard_this_process() -> None:
     text = os.environ.get(RUNS_VARIABLE)
     if not text:
         raise ConfigurationError(f"{RUNS_VARIABLE} has been taken out of the environment")
-    for each in json.loads(text):
-        guard_process(guard=RunGuard(settings=each["settings"]))
+    guards = tuple(RunGuard(Run(**each)) for each in json.loads(text))
+    for each in guards:
+        guard_process(guard=each)
+    return guards
 
 
 def _names(budgets: Iterable[Budget], id_: str, *, is_own: bool, is_alone: bool) -> list[str]:

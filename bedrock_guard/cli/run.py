@@ -97,7 +97,7 @@ class _Outcome:
         self._run = run
         self._code = code
         self._seconds = seconds
-        self._bill: Bill = _read_bill(guard, run)
+        self._bill: Bill = guard.bill()
         self._status: list[BudgetStatus] = guard.status()
         # A rate refuses what comes too soon, and stops nobody.
         rates = {budget.name for budget in guard.budgets if budget.limit.period.kind == "rate"}
@@ -135,7 +135,7 @@ class _Outcome:
         """
         Print it.
         """
-        from bedrock_guard.bill import bill_notes, bill_rows  # noqa: PLC0415
+        from bedrock_guard.bill import bill_notes, bill_rows, show_status  # noqa: PLC0415
         from bedrock_guard.budgets.verdict import one_line, show, show_duration  # noqa: PLC0415
 
         how = (
@@ -145,7 +145,7 @@ class _Outcome:
         )
         console.print(Text(f"bedrock-guard: {how} after {show_duration(self._seconds)}", style="bold"))
         for row in self._status:
-            console.print(Text(_show_status(row)))
+            console.print(Text(show_status(row)))
             if self._run.is_alone and row.pending:
                 held = show(row.pending, row.unit)
                 console.print(Text(f"{held} is held for calls that had no end: their processes were killed"))
@@ -201,7 +201,7 @@ def _opened(
 
     try:
         run = open_run(folder, budgets=budgets or (), config=config, ledger=ledger, tags=tags)
-        with RunGuard(settings=run.settings, sinks=[]) as guard:
+        with RunGuard(run, sinks=[]) as guard:
             yield run, guard
     except ConfigurationError as error:
         fail(str(error), _BAD_INPUT)
@@ -249,27 +249,9 @@ def _watched(guard: RunGuard, run: Run, *, quiet: bool) -> Iterator[Callable[[],
 
 
 def _show_fullest(rows: Sequence[BudgetStatus]) -> str:
-    return _show_status(max(rows, key=_share)) if rows else "no budget"
+    from bedrock_guard.bill import share_of, show_status  # noqa: PLC0415
 
-
-def _show_status(row: BudgetStatus) -> str:
-    from bedrock_guard.budgets.verdict import show, show_per  # noqa: PLC0415
-
-    pending = f" · {show(row.pending, row.unit)} pending" if row.pending else ""
-    spent, limit = show(row.spent, row.unit), show(row.limit, row.unit)
-    return f"{row.budget}{show_per(row.per)}: {spent} of {limit} ({_share(row) * 100:.0f} %){pending}"
-
-
-def _share(row: BudgetStatus) -> float:
-    return float((row.spent + row.pending) / row.limit) if row.limit else 1.0
-
-
-def _read_bill(guard: RunGuard, run: Run) -> Bill:
-    from bedrock_guard.bill import read_bill  # noqa: PLC0415
-    from bedrock_guard.running import RUN_TAG  # noqa: PLC0415
-
-    # A ledger that others use holds their calls, too.
-    return read_bill(guard.entries(**({} if run.is_alone else {"tags": {RUN_TAG: run.id}})))
+    return show_status(max(rows, key=share_of)) if rows else "no budget"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> Table:

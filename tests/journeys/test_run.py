@@ -367,11 +367,11 @@ def test_settings_that_no_variable_carries_are_refused(tmp_path: Path) -> None:
         environment(started, {})
 
 
-def test_a_program_s_own_guard_stays_its_own(make_client: Callable[..., Any]) -> None:
+def test_a_program_s_own_guard_stays_its_own(make_client: Callable[..., Any], tmp_path: Path) -> None:
     """
     A program that has a guard finds it as ever, and cannot take the run's off.
     """
-    with RunGuard(budget="1 USD", ledger="memory://", settings={}) as around:
+    with RunGuard(open_run(tmp_path, budgets=["1 USD"])) as around:
         client = around.attach(make_client())
         assert Guard.of(client) is around
         guard(client, budget="2 USD", ledger="memory://")
