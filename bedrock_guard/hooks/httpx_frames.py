@@ -5,7 +5,6 @@ The frames of a streamed reply, read as they come by on their way to an httpx cl
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.eventstream import EventStreamBuffer, ParserError
@@ -15,23 +14,20 @@ from bedrock_guard.errors import ReservationClosed
 if TYPE_CHECKING:
     from bedrock_guard.holding import Hold
 
-# Of a stream's frames, those that may state usage; the others are the reply's own words.
-_TELLING: Final = ("metadata", "chunk")
-_METRICS: Final = b"amazon-bedrock-invocationMetrics"
-_USAGE: Final = b'"usage"'
 _OK: Final = 200
+# Of InvokeModel's streams; Converse's events have names.
+_CHUNK: Final = "chunk"
 
 
 class Frames:
     """
-    The frames of a reply as they come by, of which the last tell what it used.
+    The frames of one reply, and the hold that ends with them.
     """
 
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
         self._buffer = EventStreamBuffer()
-        self._telling: list[bytes] = []
-        self._has_told = False
+        self._events: list[object] = []
         self._error: str | None = None
 
     def see(self, part: bytes) -> None:
@@ -44,36 +40,31 @@ class Frames:
             self._buffer.add_data(part)
             for message in self._buffer:
                 self._see(message.headers, message.payload)
-        except ParserError as error:
+        except (ParserError, ValueError) as error:
             self._error = type(error).__name__
 
     def end(self, error: BaseException | None = None) -> None:
         """
         The stream has ended, been closed or broken; the first of them counts.
+
+        It is settled at what its events state, and at its estimate where they stop before that.
         """
         if self._hold.entry is not None:
             return
+        broken = self._error if error is None else type(error).__name__
         try:
-            if self._has_told:
-                self._hold.settle(self._telling)
+            if broken is None:
+                self._hold.settle(self._events)
             else:
-                self._hold.lost(_OK, type(error).__name__ if error is not None else self._error)
+                self._hold.lost(_OK, broken)
         except ReservationClosed:  # another thread was quicker
             return
+        finally:
+            self._events.clear()
 
     def _see(self, headers: Any, payload: bytes) -> None:
         if headers.get(":message-type") != "event":
             self._error = str(headers.get(":exception-type") or headers.get(":error-code"))
-        elif headers.get(":event-type") in _TELLING:
-            chunk = headers[":event-type"] == "chunk"
-            is_last = not chunk or _METRICS in _decoded(payload)
-            self._has_told = self._has_told or is_last
-            if is_last or _USAGE in _decoded(payload):
-                self._telling.append(payload)
-
-
-def _decoded(payload: bytes) -> bytes:
-    try:
-        return b64decode(json.loads(payload)["bytes"])
-    except (ValueError, KeyError, TypeError):
-        return b""
+            return
+        name = headers.get(":event-type")
+        self._events.append(payload if name == _CHUNK else {name: json.loads(payload)})

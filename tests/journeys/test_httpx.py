@@ -17,6 +17,7 @@ from bedrock_guard.errors import UnmeteredOperation
 from bedrock_guard.hooks.httpx import AsyncGuardTransport, GuardTransport
 from bedrock_guard.testing.bedrock_server import (
     BedrockServer,
+    corrupt_frame,
     cut_stream,
     lost_answer,
     stream_error,
@@ -36,6 +37,7 @@ INVOKE = {
     "messages": [{"role": "user", "content": "hello there"}],
 }
 ENDS = [("converse", CONVERSE), ("invoke", INVOKE)]
+STREAM_ERROR = stream_error("modelStreamErrorException")
 STREAMS = [("converse-stream", CONVERSE), ("invoke-with-response-stream", INVOKE)]
 
 
@@ -158,11 +160,13 @@ def test_what_does_not_fit_is_not_sent(end: str, body: dict[str, Any], server: B
     ("answer", "end", "outcome", "basis"),
     [
         (429, "converse", "rejected", "reported"),
+        (corrupt_frame(at_event=2), "converse-stream", "lost", "estimated"),
         (500, "converse", "lost", "estimated"),
         (lost_answer(), "converse", "lost", "estimated"),
         (truncated_body(), "converse", "lost", "estimated"),
         (cut_stream(after_events=2), "converse-stream", "lost", "estimated"),
-        (stream_error("modelStreamErrorException"), "converse-stream", "lost", "estimated"),
+        (cut_stream(after_events=3), "invoke-with-response-stream", "lost", "estimated"),
+        (STREAM_ERROR, "converse-stream", "lost", "estimated"),
     ],
 )
 def test_what_goes_wrong_is_charged_as_it_is_for_boto3(
@@ -173,7 +177,7 @@ def test_what_goes_wrong_is_charged_as_it_is_for_boto3(
     """
     server.will_answer(answer)
     with suppress(httpx.HTTPError):
-        client.post(f"/model/{SONNET}/{end}", json=CONVERSE)
+        client.post(f"/model/{SONNET}/{end}", json=dict([*ENDS, *STREAMS])[end])
 
     entry = next(guard.entries())
     assert (entry.outcome, entry.basis) == (outcome, basis)
@@ -181,6 +185,7 @@ def test_what_goes_wrong_is_charged_as_it_is_for_boto3(
     assert pending == 0
     assert spent >= billed
     assert (spent == 0) == (outcome == "rejected")
+    assert answer != STREAM_ERROR or entry.attempts[0].error_code == "modelStreamErrorException"
 
 
 def test_a_stream_that_is_left_is_charged_at_its_estimate(
