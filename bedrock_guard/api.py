@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -151,6 +150,7 @@ def guard_process(
         ConfigurationError: Something cannot be understood, or no budget is set anywhere.
         LedgerUnavailable: The ledger cannot be opened.
     """
+    import boto3  # noqa: PLC0415
     import botocore  # noqa: PLC0415
 
     chosen = _choose(guard, budget=budget, budgets=budgets, ledger=ledger, settings=settings, tags=tags)
@@ -159,10 +159,8 @@ def guard_process(
         chosen.attach_session(session)
 
     botocore.register_initializer(attach)
-    # Without boto3, or half-way through its import, there is none.
-    existing = getattr(sys.modules.get("boto3"), "DEFAULT_SESSION", None)
-    if existing is not None:
-        chosen.attach_session(existing)
+    if boto3.DEFAULT_SESSION is not None:
+        chosen.attach_session(boto3.DEFAULT_SESSION)
         log.warning(
             "boto3's default session existed before guard_process(): its later clients are guarded; clients "
             "made before, and those of other sessions made before, are not."

@@ -236,23 +236,25 @@ class _Session:
     """
 
     def __init__(self, limit: str) -> None:
+        from bedrock_guard.api import guard_process  # noqa: PLC0415
         from bedrock_guard.errors import GuardError  # noqa: PLC0415
-        from bedrock_guard.running import environment, guard_this_process, open_run  # noqa: PLC0415
+        from bedrock_guard.running import RunGuard, environment, open_run  # noqa: PLC0415
 
         self._stack = ExitStack()
         made = tempfile.TemporaryDirectory(prefix="bedrock-guard-pytest-", ignore_cleanup_errors=True)
         folder = Path(self._stack.enter_context(made))
         before = dict(os.environ)
         try:
-            inside = environment(open_run(folder, budgets=[limit]), before)
+            run = open_run(folder, budgets=[limit])
+            inside = environment(run, before)
             changed = {name: value for name, value in inside.items() if before.get(name) != value}
             os.environ.update(changed)
             self._stack.callback(_restore, {name: before.get(name) for name in changed})
-            guards = guard_this_process()
+            self._guard = RunGuard(run)
         except GuardError as error:
             self._stack.close()
             raise pytest.UsageError(f"--bedrock-budget: {error}") from None
-        self._guard = guards[-1]
+        guard_process(guard=self._guard)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """

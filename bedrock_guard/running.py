@@ -1,9 +1,9 @@
 """
 A run: a program, and what it starts, under a guard that it does not know of.
 
-    open_run -----> environment ------> sitecustomize -------> guard_this_process
-    the command     what the program    of each Python that    once that imports
-                    inherits            the program starts     botocore
+    open_run -----> environment ------> sitecustomize -------> open_guards
+    the command     what the program    of each Python that    once that makes a
+                    inherits            the program starts     session of botocore
 
 What was resolved travels in the environment, not the file that it came from: a program that can write
 files must not edit its own limit. A run inside a run adds to it, and both must admit a call.
@@ -21,7 +21,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from bedrock_guard.alerts import Given
-from bedrock_guard.api import guard_process
 from bedrock_guard.bill import Bill, read_bill
 from bedrock_guard.config.load import UNNAMED, read_values, resolve
 from bedrock_guard.domain.budget import Budget
@@ -165,9 +164,9 @@ def environment(run: Run, base: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def guard_this_process() -> tuple[RunGuard, ...]:
+def open_guards() -> tuple[RunGuard, ...]:
     """
-    Put the guards of the runs that this process is in round all of it; the last is of the innermost.
+    The guards of the runs that this process is in; the last is of the innermost.
 
     Raises:
         ConfigurationError: It is in none, or one cannot be understood, as of another version.
@@ -176,10 +175,7 @@ def guard_this_process() -> tuple[RunGuard, ...]:
     text = os.environ.get(RUNS_VARIABLE)
     if not text:
         raise ConfigurationError(f"{RUNS_VARIABLE} has been taken out of the environment")
-    guards = tuple(RunGuard(Run(**each)) for each in json.loads(text))
-    for each in guards:
-        guard_process(guard=each)
-    return guards
+    return tuple(RunGuard(Run(**each)) for each in json.loads(text))
 
 
 def _names(budgets: Iterable[Budget], id_: str, *, is_own: bool, is_alone: bool) -> list[str]:

@@ -1,9 +1,9 @@
 """
 Run by every Python that starts under `bedrock-guard run`, before its program's first line.
 
-It is found by PYTHONPATH. It puts the guard on as soon as `botocore` has been imported, so that a Python
-which never does that pays nothing, and runs the `sitecustomize` that it hides. It uses only the standard
-library, of whichever Python this is.
+It is found by PYTHONPATH. It puts the guard on each session of botocore, so that a Python which never makes
+one pays nothing, and runs the `sitecustomize` that it hides. It uses only the standard library, of whichever
+Python this is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from importlib.util import module_from_spec
 from typing import Any
 
 
-class _GuardOnImport:
+class _TellOfSessions:
     """
-    Finds `botocore` as the others do, and has the guard put on when it is there.
+    Finds `botocore` as the others do, and has it tell of each session.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -37,22 +37,48 @@ def _guard_after(loader: Any) -> None:
 
     def exec_module(module: Any) -> None:
         execute(module)
-        _guard()
+        module.register_initializer(_Guards())
 
     loader.exec_module = exec_module
 
 
-def _guard() -> None:
-    try:
-        from bedrock_guard.running import guard_this_process  # noqa: PLC0415  (on use)
+class _Guards:
+    """
+    The guards of this process, opened by its first session: boto3 may be half-way through its import before.
+    """
 
-        guard_this_process()
+    def __init__(self) -> None:
+        from threading import RLock  # noqa: PLC0415  (on use, as all here)
+
+        self._lock = RLock()
+        self._is_opening = False
+        self._opened: Any = None
+
+    def __call__(self, session: Any) -> None:
+        with self._lock:
+            if self._is_opening:
+                return  # this thread's own: a ledger's, or a sink's
+            if self._opened is None:
+                self._is_opening = True
+                try:
+                    self._opened = _open()
+                finally:
+                    self._is_opening = False
+        for guard in self._opened:
+            guard.attach_session(session)
+
+
+def _open() -> Any:
+    try:
+        from bedrock_guard.running import open_guards  # noqa: PLC0415
+
+        return open_guards()
     except Exception as error:
         # Unguarded, it could spend what it liked. No ImportError: programs take that as "not installed".
         hint = " Install bedrock-guard there." if isinstance(error, ModuleNotFoundError) else ""
         sys.stderr.write(
-            f"bedrock-guard run: {sys.executable} imports botocore and cannot be guarded, so it ends here: "
-            f"{type(error).__name__}: {error}.{hint}\n"
+            f"bedrock-guard run: {sys.executable} makes a client and cannot be guarded, so it ends here: "
+            f"{type(error).__name__}: {str(error).rstrip('.')}.{hint}\n"
         )
         raise SystemExit(1) from error
 
@@ -81,7 +107,7 @@ def _run_hidden() -> None:
 
 _leave_mark()
 if "botocore" in sys.modules:
-    _guard()
+    sys.modules["botocore"].register_initializer(_Guards())
 else:
-    sys.meta_path.insert(0, _GuardOnImport())
+    sys.meta_path.insert(0, _TellOfSessions())
 _run_hidden()

@@ -134,11 +134,18 @@ def test_a_run_that_is_refused_ends_with_3(server: BedrockServer, write: Callabl
     assert "amazon.nova-lite-v1:0      3      3     300        0 %  $0.00007218" in done.stderr
 
 
-def test_a_program_cannot_edit_its_limit(server: BedrockServer, write: Callable[[str], str]) -> None:
+def test_a_program_cannot_edit_its_limit(
+    server: BedrockServer, write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     What was resolved travels, not the file; one that lies about is not read at all.
     """
-    Path("limit.toml").write_text('[budgets.mine]\nlimit = "0.000001 USD"\n[tags]\nteam = "search"\n')
+    # This sink makes a session while the guard is opened, to learn its region; nobody hears it.
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    Path("limit.toml").write_text(
+        '[budgets.mine]\nlimit = "0.000001 USD"\nalerts = []\n[tags]\nteam = "search"\n'
+        '[[sinks]]\nuse = "eventbridge"\nendpoint_url = "http://127.0.0.1:1"\n'
+    )
     agent = write(
         """
         for name in ("limit.toml", "bedrock-guard.toml"):
@@ -176,7 +183,7 @@ def test_a_rate_holds_up_and_stops_nobody(write: Callable[[str], str], tmp_path:
     assert [path.name for path in (tmp_path / "state" / "bedrock-guard").glob("*.db")] == ["run.db"]
 
 
-def test_a_python_without_botocore_pays_nothing_and_keeps_its_own_sitecustomize(
+def test_a_python_without_a_client_pays_nothing_and_keeps_its_own_sitecustomize(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -186,7 +193,8 @@ def test_a_python_without_botocore_pays_nothing_and_keeps_its_own_sitecustomize(
     (tmp_path / "mine" / "sitecustomize.py").write_text("import builtins\nbuiltins.mine = True\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'mine'}{os.pathsep}{os.environ['PYTHONPATH']}")
     code = (
-        "import sys; sys.exit(40 + mine + 2 * ('bedrock_guard' in sys.modules) + 4 * ('json' in sys.modules))"
+        "import sys; json = 'json' in sys.modules; import boto3; "
+        "sys.exit(40 + mine + 2 * ('bedrock_guard' in sys.modules) + 4 * json)"
     )
     base = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
@@ -197,14 +205,15 @@ def test_a_python_without_botocore_pays_nothing_and_keeps_its_own_sitecustomize(
     assert started.is_seen
 
 
-def test_a_python_that_cannot_be_guarded_does_not_get_botocore(tmp_path: Path) -> None:
+def test_a_python_that_cannot_be_guarded_gets_no_client(tmp_path: Path) -> None:
     """
     Without its settings there is no limit, and so no call: not at the second attempt either.
     """
     code = """if True:
         for _ in range(2):
             try:
-                import botocore.session
+                import boto3
+                boto3.client("bedrock-runtime", region_name="us-east-1")
             except SystemExit as error:
                 print(error.code)
         """
