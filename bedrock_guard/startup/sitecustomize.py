@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import module_from_spec
-from typing import Any
+
+# As `typing` has it, which takes longer to import than all this.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from typing import Any
 
 
 class _TellOfSessions:
@@ -96,13 +99,16 @@ def _leave_mark() -> None:
 
 def _run_hidden() -> None:
     here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-    others = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
-    spec = PathFinder.find_spec("sitecustomize", others)
-    if spec is None or spec.loader is None:
-        return
-    module = module_from_spec(spec)
-    sys.modules["sitecustomize"] = module
-    spec.loader.exec_module(module)
+    ours = sys.modules.pop(__name__)
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]  # noqa: PTH100
+    try:
+        __import__(__name__)
+    except ModuleNotFoundError as error:
+        if error.name != __name__:
+            raise
+    finally:
+        sys.modules.setdefault(__name__, ours)
+        sys.path.insert(0, here)
 
 
 _leave_mark()
