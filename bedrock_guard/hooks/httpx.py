@@ -10,14 +10,15 @@ are requests like others. Those of other hosts go through as they are.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from bedrock_guard.hooks.httpx_frames import Frames
-from bedrock_guard.hooks.httpx_requests import Holding, hold_for, is_stream
-from bedrock_guard.hooks.threads import in_own_thread, off_loop
+from bedrock_guard.hooks.httpx_requests import Holding, hold_for, is_stream, name_of
+from bedrock_guard.hooks.threads import in_own_thread, off_loop, run_soon
 
 if TYPE_CHECKING:
     from bedrock_guard.holding import Hold
@@ -65,7 +66,8 @@ class GuardTransport:
             BudgetExceeded: It does not fit; nothing is sent.
             UnmeteredOperation: It would bill, and cannot be counted.
         """
-        request.read()
+        if name_of(request) is not None:  # else it may be an upload to elsewhere
+            request.read()
         hold = hold_for(self._guard, request, self._region)
         if hold is None:
             return self._transport.handle_request(request)
@@ -73,7 +75,12 @@ class GuardTransport:
             ended.is_sent = True
             response = self._transport.handle_request(request)
             if response.status_code == _OK and is_stream(request):
-                response.stream = _stream_class(_kind(response.stream))(response.stream, Frames(hold))
+                frames = Frames(hold)
+                if response.is_closed:  # a cache's, or a mock's: read already, and nobody will again
+                    frames.see(b"".join(response.stream))
+                    frames.end()
+                else:
+                    response.stream = _stream_class(response.stream.__class__)(response.stream, frames)
             elif response.status_code == _OK:
                 content = b"".join(response.stream)
                 response.stream.close()
@@ -112,20 +119,26 @@ class AsyncGuardTransport:
         """
         As `GuardTransport.handle_request`.
         """
-        await request.aread()
+        if name_of(request) is not None:
+            await request.aread()
         hold = hold_for(self._guard, request, self._region)
         if hold is None:
             return await self._transport.handle_async_request(request)
         ended = _Ended(hold)
+        response: Any = None
         try:
             await self._enter(ended)
             ended.is_sent = True
             response = await self._transport.handle_async_request(request)
             if response.status_code == _OK and is_stream(request):
                 frames = Frames(hold)
-                response.stream = _async_stream_class(_kind(response.stream))(
-                    response.stream, frames, self._run
-                )
+                if response.is_closed:
+                    frames.see(b"".join([part async for part in response.stream]))
+                    await self._run(frames.end)
+                else:
+                    response.stream = _async_stream_class(response.stream.__class__)(
+                        response.stream, frames, self._run
+                    )
             elif response.status_code == _OK:
                 content = b"".join([part async for part in response.stream])
                 await response.stream.aclose()
@@ -136,6 +149,8 @@ class AsyncGuardTransport:
         except BaseException as error:
             failed = error  # its own name is gone when the thread asks for it
             await self._run(lambda: ended.fail(failed))
+            if response is not None:  # nobody else has it, and its connection
+                await response.stream.aclose()
             raise
         return response
 
@@ -195,8 +210,10 @@ def _usual(name: str) -> Any:
     return getattr(import_module("httpx"), name)()
 
 
-def _kind(stream: Any) -> Any:
-    return type(stream)
+def _drop(frames: Frames) -> None:
+    # Nobody has closed the stream, and nobody can any more.
+    if not frames.is_ended:
+        run_soon(frames.end)
 
 
 @cache
@@ -209,6 +226,7 @@ def _stream_class(base: Any) -> Any:
         def __init__(self, stream: Any, frames: Frames) -> None:
             self._guarded = stream
             self._frames = frames
+            weakref.finalize(self, _drop, frames)
 
         def __iter__(self) -> Iterator[bytes]:
             try:
@@ -240,6 +258,7 @@ def _async_stream_class(base: Any) -> Any:
             self._guarded = stream
             self._frames = frames
             self._run = run
+            weakref.finalize(self, _drop, frames)
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:

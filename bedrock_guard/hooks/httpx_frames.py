@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.eventstream import EventStreamBuffer, ParserError
+from botocore.eventstream import EventStreamBuffer
 
 from bedrock_guard.errors import ReservationClosed
 
@@ -40,8 +40,15 @@ class Frames:
             self._buffer.add_data(part)
             for message in self._buffer:
                 self._see(message.headers, message.payload)
-        except (ParserError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - botocore's parser may raise anything; the reply is the client's
             self._error = type(error).__name__
+
+    @property
+    def is_ended(self) -> bool:
+        """
+        Whether the hold has ended.
+        """
+        return self._hold.entry is not None
 
     def end(self, error: BaseException | None = None) -> None:
         """
@@ -49,7 +56,7 @@ class Frames:
 
         It is settled at what its events state, and at its estimate where they stop before that.
         """
-        if self._hold.entry is not None:
+        if self.is_ended:
             return
         broken = self._error if error is None else type(error).__name__
         try:

@@ -27,7 +27,10 @@ _OPERATIONS: Final[dict[str, str | None]] = {
     "count-tokens": None,
 }
 _SIGNED_FOR: Final = re.compile(r"Credential=[^/]+/\d+/([^/]+)/")
-_HOST: Final = re.compile(r"bedrock[a-z-]*\.([a-z]+(?:-[a-z]+)+-\d)\.")
+# That of a VPC's endpoint begins with its id.
+_HOST: Final = re.compile(r"(?:^|\.)bedrock[a-z-]*\.(?:([a-z]+(?:-[a-z]+)+-\d)\.)?")
+# The id of a model may be an ARN, whose slash not every client escapes.
+_PATH: Final = re.compile(r"/model/(.+)/([^/]+)$")
 
 
 class Holding(Protocol):
@@ -70,7 +73,7 @@ def hold_for(guard: Holding, request: Any, region: str | None) -> Hold | None:
     name = name_of(request)
     if name is None:
         host, path = request.url.host, request.url.path
-        is_ours = host.startswith("bedrock") and request.method == "POST"
+        is_ours = request.method == "POST" and _HOST.search(host) is not None
         if (
             is_ours
             and not path.endswith("/count-tokens")
@@ -81,9 +84,9 @@ def hold_for(guard: Holding, request: Any, region: str | None) -> Hold | None:
                 "on_unmetered = 'allow' lets it pass."
             )
         return None
-    model_id = unquote(request.url.raw_path.decode("ascii").partition("?")[0].split("/")[-2])
+    model_id, _ = _asked(request)
     params = METERED[RUNTIME, name].read_wire(
-        model_id=model_id, headers=dict(request.headers), body=request.content
+        model_id=unquote(model_id), headers=dict(request.headers), body=request.content
     )
     return guard.hold(name, params, region=_region_of(request) or region or _no_region(request))
 
@@ -92,15 +95,21 @@ def name_of(request: Any) -> str | None:
     """
     What boto3 calls the operation of *request*; None where it is none that bills.
     """
-    parts = request.url.raw_path.decode("ascii").partition("?")[0].split("/")
-    if request.method != "POST" or len(parts) < 4 or parts[-3] != "model":
-        return None
-    return _OPERATIONS.get(parts[-1])
+    return _OPERATIONS.get(_asked(request)[1]) if request.method == "POST" else None
+
+
+def _asked(request: Any) -> tuple[str, str]:
+    """
+    The model, as the path has it, and the path's end.
+    """
+    found = _PATH.search(request.url.raw_path.decode("ascii").partition("?")[0])
+    return (found[1], found[2]) if found else ("", "")
 
 
 def _region_of(request: Any) -> str | None:
-    signed = _SIGNED_FOR.search(request.headers.get("authorization", ""))
-    found = signed or _HOST.match(request.url.host)
+    # By a header, or, of a URL that was signed beforehand, by its query.
+    where = request.headers.get("authorization", ""), unquote(request.url.query.decode("ascii"))
+    found = next(filter(None, map(_SIGNED_FOR.search, where)), None) or _HOST.search(request.url.host)
     return found[1] if found else None
 
 

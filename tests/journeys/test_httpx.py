@@ -5,10 +5,13 @@ Clients that speak HTTP themselves, through a guard's transport: httpx alone, `A
 from __future__ import annotations
 
 import asyncio
+import gc
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -231,6 +234,147 @@ def test_where_a_request_goes_tells_its_region_and_whether_it_is_ours(guard: Gua
     (entry,) = guard.entries()
     assert (entry.region, entry.model_id) == ("eu-west-1", "amazon.nova-lite-v1:0")
     assert entry.usage == {"input_tokens": 3, "output_tokens": 4}
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("vpce-0123-abcd.bedrock-runtime.eu-west-1.vpce.amazonaws.com", "eu-west-1"),
+        ("bedrock-runtime-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("bedrock-runtime.us-east-1.api.aws", "us-east-1"),
+    ],
+)
+def test_hosts_of_every_kind_are_bedrock_s(guard: Guard, host: str, region: str) -> None:
+    """
+    A VPC's endpoint bills as any other. An ARN's slash is escaped by some clients, and not by others.
+    """
+    usage = {"usage": {"inputTokens": 3, "outputTokens": 4}}
+    sends = httpx.MockTransport(lambda _: httpx.Response(200, json=usage))
+    arn = f"arn:aws:bedrock:{region}::foundation-model/amazon.nova-lite-v1:0"
+    with httpx.Client(transport=GuardTransport(guard, sends), base_url=f"https://{host}") as client:
+        for model in (arn, arn.replace("/", "%2F")):
+            client.post(f"/model/{model}/converse", json=CONVERSE)
+        with pytest.raises(UnmeteredOperation):
+            client.post("/openai/v1/chat/completions", json={})
+
+    assert {(entry.region, entry.model_id) for entry in guard.entries()} == {(region, arn)}
+
+
+def test_a_url_that_was_signed_beforehand_tells_its_region(
+    guard: Guard, server: BedrockServer, client: Any
+) -> None:
+    """
+    It has no header that does.
+    """
+    signed = {"X-Amz-Credential": "AKID/20261122/eu-west-1/bedrock/aws4_request"}
+    client.post("/model/amazon.nova-lite-v1:0/converse", json=CONVERSE, params=signed)
+
+    assert next(guard.entries()).region == "eu-west-1"
+
+
+def test_uploads_to_elsewhere_are_not_read(guard: Guard) -> None:
+    """
+    They may be larger than memory.
+    """
+
+    def parts() -> Iterator[bytes]:
+        yield b"much"
+
+    seen = []
+
+    class Sends(httpx.BaseTransport):
+        def handle_request(self, request: Any) -> Any:
+            seen.append(type(request.stream).__name__)
+            return httpx.Response(200)
+
+    with httpx.Client(transport=GuardTransport(guard, Sends())) as client:
+        client.post("https://example.org/upload", content=parts())
+
+    assert seen == ["IteratorByteStream"]
+
+
+def test_a_stream_that_nobody_closes_is_ended_when_it_is_dropped(
+    client: Any, guard: Guard, server: BedrockServer
+) -> None:
+    """
+    Else it would be held for as long as the process lives.
+    """
+    request = client.build_request("POST", f"/model/{SONNET}/converse-stream", json=CONVERSE)
+    reply = client.send(request, stream=True)
+    assert guard.status()[0].pending > 0
+
+    del reply, request
+    gc.collect()
+    guard.flush()
+
+    assert (next(guard.entries()).outcome, guard.status()[0].pending) == ("lost", 0)
+
+
+def test_an_async_stream_that_nobody_closes_is_ended_when_it_is_dropped(
+    guard: Guard, server: BedrockServer
+) -> None:
+    """
+    A framework that breaks out of its loop closes nothing.
+    """
+
+    async def leave() -> None:
+        transport = AsyncGuardTransport(guard, region="us-east-1")
+        async with httpx.AsyncClient(transport=transport, base_url=server.url, trust_env=False) as client:
+            request = client.build_request("POST", f"/model/{SONNET}/converse-stream", json=CONVERSE)
+            async for _ in (await client.send(request, stream=True)).aiter_raw(16):
+                break
+
+    asyncio.run(leave())
+    gc.collect()
+    guard.flush()
+
+    assert (next(guard.entries()).outcome, guard.status()[0].pending) == ("lost", 0)
+
+
+def test_a_streamed_reply_that_is_whole_already_is_settled(guard: Guard, server: BedrockServer) -> None:
+    """
+    A cache, or a mock, has read it: nobody will iterate over its stream.
+    """
+    url = f"{server.url}/model/{SONNET}/converse-stream"
+    content = httpx.post(url, json=CONVERSE, trust_env=False).content
+    whole = httpx.MockTransport(lambda _: httpx.Response(200, content=content))
+
+    with httpx.Client(transport=GuardTransport(guard, whole, region="us-east-1")) as client:
+        assert client.post(url, json=CONVERSE).content == content
+
+    async def ask() -> None:
+        transport = AsyncGuardTransport(guard, whole, region="us-east-1")
+        async with httpx.AsyncClient(transport=transport) as client:
+            assert (await client.post(url, json=CONVERSE)).content == content
+
+    asyncio.run(ask())
+    spent, pending, billed = books(guard, server)
+    assert spent == 2 * billed > 0
+    assert pending == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "payload"),
+    [
+        (b"\x0d:message-type\x07\x00\x05event\x0b:event-type\x07\x00\x08metadata", b"[" * 100_000),
+        (b"\x01a\x63", b""),  # of a type that there is not
+    ],
+    ids=["deep", "unknown header"],
+)
+def test_frames_that_cannot_be_read_reach_the_client(headers: bytes, payload: bytes, guard: Guard) -> None:
+    """
+    What to make of them is the client's to say; that they are charged, ours.
+    """
+    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
+    frame = prelude + struct.pack(">I", crc32(prelude)) + headers + payload
+    frame += struct.pack(">I", crc32(frame))
+    sends = httpx.MockTransport(lambda _: httpx.Response(200, stream=httpx.ByteStream(frame)))
+
+    with httpx.Client(transport=GuardTransport(guard, sends, region="us-east-1")) as client:
+        reply = client.post(f"https://example.org/model/{SONNET}/converse-stream", json=CONVERSE)
+
+    assert reply.content == frame
+    assert (next(guard.entries()).outcome, guard.status()[0].pending) == ("lost", 0)
 
 
 def test_anthropic_s_own_client(guard: Guard, server: BedrockServer) -> None:
