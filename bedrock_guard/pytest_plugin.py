@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _MARKER: Final = "bedrock_budget"
 _UNMARKED: Final = "1 USD"
 _WORKER: Final = "PYTEST_XDIST_WORKER"
+# As `running` has it, which is imported on use.
+_RUNS: Final = "BEDROCK_GUARD_RUNS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     Put the session's guard on, before a conftest could make a client.
     """
     limit = getattr(early_config.known_args_namespace, "bedrock_budget", None)
-    # A worker is in the session of its controller, by the environment.
-    if limit is not None and not os.environ.get(_WORKER):
+    # A worker is in the session of its controller, by the environment; on another host it is not.
+    is_in_one = os.environ.get(_WORKER) and os.environ.get(_RUNS)
+    if limit is not None and not is_in_one:
         early_config.pluginmanager.register(_Session(limit), "bedrock_guard_session")
 
 

@@ -140,6 +140,7 @@ def test_refused():
     assert len(server.requests) == 2
 
 
+@pytest.mark.slow
 def test_workers_of_xdist_share_the_limit_of_their_session(session, server: BedrockServer) -> None:
     """
     Each is a process of its own.
@@ -165,6 +166,7 @@ def test_call(number):
     done.stdout.fnmatch_lines(["*= Amazon Bedrock =*", "amazon.nova-lite-v1:0*"])
 
 
+@pytest.mark.slow
 def test_the_page_can_be_followed(session) -> None:
     """
     A newcomer copies its tests as they stand.
@@ -176,10 +178,13 @@ def test_the_page_can_be_followed(session) -> None:
     done.assert_outcomes(passed=2)
 
 
-def test_a_limit_that_is_none_is_said(session) -> None:
+@pytest.mark.parametrize("worker", [pytest.param("", marks=pytest.mark.slow), "gw0"])
+def test_a_limit_that_is_none_is_said(session, worker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Before a test is run.
+    Before a test is run; and a worker that is in no limited session, as one on another host, has its own.
     """
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+
     done = session("def test(): pass", "--bedrock-budget", "lots")
 
     assert done.ret == pytest.ExitCode.USAGE_ERROR
