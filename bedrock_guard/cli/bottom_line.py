@@ -8,6 +8,7 @@ that take the whole screen overwrite it.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TextIO
 
@@ -54,7 +55,10 @@ class BottomLine:
         """
         Write *text*, as much of it as fits.
         """
-        size = os.get_terminal_size(self._stream.fileno())
+        try:
+            size = os.get_terminal_size(self._stream.fileno())
+        except OSError:  # it has been closed, and the program goes on
+            return
         if size.lines < _LEAST_ROWS:
             return
         if size.lines != self._rows:
@@ -66,5 +70,6 @@ class BottomLine:
 
     def _write(self, text: str) -> None:
         # At once: between its parts the program could write.
-        self._stream.write(text)
-        self._stream.flush()
+        with suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()

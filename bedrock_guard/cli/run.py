@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -42,7 +43,9 @@ _EVERY_S: Final = {"sqlite": 0.5}
 _SELDOM_S: Final = 5.0
 # Flags by which Python looks at no PYTHONPATH, and so at no guard.
 _IGNORES_US: Final = frozenset("IES")
-_TAKE_A_VALUE: Final = frozenset("WX")
+# Letters, as many as one likes, the last of which may take what follows it, or the next argument.
+_FLAGS: Final = re.compile(r"-(?!-|$)(?P<flags>[^cmWX]*)(?P<ending>[cmWX]?)(?P<value>.*)", re.DOTALL)
+_END_OPTIONS: Final = frozenset("cm")
 
 
 def run(
@@ -79,7 +82,7 @@ def run(
             began = time.monotonic()
             with _watched(guard, started, quiet=quiet) as tick:
                 code = _run(command, started, tick)
-            outcome = _Outcome(guard, started, code, time.monotonic() - began)
+            outcome = _outcome(guard, started, code, time.monotonic() - began)
         if json_file is not None:
             json.dump(outcome.to_dict(), json_file, indent=2)
             json_file.write("\n")
@@ -164,6 +167,14 @@ class _Outcome:
             )
 
 
+def _outcome(guard: RunGuard, started: Run, code: int, seconds: float) -> _Outcome:
+    try:
+        return _Outcome(guard, started, code, seconds)
+    except LedgerUnavailable as error:
+        # The program has run: its code counts, but what nobody can tell is no success.
+        fail(f"The program ended with {code}; what it spent cannot be told. {error}", code or _NO)
+
+
 def _check_command(command: Sequence[str]) -> None:
     """
     Refuse a Python that is told to look at no PYTHONPATH: it would run without the guard.
@@ -175,15 +186,17 @@ def _check_command(command: Sequence[str]) -> None:
         if skip:
             skip = False
             continue
-        flags = argument[1:]
-        if not argument.startswith("-") or argument.startswith("--") or flags[:1] in ("", "c", "m"):
+        found = _FLAGS.fullmatch(argument)
+        if found is None:
             return
-        if flags[0] in _TAKE_A_VALUE:
-            skip = len(flags) == 1
-        elif found := _IGNORES_US & set(flags):
+        if ignoring := _IGNORES_US & set(found["flags"]):
             fail(
-                f"python -{min(found)} looks at no PYTHONPATH, so the guard could not be put on.", _BAD_INPUT
+                f"python -{min(ignoring)} looks at no PYTHONPATH, so the guard could not be put on.",
+                _BAD_INPUT,
             )
+        if found["ending"] in _END_OPTIONS:
+            return
+        skip = bool(found["ending"]) and not found["value"]
 
 
 @contextmanager

@@ -37,12 +37,16 @@ class _TellOfSessions:
 
 def _guard_after(loader: Any) -> None:
     execute = loader.exec_module
+    if getattr(execute, "__name__", None) == "exec_and_guard":
+        return
 
-    def exec_module(module: Any) -> None:
+    def exec_and_guard(module: Any) -> None:
         execute(module)
-        module.register_initializer(_Guards())
+        # A zip's loader is one for all that is in it.
+        if module.__name__ == "botocore":
+            module.register_initializer(_Guards())
 
-    loader.exec_module = exec_module
+    loader.exec_module = exec_and_guard
 
 
 class _Guards:
@@ -56,6 +60,8 @@ class _Guards:
         self._lock = RLock()
         self._is_opening = False
         self._opened: Any = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget_threads)
 
     def __call__(self, session: Any) -> None:
         with self._lock:
@@ -69,6 +75,11 @@ class _Guards:
                     self._is_opening = False
         for guard in self._opened:
             guard.attach_session(session)
+
+    def _forget_threads(self) -> None:
+        # Another thread may have been opening them; it is not in this process.
+        self._lock = type(self._lock)()
+        self._is_opening = False
 
 
 def _open() -> Any:

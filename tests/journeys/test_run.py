@@ -14,6 +14,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -21,6 +22,7 @@ from typer.testing import CliRunner, Result
 from bedrock_guard import Guard, guard, unguard
 from bedrock_guard.cli import app
 from bedrock_guard.cli.program import run_program
+from bedrock_guard.cli.run import _check_command
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks.attach import owners_of
 from bedrock_guard.running import RUNS_VARIABLE, RunGuard, environment, open_run
@@ -134,6 +136,7 @@ def test_a_run_that_is_refused_ends_with_3(server: BedrockServer, write: Callabl
     assert "amazon.nova-lite-v1:0      3      3     300        0 %  $0.00007218" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_cannot_edit_its_limit(
     server: BedrockServer, write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +165,7 @@ def test_a_program_cannot_edit_its_limit(
     assert server.requests == ()
 
 
+@pytest.mark.slow
 def test_a_rate_holds_up_and_stops_nobody(write: Callable[[str], str], tmp_path: Path) -> None:
     """
     A program that comes back later was not stopped. With a period, runs share a ledger that is no program's.
@@ -205,6 +209,7 @@ def test_a_python_without_a_client_pays_nothing_and_keeps_its_own_sitecustomize(
     assert started.is_seen
 
 
+@pytest.mark.slow
 def test_a_python_that_cannot_be_guarded_gets_no_client(tmp_path: Path) -> None:
     """
     Without its settings there is no limit, and so no call: not at the second attempt either.
@@ -224,6 +229,7 @@ def test_a_python_that_cannot_be_guarded_gets_no_client(tmp_path: Path) -> None:
     assert f"{RUNS_VARIABLE} has been taken out of the environment" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_inside_a_run_is_under_both(
     server: BedrockServer, write: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -277,6 +283,7 @@ def test_async_clients_that_a_program_makes_are_guarded(
     assert server.requests == ()
 
 
+@pytest.mark.slow
 def test_signals_reach_the_program_and_its_code_comes_back(tmp_path: Path) -> None:
     """
     Who stops the command means the program, which may have something to put away.
@@ -321,6 +328,7 @@ def test_a_program_that_a_signal_ends_has_the_code_that_shells_give_it() -> None
         (["--config", "none.toml", "true"], 2, "'none.toml' cannot be read"),
         (["--budget", "1 USD", "--json", "no/such/folder", "true"], 2, "No such file"),
         (["--budget", "1 USD", "--", "python3", "-Wd", "-X", "I", "-sE", "x.py"], 2, "python -E looks at no"),
+        (["--budget", "1 USD", "--", "python3", "-uW", "error", "-I", "x.py"], 2, "python -I looks at no"),
         (["--budget", "1 USD", "--ledger", "sqlite:////dev/null/x.db", "true"], 1, "/dev/null/x.db"),
     ],
 )
@@ -332,6 +340,85 @@ def test_what_cannot_be_run_is_said_before_it_is(arguments: list[str], code: int
 
     assert done.exit_code == code, done.output
     assert text in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("flags", [["-uWerror::SyntaxWarning"], ["-W", "error", "-c", "-I"], ["-", "-E"]])
+def test_flags_that_only_look_like_those_of_python_pass(flags: list[str]) -> None:
+    """
+    The values of options, and what is the program's.
+    """
+    _check_command(["python3", *flags])
+
+
+def test_a_program_whose_spending_cannot_be_told_keeps_its_code(tmp_path: Path) -> None:
+    """
+    It may tidy up more than is its own. Success it is not: nobody knows what was spent.
+    """
+    agent = tmp_path / "tidy.py"
+    agent.write_text(
+        "import os, shutil, sys\nshutil.rmtree(os.environ['BEDROCK_GUARD_RUN'])\nsys.exit(int(sys.argv[1]))\n"
+    )
+
+    done = [run("--budget", "1 USD", "--", sys.executable, str(agent), code) for code in ("7", "0")]
+
+    assert [each.exit_code for each in done] == [7, 1]
+    assert "The program ended with 0; what it spent cannot be told. Ledger" in done[1].stderr
+
+
+def test_a_zip_s_other_modules_are_left_alone(tmp_path: Path) -> None:
+    """
+    Their loader is botocore's, too.
+    """
+    with ZipFile(tmp_path / "app.pyz", "w") as file:
+        file.writestr("botocore.py", "made = []\nregister_initializer = made.append\n")
+        file.writestr("other.py", "")
+        file.writestr(
+            "__main__.py",
+            "import importlib.util\nimportlib.util.find_spec('botocore')\n"
+            "import botocore, other\nprint(len(botocore.made))\n",
+        )
+
+    inside = environment(open_run(tmp_path, budgets=["1 USD"]), os.environ)
+    command = [sys.executable, str(tmp_path / "app.pyz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=inside)
+
+    assert done.stdout == "1\n"
+
+
+@pytest.mark.slow
+def test_a_fork_while_the_guard_is_opened_can_open_it(tmp_path: Path) -> None:
+    """
+    The thread that was at it is not in the child, and its lock would never be free.
+    """
+    code = """if True:
+        import os, signal, sys, threading
+        import botocore.session
+        from bedrock_guard import running
+
+        reached, go_on, open_guards = threading.Event(), threading.Event(), running.open_guards
+
+        def wait():
+            reached.set()
+            go_on.wait()
+            return ()
+
+        running.open_guards = wait
+        threading.Thread(target=botocore.session.Session).start()
+        reached.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            running.open_guards = open_guards
+            botocore.session.Session()
+            os._exit(0)
+        go_on.set()
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """
+    inside = environment(open_run(tmp_path, budgets=["1 USD"]), os.environ)
+
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False, env=inside)
+
+    assert done.returncode == 0
 
 
 def test_a_run_that_no_python_was_in_says_so() -> None:

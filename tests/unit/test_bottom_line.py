@@ -9,6 +9,7 @@ import os
 import struct
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -30,6 +31,18 @@ def resize(stream: TextIO, rows: int, columns: int) -> None:
     fcntl.ioctl(stream.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
+def read(master: int, stream: TextIO) -> str:
+    """
+    All that was written; a terminal hands it on when it likes.
+    """
+    stream.write("END")
+    stream.flush()
+    written = ""
+    while not written.endswith("END"):
+        written += os.read(master, 4096).decode()
+    return written.removesuffix("END")
+
+
 def test_the_line_is_below_what_scrolls_and_leaves_no_trace(terminal: tuple[int, TextIO]) -> None:
     """
     A region that is left behind would spoil the terminal of whoever runs us.
@@ -40,7 +53,7 @@ def test_the_line_is_below_what_scrolls_and_leaves_no_trace(terminal: tuple[int,
     with BottomLine(stream) as line:
         line.show("run: 1 USD of 5")
         line.show("x")
-    written = os.read(master, 4096).decode()
+    written = read(master, stream)
 
     assert written == (
         "\r\n\x1b7\x1b[1;19r\x1b8\x1b[1A"
@@ -63,11 +76,27 @@ def test_a_terminal_of_another_height_gets_another_region(terminal: tuple[int, T
         line.show("x")
         resize(stream, 12, 10)
         line.show("x")
-    written = os.read(master, 4096).decode()
+    written = read(master, stream)
 
     assert written.startswith("none\r\n\x1b7\x1b[1;8r")
     assert "\x1b[1;11r" in written
     assert written.endswith("\x1b[12;1H\x1b[2K\x1b8")
+
+
+def test_a_terminal_that_is_gone_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A window is closed, and the program in it goes on, as under nohup.
+    """
+    monkeypatch.setenv("TERM", "xterm")
+    master, slave = os.openpty()
+    stream = os.fdopen(slave, "w")
+    resize(stream, 20, 10)
+    with BottomLine(stream) as line:
+        line.show("x")
+        os.close(master)
+        line.show("y")
+    with suppress(OSError):
+        stream.close()
 
 
 def test_there_is_none_where_nobody_looks(
