@@ -15,6 +15,8 @@ from typing import Final
 # What a terminal sends to all of its foreground group, and so to the program itself.
 _FROM_TERMINAL: Final = frozenset(["SIGINT", "SIGQUIT"])
 _PASSED_ON: Final = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+# Those of them for which Python has no exception.
+_ENDING: Final = ("SIGTERM", "SIGHUP")
 _SIGNALLED: Final = 128
 
 
@@ -66,16 +68,35 @@ def _passing_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
         for signal_ in early:
             _send(process, signal_)
 
+    with _handling(_PASSED_ON, pass_on):
+        yield start
+
+
+@contextmanager
+def ending_tidily() -> Iterator[None]:
+    """
+    Signals that end this process end the block first, so that what it made is cleared away.
+    """
+
+    def leave(signal_: int, _: FrameType | None) -> None:
+        raise SystemExit(_SIGNALLED + signal_)
+
+    with _handling(_ENDING, leave):
+        yield
+
+
+@contextmanager
+def _handling(names: Sequence[str], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     before = {}
-    for name in _PASSED_ON:
+    for name in names:
         number = getattr(signal, name, None)  # Windows has but two
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            before[number] = signal.signal(number, pass_on)
+            before[number] = signal.signal(number, handler)
     try:
-        yield start
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _send(process: subprocess.Popen[bytes], signal_: int) -> None:

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from bedrock_guard.cli.bottom_line import BottomLine, has_bottom_line
 from bedrock_guard.cli.controls import fail, read_pairs
-from bedrock_guard.cli.program import run_program
+from bedrock_guard.cli.program import ending_tidily, run_program
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def run(
     standard error. Exit code: the program's own, or 3 where a call was refused.
     """
     _check_command(command)
-    with tempfile.TemporaryDirectory(prefix="bedrock-guard-run-", ignore_cleanup_errors=True) as folder:
+    with ending_tidily(), _folder() as folder:
         with _opened(Path(folder), budget, config, ledger, read_pairs("--tag", tag)) as (started, guard):
             began = time.monotonic()
             with _watched(guard, started, quiet=quiet) as tick:
@@ -89,6 +89,10 @@ def run(
         if not quiet:
             outcome.show(Console(stderr=True, highlight=False, soft_wrap=True))
     raise typer.Exit(outcome.exit_code)
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="bedrock-guard-run-", ignore_cleanup_errors=True)
 
 
 class _Outcome:

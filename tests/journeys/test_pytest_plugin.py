@@ -104,6 +104,7 @@ def test_no_limit():
     assert len(server.requests) == 4
 
 
+@pytest.mark.slow
 def test_a_session_has_a_limit_and_a_bill(session, server: BedrockServer) -> None:
     """
     It holds for what a conftest makes, and for programs that tests start; calls of the fixture cost nothing.
@@ -178,7 +179,8 @@ def test_the_page_can_be_followed(session) -> None:
     done.assert_outcomes(passed=2)
 
 
-@pytest.mark.parametrize("worker", [pytest.param("", marks=pytest.mark.slow), "gw0"])
+@pytest.mark.slow
+@pytest.mark.parametrize("worker", ["", "gw0"])
 def test_a_limit_that_is_none_is_said(session, worker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Before a test is run; and a worker that is in no limited session, as one on another host, has its own.

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from decimal import Decimal
@@ -303,6 +304,29 @@ def test_signals_reach_the_program_and_its_code_comes_back(tmp_path: Path) -> No
         process.wait(60)
 
     assert process.returncode == 9
+
+
+def test_a_signal_before_the_program_starts_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever is impatient must not fill the disk.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def end_now(*_: object, **__: object) -> None:
+        assert list(tmp_path.glob("bedrock-guard-run-*"))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("bedrock_guard.running.open_run", end_now)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        done = run("--budget", "1 USD", "true")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert done.exit_code == 143
+    assert not list(tmp_path.glob("bedrock-guard-run-*"))
 
 
 def test_a_program_that_a_signal_ends_has_the_code_that_shells_give_it() -> None:
