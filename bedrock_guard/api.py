@@ -97,9 +97,11 @@ def guard(
 def unguard(client: ClientT) -> ClientT:
     """
     Take every guard off *client*; it is the client that boto3 made again.
+
+    Those of `bedrock-guard run` stay: they are not the program's.
     """
     for owner in owners_of(client):
-        if isinstance(owner, Guard):
+        if isinstance(owner, Guard) and not owner.covers_program:
             owner.detach(client)
     return client
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from bedrock_guard.batches.bounding import BatchEstimate, estimate
 from bedrock_guard.batches.settling import BatchSettler, SettledBatch
@@ -23,6 +23,10 @@ class Operated:
     Stops and top-ups of the ledger of a guard; they hold for all guards and processes that share it. And
     batch jobs, which outlive the processes that begin them.
     """
+
+    covers_program: ClassVar[bool] = False
+    """Whether it is round a program that does not know of it: `Guard.of` tells of others first, and `unguard`
+    leaves it on."""
 
     _operator: Operator
     _pipeline: Pipeline

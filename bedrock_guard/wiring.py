@@ -141,10 +141,10 @@ class Guard(Operated):
     @classmethod
     def of(cls, client: Any) -> Self | None:
         """
-        The guard of *client*, the first attached of several; None when it has none.
+        The guard of *client*, the first attached of the program's own, else of a run; None when it has none.
         """
         owners = [owner for owner in attach.owners_of(client) if isinstance(owner, cls)]
-        return owners[0] if owners else None
+        return min(owners, key=lambda owner: owner.covers_program, default=None)
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

@@ -31,6 +31,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Show who spends now: the values of tags by what they have cost in the last minutes.",
     ),
     "report": ("report:report", "What was spent, by whom and when, and how well caches work."),
+    "run": (
+        "run:run",
+        "Run a program, and the Python programs that it starts, under a budget; its code stays as it is.",
+    ),
     "budgets": (
         "budgets:budgets",
         "List the budgets that settings and environment name: their limits, and whose they are.",
@@ -61,6 +65,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "prices": ("prices:prices", "The price list: look at it, check it, sync it with AWS's."),
 }
 
+_CONTEXTS: Final[dict[str, dict[str, Any]]] = {
+    # What comes after the program is the program's, options too.
+    "run": {"allow_interspersed_args": False},
+}
+
 
 class _Named(TyperGroup):
     """
@@ -84,7 +93,7 @@ def load(name: str) -> Any:
     if isinstance(found, typer.Typer):
         return get_group(found)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name)(found)
+    alone.command(name, context_settings=_CONTEXTS.get(name))(found)
     return get_command(alone)
 
 

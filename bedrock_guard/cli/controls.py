@@ -61,7 +61,7 @@ def stop(
     What is held already may finish. `bedrock-guard resume` takes it back.
     """
     with _guard(ledger, config, []) as guard:
-        id_ = guard.stop(match=_read_pairs("--match", match), reason=reason, until=_read_until(until), by=by)
+        id_ = guard.stop(match=read_pairs("--match", match), reason=reason, until=_read_until(until), by=by)
         made = _find(id_, guard.controls().stops)
     _tell(id_, made, f"\nbedrock-guard resume {id_}", as_json=as_json)
 
@@ -80,12 +80,12 @@ def resume(
     End a stop by its id, those that were made with a match, or all.
     """
     if (id is not None) + bool(match) + everything != 1:
-        _fail("Say which: the id of a stop, --match TAG=GLOB, or --all.", _BAD_INPUT)
+        fail("Say which: the id of a stop, --match TAG=GLOB, or --all.", _BAD_INPUT)
     with _guard(ledger, config, []) as guard:
         if everything:
             ids = _resume_all(guard, by)
         else:
-            ids = guard.resume(id, match=_read_pairs("--match", match) if match else None, by=by)
+            ids = guard.resume(id, match=read_pairs("--match", match) if match else None, by=by)
     if as_json:
         print(json.dumps({"resumed": ids}))
     else:
@@ -110,7 +110,7 @@ def top_up(
     """
     Add to the limit of one balance until its window ends, in every program that shares the ledger.
     """
-    whose = _read_pairs("--per", per)
+    whose = read_pairs("--per", per)
     if limit is None:
         _check_named(budget, ledger, config)
     with _guard(ledger, config, _read_budget(budget, limit, tuple(whose))) as guard:
@@ -149,9 +149,9 @@ def _guard(ledger: str | None, config: str | None, budgets: list[Budget] | None)
         with Guard(budgets=budgets, ledger=ledger, settings=config, sinks=[]) as guard:
             yield guard
     except ConfigurationError as error:
-        _fail(str(error), _BAD_INPUT)
+        fail(str(error), _BAD_INPUT)
     except LedgerUnavailable as error:
-        _fail(str(error), _NO)
+        fail(str(error), _NO)
 
 
 def check_there(url: str) -> None:
@@ -169,17 +169,20 @@ def _read_budget(name: str, limit: str | None, per: tuple[str, ...]) -> list[Bud
     try:
         return None if limit is None else [Budget(name, limit, per=per)]
     except ConfigurationError as error:
-        _fail(str(error), _BAD_INPUT)
+        fail(str(error), _BAD_INPUT)
 
 
-def _read_pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
+def read_pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
+    """
+    What `TAG=VALUE` says, of several; a mistake ends the command.
+    """
     read = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            _fail(f"{option} {pair!r}: write TAG=VALUE.", _BAD_INPUT)
+            fail(f"{option} {pair!r}: write TAG=VALUE.", _BAD_INPUT)
         if name in read:
-            _fail(f"{option} {pair!r}: {name} is given twice; one value at a time.", _BAD_INPUT)
+            fail(f"{option} {pair!r}: {name} is given twice; one value at a time.", _BAD_INPUT)
         read[name] = value
     return read
 
@@ -197,7 +200,7 @@ def _read_until(text: str | None) -> datetime | None:
     except (ValueError, OverflowError):
         moment = None
     if moment is None or moment.tzinfo is None:
-        _fail(f"--until {text!r}: write a time with its zone, 2026-11-22T18:00Z, or 30m, 2h, 1d.", _BAD_INPUT)
+        fail(f"--until {text!r}: write a time with its zone, 2026-11-22T18:00Z, or 30m, 2h, 1d.", _BAD_INPUT)
     return moment
 
 
@@ -211,10 +214,10 @@ def _check_named(budget: str, ledger: str | None, config: str | None) -> None:
     try:
         budgets = resolve(ledger=ledger, settings=config).budgets
     except ConfigurationError as error:
-        _fail(f"{error}\n{hint}", _BAD_INPUT)
+        fail(f"{error}\n{hint}", _BAD_INPUT)
     if budget not in {each.name for each in budgets}:
         known = ", ".join(map(str, budgets)) or "none"
-        _fail(f"There is no budget {budget!r} in the settings; there are: {known}. {hint}", _BAD_INPUT)
+        fail(f"There is no budget {budget!r} in the settings; there are: {known}. {hint}", _BAD_INPUT)
 
 
 def _warn_if_strange(guard: Guard, made: TopUp) -> None:
@@ -289,6 +292,9 @@ def _moment(at_s: float) -> datetime:
     return datetime.fromtimestamp(at_s, UTC)
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def fail(message: str, code: int) -> NoReturn:
+    """
+    End the command with *message* on standard error.
+    """
     typer.echo(message, err=True)
     raise typer.Exit(code)

@@ -41,6 +41,9 @@ log = logging.getLogger("bedrock_guard")
 DEFAULT_SINKS: Final = ("log",)
 """Who is told of alerts where nobody is named."""
 
+UNNAMED: Final = "default"
+"""The name of a budget that was given none."""
+
 _FILE: Final = "bedrock-guard.toml"
 _LAMBDA: Final = "AWS_LAMBDA_FUNCTION_NAME"
 # Seen in the environment of hosts that come and go, each with a disk of its own.
@@ -49,9 +52,8 @@ _CONTAINERS: Final = {
     "ECS_CONTAINER_METADATA_URI": "ECS or Fargate",
     "KUBERNETES_SERVICE_HOST": "Kubernetes",
 }
-# Ledgers of a whole account, and the name of a budget that was given none.
+# Ledgers of a whole account.
 _SHARED: Final = frozenset(["dynamodb"])
-_UNNAMED: Final = "default"
 _HOW_TO: Final = """\
 No budget is set, so nothing would be limited. Write one of:
     guarded_client("bedrock-runtime", budget="5 USD/day")
@@ -279,7 +281,7 @@ def _check_names(budgets: Iterable[Budget]) -> None:
     """
     A ledger that services share needs budgets that have names: unnamed ones would be one by accident.
     """
-    unnamed = next((each for each in budgets if each.name == _UNNAMED), None)
+    unnamed = next((each for each in budgets if each.name == UNNAMED), None)
     if unnamed is not None:
         raise ConfigurationError(
             "This ledger may be shared by services that know nothing of each other, so a budget needs a "
@@ -334,6 +336,17 @@ def _has_our_table(path: Path) -> bool:
 def _read_file(path: Path) -> SettingsFile:
     from bedrock_guard.config.model import read_settings  # noqa: PLC0415
 
+    values, text = read_values(path)
+    return read_settings(values, where=str(path), text=text)
+
+
+def read_values(path: Path) -> tuple[dict[str, Any], str]:
+    """
+    What the settings file *path* says, not looked at yet, and its text.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no TOML.
+    """
     try:
         raw = path.read_bytes()
         values = tomllib.loads(raw.decode())
@@ -345,4 +358,4 @@ def _read_file(path: Path) -> SettingsFile:
         values = values.get("tool", {}).get("bedrock_guard", {})
     digest = sha256(raw).hexdigest()[:12]
     log.info("Settings are read from %s (sha256 %s).", path, digest)
-    return read_settings(values, where=str(path), text=raw.decode())
+    return values, raw.decode()
