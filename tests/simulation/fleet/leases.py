@@ -7,7 +7,6 @@ be true instead: what processes were told is settled is spent, whatever became o
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import Any
 
@@ -45,7 +44,6 @@ class LeaseStore(DynamoDBStore):
         """
         The ledger of a process, and what looks after its slices.
         """
-        logging.getLogger("bedrock_guard").setLevel(logging.ERROR)
         address = read_address("dynamodb://books?region=us-east-1&deadline_ms=2000&mode=lease")
         ledger = LeasedLedger(address, clock=node.clock, keeps_itself=False)
         self._nodes.append(node)

@@ -8,6 +8,7 @@ the code under test has no seam of its own that could cost it anything.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import pkgutil
 import random
@@ -182,6 +183,7 @@ def installed(
     more = {} if connect is None else {sqlite3: _Instead(sqlite3, connect=connect)}
     instead = _replacements(world, more)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger("bedrock_guard"), "disabled", True)  # of thousands of faults
         for module in modules():
             for name, value in list(vars(module).items()):
                 if id(value) in instead:
