@@ -6,9 +6,9 @@ fifteen times for one answer.
                    settled at their sum
     without        nothing is told: a flat price is held and charged
 
-Of a flow only the agents in it are traced, so that it takes a flat price in either case; what is
-traced beyond that is charged on top. What agents use beside models (knowledge bases, guardrails, code) is in
-no trace.
+Of a flow only the agents in it are traced, and of what a request's own guardrail bills nothing is, so that
+these take a flat price in either case; what is traced beyond that is charged on top. What else agents use
+beside models (knowledge bases, guardrails of their own, code) is in no trace.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from bedrock_guard.operations.plain import Plain, SilentReader, parse_object
 _BEHIND: Final = "bills for every model call behind it"
 # What an agent puts before its model (instructions, history, results) is not in the request.
 _ONE_MODEL_CALL: Final = RequestSize(has_unseen=True)
+_GUARDRAIL: Final = "guardrailConfiguration"
 _PERFORMANCE: Final = (("bedrockModelConfigurations",), ("modelPerformanceConfiguration",))
 
 
@@ -50,13 +51,17 @@ class Agent(Plain):
     named_by: str = "agentId"
     is_whole: bool = True
     takes_flat_price: bool = True
-    why: str = f"{_BEHIND}, which enableTrace=True tells where [models] names the model of this agent"
+    why: str = (
+        f"{_BEHIND}, which enableTrace=True tells where [models] names the model of this agent "
+        "and the request has no guardrail"
+    )
 
     def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """
         What a request asks for; never raises. *model* is what is behind an agent.
         """
         name, is_traced = str(params.get(self.named_by)), params.get("enableTrace") is True
+        is_told = self.is_whole and is_traced and _GUARDRAIL not in params
         if model is None:
             is_model = self.named_by == "foundationModel"
             model = parse_model_id(name) if is_model else ModelRef(f"{self.kind}/{name}", self.kind)
@@ -69,8 +74,8 @@ class Agent(Plain):
             _ONE_MODEL_CALL._replace(image_tokens=family.image_tokens),
             latency=_latency(params),
             flat_key=f"{AGENT_RUNTIME}:{self.name}",
-            has_bound=self.is_whole and is_traced and model.model is not None,
-            is_silent=not (self.is_whole and is_traced),
+            has_bound=is_told and model.model is not None,
+            is_silent=not is_told,
             is_traced=is_traced,
         )
 
@@ -85,7 +90,7 @@ class Agent(Plain):
         """
         A reader for the traces of one stream.
         """
-        return TraceReader(call, is_whole=self.is_whole) if call.is_traced else SilentReader()
+        return TraceReader(call, is_whole=not call.is_silent) if call.is_traced else SilentReader()
 
 
 def _latency(params: Mapping[str, Any]) -> str:

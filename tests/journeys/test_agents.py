@@ -119,6 +119,28 @@ def test_a_traced_inline_agent_names_its_model_itself(
     assert next(guard.entries()).model == MODEL
 
 
+@needs_newer_model
+def test_what_a_request_s_own_guardrail_bills_is_in_no_trace(
+    make: Callable[..., tuple[Any, Guard]], server: BedrockServer
+) -> None:
+    """
+    So it must not be 0: a flat price says what all of it may come to.
+    """
+    asked = {
+        **INLINE,
+        "enableTrace": True,
+        "guardrailConfiguration": {"guardrailIdentifier": "g1", "guardrailVersion": "1"},
+    }
+    with pytest.raises(UnmeteredOperation, match="flat_prices"):
+        make()[0].invoke_inline_agent(**asked)
+
+    client, guard = make(flat_prices=flat("InvokeInlineAgent", "0.50 USD"))
+    list(client.invoke_inline_agent(**asked)["completion"])
+
+    assert spent_nanousd(guard) == 500_000_000 > STEPS_NANOUSD
+    assert is_at_rest(guard)
+
+
 def test_each_model_behind_an_agent_has_its_own_price(
     make: Callable[..., tuple[Any, Guard]], server: BedrockServer
 ) -> None:
