@@ -38,13 +38,6 @@ class Beside:
     def __contains__(self, id_: object) -> bool:
         return id_ in self._held
 
-    def lines(self, id_: str) -> tuple[Line, ...]:
-        """
-        What a call holds in the table.
-        """
-        held = self._held.get(id_)
-        return () if held is None else held.lines
-
     def reserve(
         self, call: Call, entry: Entry, wanted: Sequence[Line], hold_s: float, on_expiry: OnExpiry
     ) -> Reservation | Refusal:

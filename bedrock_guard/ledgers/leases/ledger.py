@@ -129,9 +129,7 @@ class LeasedLedger:
             self._wake()  # it asks for no slice, and its entry is to be written all the same
         if call.state == "recorded":
             raise books.already(entry.id, call.state)
-        there = self._beside.lines(entry.id)  # of a call that is asked for once more
-        held = in_order((*call.lines, *there), wanted) if there else call.lines
-        return Reservation(entry.id, held, call.expires_at_s, tuple(over))
+        return Reservation(entry.id, call.lines, call.expires_at_s, tuple(over))
 
     def extend(
         self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
