@@ -7,10 +7,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from bedrock_guard.context import Tally
 from bedrock_guard.domain.budget import USD, amount_of
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Reservation
+from bedrock_guard.domain.watching import Counts
 from bedrock_guard.plan import Plan
 
 
@@ -27,6 +27,7 @@ class OpenCall:
         retried_nanousd: What the ledger holds for attempts after the first.
         may_linger: Whether its opening may be kept waiting where it is.
         leave: Ends it as if the consumer of its stream or body had left; None while it has none.
+        tallies: Who is told how it ended.
     """
 
     __slots__ = (
@@ -44,7 +45,7 @@ class OpenCall:
         "tallies",
     )
 
-    def __init__(self, plan: Plan, entry: Entry, tallies: tuple[Tally, ...]) -> None:
+    def __init__(self, plan: Plan, entry: Entry, tallies: tuple[Counts, ...]) -> None:
         self.plan = plan
         self.entry = entry
         self.reservation = Reservation(entry.id, (), entry.at_s)

@@ -14,7 +14,9 @@ from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.checks import check_model_id, check_region
 from bedrock_guard.domain.control import Controls
 from bedrock_guard.domain.globs import Globs
+from bedrock_guard.domain.ledger import SweepReport
 from bedrock_guard.errors import ConfigurationError
+from bedrock_guard.flushing import FLUSH_S, flush
 from bedrock_guard.operating import Operator
 
 
@@ -106,6 +108,25 @@ class Operated:
         On `dynamodb://`, as they were `control_refresh_s` ago or later.
         """
         return self._operator.controls()
+
+    def sweep(self) -> SweepReport:
+        """
+        End the reservations of processes that died; happens by itself about once a minute.
+        """
+        self._pipeline.upkeep.write_ends()
+        return self._pipeline.sweeper.sweep_all()
+
+    def flush(self, timeout_s: float = FLUSH_S) -> bool:
+        """
+        Write what has ended and is not in the ledger yet, tell what is to be told of budgets, and wait for
+        both for *timeout_s* seconds at most.
+
+        Both are done by themselves; this is for who goes before that. Calls and streams that are open
+        stay open.
+
+        Returns whether every call that has ended is written, and every alert told.
+        """
+        return flush(self._pipeline, timeout_s)
 
     def estimate_batch(
         self,

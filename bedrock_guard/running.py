@@ -26,6 +26,7 @@ from bedrock_guard.config.load import UNNAMED, read_values, resolve
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.ledgers.sqlite import read_path
+from bedrock_guard.telemetry import Given as TelemetryGiven
 from bedrock_guard.wiring import Guard
 
 RUNS_VARIABLE: Final = "BEDROCK_GUARD_RUNS"
@@ -88,8 +89,10 @@ class RunGuard(Guard):
 
     covers_program = True
 
-    def __init__(self, run: Run, *, sinks: Iterable[Given] | None = None) -> None:
-        super().__init__(settings=run.settings, sinks=sinks)
+    def __init__(
+        self, run: Run, *, sinks: Iterable[Given] | None = None, telemetry: TelemetryGiven | None = None
+    ) -> None:
+        super().__init__(settings=run.settings, sinks=sinks, telemetry=telemetry)
         self._run = run
 
     def bill(self) -> Bill:

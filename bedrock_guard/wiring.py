@@ -33,11 +33,11 @@ from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.cost import Cost
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, Ledger, SweepReport, read_all_entries
+from bedrock_guard.domain.ledger import Clock, Ledger, read_all_entries
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import Usage
 from bedrock_guard.errors import ConfigurationError
-from bedrock_guard.flushing import FLUSH_S, flush, lambda_handler
+from bedrock_guard.flushing import lambda_handler
 from bedrock_guard.holding import Hold, fingerprint_of, read_given
 from bedrock_guard.hooks import attach, sessions
 from bedrock_guard.hooks.drains import DRAINS
@@ -49,6 +49,8 @@ from bedrock_guard.planning import Planner
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.overlay import PRICES_VARIABLE
 from bedrock_guard.pricing.price_list import PriceList
+from bedrock_guard.telemetry import Given as TelemetryGiven
+from bedrock_guard.telemetry import open_telemetry
 from bedrock_guard.telling.noticing import Alerts
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Guard(Operated):
         tags: On every call of every client of this guard.
         sinks: Who is told of alerts: names (`"log"`), functions, sinks, or tables as in a settings file.
             None: those of the settings, or the log. Empty: nobody, and other processes tell what they notice.
+        telemetry: What each call came to, told to a backend: `"otel"`, `"powertools"`, both in a list, or a
+            table as in a settings file. None: that of the settings, or nothing. Empty: nothing.
         clock: Seconds since 1970, for tests.
         **overrides: Single settings by name, stronger than *settings*.
 
@@ -91,6 +95,7 @@ class Guard(Operated):
         settings: str | os.PathLike[str] | Mapping[str, Any] | Settings | None = None,
         tags: Mapping[str, str] | None = None,
         sinks: Iterable[Given] | None = None,
+        telemetry: TelemetryGiven | None = None,
         clock: Clock | None = None,
         **overrides: Any,
     ) -> None:
@@ -111,6 +116,8 @@ class Guard(Operated):
             raise ConfigurationError(f"clock is {clock!r}; it is a function that returns seconds since 1970.")
         self._clock: Clock = clock or time.time
         told = open_sinks(resolved.sinks, places=resolved.sink_places) if sinks is None else open_sinks(sinks)
+        with at(resolved.telemetry_place if telemetry is None else None):
+            exporters = open_telemetry(resolved.telemetry if telemetry is None else telemetry)
         working = lenient(resolved.settings)
         matcher = Matcher(resolved.budgets, working)
         self._owns_ledger = is_url
@@ -120,8 +127,8 @@ class Guard(Operated):
         planner = Planner(settings=working, matcher=matcher, prices=self._prices, tags=resolved.tags)
         self._matcher = matcher
         # Without sinks nothing is claimed; somebody has to look at breakers all the same.
-        is_looking = bool(told or resolved.breakers)
-        alerts = Alerts(self._ledger, matcher, self._clock, told) if is_looking else None
+        is_looking = bool(told or exporters or resolved.breakers)
+        alerts = Alerts(self._ledger, matcher, self._clock, told, telemetry=exporters) if is_looking else None
         planner.age_watch.tell = None if alerts is None else alerts.see_old_prices
         self._pipeline = Pipeline(
             planner=planner,
@@ -308,25 +315,6 @@ class Guard(Operated):
             ConfigurationError: A filter is unknown, or its value cannot be understood.
         """
         return read_all_entries(self._ledger, read_filters(filters))
-
-    def sweep(self) -> SweepReport:
-        """
-        End the reservations of processes that died; happens by itself about once a minute.
-        """
-        self._pipeline.upkeep.write_ends()
-        return self._pipeline.sweeper.sweep_all()
-
-    def flush(self, timeout_s: float = FLUSH_S) -> bool:
-        """
-        Write what has ended and is not in the ledger yet, tell what is to be told of budgets, and wait for
-        both for *timeout_s* seconds at most.
-
-        Both are done by themselves; this is for who goes before that. Calls and streams that are open
-        stay open.
-
-        Returns whether every call that has ended is written, and every alert told.
-        """
-        return flush(self._pipeline, timeout_s)
 
     def lambda_handler(self, function: Callable[P, R]) -> Callable[P, R]:
         """

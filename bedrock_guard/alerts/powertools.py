@@ -6,6 +6,7 @@ In Lambda both are lines on standard output, which CloudWatch reads: nothing is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from bedrock_guard.alerts.clients import check_texts
@@ -34,9 +35,7 @@ class MetricsSink:
 
     def __init__(self, *, service: str = _SERVICE) -> None:
         check_texts("powertools-metrics", service=service)
-        self._service = service
-        self._metrics = _import("metrics").EphemeralMetrics
-        self._unit = _import("metrics").MetricUnit
+        self._lines = MetricLines(service)
 
     def send(self, alert: Alert) -> None:
         """
@@ -70,13 +69,9 @@ class MetricsSink:
             self._emit({name: float(count)}, budget=each)
 
     def _emit(self, figures: dict[str, float], *, budget: str | None = None) -> None:
-        metrics = self._metrics(namespace=metric_names.NAMESPACE)
-        metrics.add_dimension(metric_names.DIMENSION_SERVICE, self._service)
-        if budget is not None:
-            metrics.add_dimension(metric_names.DIMENSION_BUDGET, budget)
-        for name, value in figures.items():
-            metrics.add_metric(name, self._unit.Count if name in _COUNTS else self._unit.NoUnit, value)
-        metrics.flush_metrics()
+        units = {name: "Count" if name in _COUNTS else "NoUnit" for name in figures}
+        dimensions = {} if budget is None else {metric_names.DIMENSION_BUDGET: budget}
+        self._lines.write(dimensions, {name: (units[name], value) for name, value in figures.items()})
 
 
 class LoggerSink:
@@ -97,6 +92,32 @@ class LoggerSink:
         self._logger.warning(alert.text, extra={"alert": alert.to_dict()})
 
 
+class MetricLines:
+    """
+    Lines in CloudWatch's embedded metric format, in the namespace `BedrockGuard`.
+
+    Raises:
+        ConfigurationError: aws-lambda-powertools is not there.
+    """
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._metrics = _import("metrics").EphemeralMetrics
+        self._unit = _import("metrics").MetricUnit
+
+    def write(self, dimensions: Mapping[str, str], figures: Mapping[str, tuple[str, float]]) -> None:
+        """
+        One line of *figures*, each its unit and value, with the service and these *dimensions*.
+        """
+        metrics = self._metrics(namespace=metric_names.NAMESPACE)
+        metrics.add_dimension(metric_names.DIMENSION_SERVICE, self._service)
+        for name, text in dimensions.items():
+            metrics.add_dimension(name, text)
+        for name, (unit, value) in figures.items():
+            metrics.add_metric(name, getattr(self._unit, unit), value)
+        metrics.flush_metrics()
+
+
 def _import(module: str) -> Any:
     from importlib import import_module  # noqa: PLC0415
 
@@ -104,5 +125,5 @@ def _import(module: str) -> Any:
         return import_module(f"aws_lambda_powertools.{module}")
     except ImportError as error:
         raise ConfigurationError(
-            "This sink needs aws-lambda-powertools: pip install 'bedrock-guard[powertools]'."
+            "This needs aws-lambda-powertools: pip install 'bedrock-guard[powertools]'."
         ) from error

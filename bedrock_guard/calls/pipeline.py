@@ -61,15 +61,13 @@ class Pipeline:
         tells_first: bool = False,
     ) -> None:
         self.planner = planner
-        self.settings = planner.settings
+        self.settings = settings = planner.settings
         self.ledger = ledger
         self.clock = clock
         self.alerts = alerts
         self._tells_first = tells_first and alerts is not None
         self.upkeep = Upkeep(ledger, clock, alerts=alerts, breakers=breakers)
-        self.sweeper = Sweeper(
-            ledger, clock, keep_entries_days=planner.settings.keep_entries_days, alerts=alerts
-        )
+        self.sweeper = Sweeper(ledger, clock, keep_entries_days=settings.keep_entries_days, alerts=alerts)
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.balances.topped_up = self.helm.topped_up
@@ -97,7 +95,10 @@ class Pipeline:
         entry = open_entry(self.new_id(), now, plan)
         if self.is_shadow:
             shadow.tell(self.ledger, self.planner, self._wanted, plan, entry)
-        return OpenCall(plan, entry, current_scope().tallies)
+        opened = OpenCall(plan, entry, current_scope().tallies)
+        if self.alerts is not None and self.alerts.watchers:
+            opened.tallies += tuple([watcher.begin(entry) for watcher in self.alerts.watchers])
+        return opened
 
     def allows_unmetered(self, service: str, operation: str, region: str) -> bool:
         """

@@ -96,7 +96,7 @@ def _guard(ledger: str | None, config: str | None, *, is_there: bool = False) ->
     try:
         if is_there:
             check_there(resolve(budgets=[], ledger=ledger, settings=config).ledger or "")
-        with Guard(budgets=[], breakers=[], ledger=ledger, settings=config, sinks=[]) as guard:
+        with Guard(budgets=[], breakers=[], ledger=ledger, settings=config, sinks=[], telemetry=()) as guard:
             yield guard
     except ConfigurationError as error:
         _fail(str(error), _BAD_INPUT)

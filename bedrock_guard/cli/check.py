@@ -34,6 +34,7 @@ from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
 from bedrock_guard.ledgers.sqlite import read_path
 from bedrock_guard.operations.flat import check_flat_keys
+from bedrock_guard.telemetry import open_telemetry
 
 _NO: Final = 1
 _BAD_INPUT: Final = 2
@@ -103,6 +104,8 @@ def look(file: Path | None) -> Report:
     Matcher(resolved.budgets, resolved.settings)  # names are unique
     check_flat_keys(resolved.settings.flat_prices)
     open_sinks(resolved.sinks, places=resolved.sink_places)  # each has what it needs
+    with at(resolved.telemetry_place):
+        open_telemetry(resolved.telemetry)
     path = file or find_settings_file()
     url = resolved.ledger or ""
     report = Report(None if path is None else str(path), url, "", grow(resolved.budgets), resolved.breakers)

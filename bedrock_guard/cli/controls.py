@@ -146,7 +146,7 @@ def _guard(ledger: str | None, config: str | None, budgets: list[Budget] | None)
     try:
         check_there(resolve(budgets=[], ledger=ledger, settings=config).ledger or "")
         # Without sinks: whoever stops calls has neither the programs' secrets, nor anything to tell.
-        with Guard(budgets=budgets, ledger=ledger, settings=config, sinks=[]) as guard:
+        with Guard(budgets=budgets, ledger=ledger, settings=config, sinks=[], telemetry=()) as guard:
             yield guard
     except ConfigurationError as error:
         fail(str(error), _BAD_INPUT)

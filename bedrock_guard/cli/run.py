@@ -218,7 +218,7 @@ def _opened(
 
     try:
         run = open_run(folder, budgets=budgets or (), config=config, ledger=ledger, tags=tags)
-        with RunGuard(run, sinks=[]) as guard:
+        with RunGuard(run, sinks=[], telemetry=()) as guard:
             yield run, guard
     except ConfigurationError as error:
         fail(str(error), _BAD_INPUT)

@@ -71,6 +71,8 @@ class Resolved:
         sinks: Who is told of alerts, as the file says; they are no part of what is enforced.
         sink_places: Where the file says so.
         ledger_place: Where the file names the ledger; None where it does not.
+        telemetry: What is told of calls, as the file says; no part of what is enforced either.
+        telemetry_place: Where the file says so.
     """
 
     settings: Settings
@@ -81,6 +83,8 @@ class Resolved:
     sinks: tuple[str | Mapping[str, Any], ...] = field(default=DEFAULT_SINKS, compare=False)
     sink_places: tuple[Callable[[], str], ...] = field(default=(), compare=False)
     ledger_place: Callable[[], str] | None = field(default=None, compare=False)
+    telemetry: Mapping[str, Any] | None = field(default=None, compare=False)
+    telemetry_place: Callable[[], str] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class NoFile:
 
     ledger: None = None
     sinks: None = None
+    telemetry: None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, *path: str) -> str:
@@ -184,6 +189,8 @@ def resolve(
         sink_places=tuple(
             partial(file.place, "sinks", str(number)) for number in range(len(file.sinks or ()))
         ),
+        telemetry=None if file.telemetry is None else file.telemetry.model_dump(),
+        telemetry_place=partial(file.place, "telemetry"),
     )
 
 

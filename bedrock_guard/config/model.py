@@ -108,6 +108,17 @@ class SinkTable(BaseModel):
     use: str
 
 
+class TelemetryTable(_Strict):
+    """
+    The `[telemetry]` table.
+    """
+
+    use: str | list[str]
+    tags: list[str] = Field(default_factory=list)
+    gen_ai: bool = True
+    service: str = "bedrock"
+
+
 class SettingsFile(_Strict):
     """
     A whole `bedrock-guard.toml`, or `[tool.bedrock_guard]`.
@@ -120,6 +131,7 @@ class SettingsFile(_Strict):
     tags: dict[str, str] = Field(default_factory=dict)
     mode: Literal["enforce", "shadow"] = "enforce"
     sinks: list[SinkTable] | None = None
+    telemetry: TelemetryTable | None = None
     on_ledger_error: Literal["refuse", "allow"] = "refuse"
     allow_up_to: str | None = None
     on_unpriced: Literal["refuse", "allow", "upper_bound"] = "refuse"
@@ -246,7 +258,11 @@ class SettingsFile(_Strict):
 
 
 # Whose keys are told where one is unknown; else those of the file.
-_TABLES: Final[dict[str, type[_Strict]]] = {"budgets": BudgetTable, "breakers": BreakerTable}
+_TABLES: Final[dict[str, type[_Strict]]] = {
+    "budgets": BudgetTable,
+    "breakers": BreakerTable,
+    "telemetry": TelemetryTable,
+}
 
 # Settings that are not what the file says, word for word.
 _MADE: Final = ("prices", "flat_prices", "tags_to_aws")

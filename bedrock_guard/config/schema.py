@@ -8,7 +8,7 @@ import re
 from inspect import getdoc
 from typing import Any
 
-from bedrock_guard.config.model import BreakerTable, BudgetTable, SettingsFile, SinkTable
+from bedrock_guard.config.model import BreakerTable, BudgetTable, SettingsFile, SinkTable, TelemetryTable
 from bedrock_guard.domain.breaker import Breaker
 from bedrock_guard.domain.budget import Budget
 from bedrock_guard.domain.settings import Settings
@@ -21,9 +21,17 @@ _OTHERS = {
     "breakers": "A table for each breaker, by its name.",
     "ledger": "URL of the ledger: memory://, sqlite:///path.db, dynamodb://TABLE.",
     "tags": "Tags on every call.",
+    "telemetry": "What each call came to, told to OpenTelemetry or CloudWatch.",
     "sinks": "Who is told of alerts: a table for each; without any, the log.",
     "flat_prices": "What one call of service:Operation costs: 0.02 USD, or free.",
     "prices": "What this account pays: a table for each glob of models, meter = price.",
+}
+
+_TELEMETRY = {
+    "use": "The exporters: otel, powertools, or a list of both.",
+    "tags": "Tags whose values are told, too; each value makes metrics of its own.",
+    "gen_ai": "Whether names of OpenTelemetry's conventions are told, or only those of bedrock_guard.",
+    "service": "The dimension service of powertools.",
 }
 
 
@@ -46,6 +54,9 @@ def settings_schema() -> dict[str, Any]:
     sink = schema["$defs"][SinkTable.__name__]
     sink["description"] = "Who is told of alerts, with its own options."
     _describe(sink, {"use": "The sink: log, webhook, sns, eventbridge, powertools-metrics, or your own."})
+    telemetry = schema["$defs"][TelemetryTable.__name__]
+    telemetry["description"] = "What each call came to, told to backends; nothing without."
+    _describe(telemetry, _TELEMETRY)
     return schema
 
 

@@ -102,6 +102,31 @@ class Balances:
             del self._said[kind, key]
         self._to_read = {}
 
+    def shares(self) -> list[tuple[str, float]]:
+        """
+        The share of its limit, top-ups included, that is spent of each budget that keeps one balance; of a
+        rate, that is taken.
+
+        Raises:
+            LedgerUnavailable: They cannot be read.
+        """
+        now, matcher = self._clock(), self._matcher
+        found: list[Match] = []
+        for budget in matcher.budgets:
+            if not budget.per:
+                rule, window = matcher.current(budget, now)
+                match = matcher.find(LedgerKey(budget.name, rule, (), window.start))
+                found += [] if match is None else [match]
+        keys = [key for match in found for key in keys_of(match)]
+        balances = {balance.key: balance for balance in self._ledger.balances(keys)}
+        return [
+            (
+                match.budget.name,
+                spent_of(match, balances, now) / (match.limit + self.topped_up(match.key, now)),
+            )
+            for match in found
+        ]
+
     def _is_told(self, match: Match) -> bool:
         key, _ = news_of(match, self._clock())
         return all(self._claims.is_told(Name("threshold", share, key)) for share in match.budget.alerts)

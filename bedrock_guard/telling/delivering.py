@@ -51,9 +51,14 @@ class Deliveries:
     The alerts of one guard that are on their way.
     """
 
-    def __init__(self, sinks: Iterable[AlertSink], confirm: Callable[[AlertClaim], None]) -> None:
+    def __init__(
+        self,
+        sinks: Iterable[AlertSink],
+        confirm: Callable[[AlertClaim], None],
+        observers: Iterable[ObservesEntries] = (),
+    ) -> None:
         self._sinks = tuple(sinks)
-        self._observers = [sink for sink in self._sinks if isinstance(sink, ObservesEntries)]
+        self._observers = [*observers, *[sink for sink in self._sinks if isinstance(sink, ObservesEntries)]]
         self._confirm = confirm
         self._parcels: list[_Parcel] = []
         self._hanging: dict[int, threading.Thread] = {}
@@ -73,7 +78,7 @@ class Deliveries:
     @property
     def has_observers(self) -> bool:
         """
-        Whether a sink is to be told of every call.
+        Whether anybody is to be told of every call.
         """
         return bool(self._observers)
 

@@ -33,11 +33,12 @@ from bedrock_guard.budgets.alerting import (
     refusal_text,
 )
 from bedrock_guard.budgets.matching import Match, Matcher
-from bedrock_guard.domain.alert import AlertSink, Looking
+from bedrock_guard.domain.alert import AlertSink, Looking, ObservesEntries
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
 from bedrock_guard.domain.budget import Window
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, ReportsLater, Settled
+from bedrock_guard.domain.watching import Watcher
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.telling.balances import Balances
@@ -70,6 +71,7 @@ class Alerts:
     Attributes:
         breakers: Looked at beside the calls as well; None for none.
         balances: What calls have changed, and is to be read.
+        watchers: Who is told of calls where they happen.
         noted: The balances that are known to be looked at; whoever changes others says so.
     """
 
@@ -80,13 +82,19 @@ class Alerts:
         clock: Clock,
         sinks: Iterable[AlertSink],
         *,
+        telemetry: Iterable[Watcher | ObservesEntries] = (),
         retry_after_s: float = RETRY_AFTER_S,
     ) -> None:
         self._clock = clock
-        self._deliveries = Deliveries(sinks, ledger.confirm_alert)
+        told = tuple(telemetry)
+        self.watchers = tuple([each for each in told if isinstance(each, Watcher)])
+        observers = [each for each in told if isinstance(each, ObservesEntries)]
+        self._deliveries = Deliveries(sinks, ledger.confirm_alert, observers)
         self._sees_all = self._deliveries.has_observers
         self._claims = Claims(ledger, clock, self._deliveries, retry_after_s=retry_after_s)
         self.balances = Balances(ledger, matcher, clock, self._claims)
+        for watcher in self.watchers:
+            watcher.follow(self.balances)
         self.breakers: Looking | None = None
         self._is_closed = False
         self._begin_anew()
@@ -137,9 +145,7 @@ class Alerts:
         """
         A call was refused.
         """
-        if self._sees_all:
-            budget = refusal.lines[0].line.key.budget
-            self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0, budget=budget))
+        self._see_turned_away(entry, refusal.lines[0].line.key.budget)
         by_key = {match.key: match for match in matches}
         for refused in refusal.lines:
             match = by_key[refused.line.key]._replace(limit=refused.line.limit or 0)  # top-ups included
@@ -153,8 +159,8 @@ class Alerts:
         """
         A call was stopped; who stopped it knows, so that nobody but those who see each call is told.
         """
-        if self._sees_all:
-            self._entries.append(entry.changed(outcome="refused", usage={}, cost_nanousd=0))
+        self._see_turned_away(entry, None)
+        if self._entries:
             self._wake()
 
     def see_booked(self, opened: OpenCall, entry: Entry) -> None:
@@ -205,6 +211,15 @@ class Alerts:
         write = partial(breaker_alert, key, window, text=text, at_s=now)
         self._claims.find(Name("breaker", None, key), Found(ends_s, write))
         self._wake()
+
+    def _see_turned_away(self, entry: Entry, budget: str | None) -> None:
+        if not (self._sees_all or self.watchers):
+            return
+        refused = entry.changed(outcome="refused", usage={}, cost_nanousd=0, budget=budget)
+        for watcher in self.watchers:
+            watcher.refuse(refused)
+        if self._sees_all:
+            self._entries.append(refused)
 
     def _find_of_day(self, kind: str, per: tuple[tuple[str, str], ...], text: str) -> None:
         now = self._clock()
