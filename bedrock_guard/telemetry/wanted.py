@@ -24,8 +24,8 @@ class Wanted:
     Attributes:
         tags: Tags whose values are told, too: attributes in OpenTelemetry, dimensions in CloudWatch. Each
             value makes metrics of its own.
-        gen_ai: Whether the metrics of OpenTelemetry's conventions (`gen_ai.*`), and their attributes of spans,
-            are told, too; or only ours, as another tool tells them.
+        gen_ai: Whether metrics and attributes of spans by OpenTelemetry's conventions (`gen_ai.*`) are told,
+            too, or left to another tool.
         service: The dimension `service` in CloudWatch.
         meter_provider: Of OpenTelemetry; None for the global one.
 
