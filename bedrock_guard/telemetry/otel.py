@@ -72,7 +72,8 @@ class OpenTelemetry:
         self._of_metrics = [(name.attribute, name.read) for name in NAMES if name.is_of_metrics]
         self._figures = [each for each in FIGURES if each.metric is not None and self._is_told(each.metric)]
         # The global provider may be set later: its module makes a meter that waits for it.
-        self._instruments = _instruments(metrics if wanted.meter_provider is None else wanted.meter_provider)
+        source: Any = metrics if wanted.meter_provider is None else wanted.meter_provider
+        self._instruments = _instruments(source)
 
     def begin(self, entry: Entry) -> Told:
         """
