@@ -374,21 +374,22 @@ def test_a_stream_that_the_collector_ends_inside_of_the_sdk_locks_nobody_up(
     """
     A span's lock cannot be taken twice by one thread; what is told then is told beside the calls.
     """
-    with backend.span() as span:
+    span: Any = backend.tracers.get_tracer("tests").start_span("agent")
+    with use_span(span):
         cycle: list[Any] = [told.client.converse_stream(**HELLO)["stream"]]
-        cycle.append(cycle)
-        del cycle
+    cycle.append(cycle)
+    del cycle
 
-        def collect() -> None:
-            with span._lock:
-                gc.collect()
+    def collect() -> None:
+        with span._lock:
+            gc.collect()
 
-        thread = threading.Thread(target=collect, daemon=True)
-        thread.start()
-        thread.join(30)
-        assert not thread.is_alive()
-        assert eventually(lambda: "bedrock_guard.cost_usd" in (span.attributes or {}))
-
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert eventually(lambda: "bedrock_guard.cost_usd" in span.attributes)
+    assert eventually(lambda: bool(backend.points("bedrock_guard.calls")))
     assert backend.sums("bedrock_guard.calls", "bedrock_guard.outcome") == {"abandoned": 1}
     assert not watch_collector().is_here
 
@@ -672,8 +673,8 @@ def test_guards_that_only_tell_differently_enforce_the_same(
     Put on one client, both would charge a call twice.
     """
     one = make_guarded(telemetry=otel(backend))
-    other = Guard(budget="5 USD/day", ledger=one.guard.ledger)
-    other.attach(one.client)
+    other = make_guarded("5 USD/day", ledger=one.guard.ledger)
+    other.guard.attach(one.client)
     one.client.converse(**{**HELLO, "modelId": NOVA})
 
     assert Guard.of(one.client) is one.guard
