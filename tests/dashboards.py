@@ -30,6 +30,7 @@ CALL = {
     "inferenceConfig": {"maxTokens": 1000},
 }
 REPLY = {"usage": {"inputTokens": 10, "outputTokens": 1000, "totalTokens": 1010}, "stopReason": "end_turn"}
+ZONE = "Europe/Berlin"
 BUDGETS = {
     "day": Budget("day", "0.0005 USD/day"),
     "user": Budget("user", "0.0006 USD/month", per="user", on_exceed="warn"),
@@ -38,7 +39,7 @@ BUDGETS = {
 }
 SETTINGS = """
 ledger = "{url}"
-time_zone = "Europe/Berlin"
+time_zone = "{zone}"
 [budgets.day]
 limit = "0.0005 USD/day"
 [budgets.user]
@@ -119,7 +120,7 @@ def write_settings(folder: Path, url: str) -> str:
     A settings file that names the budgets of `spend_some`.
     """
     path = folder / "settings.toml"
-    path.write_text(SETTINGS.format(url=url))
+    path.write_text(SETTINGS.format(url=url, zone=ZONE))
     return str(path)
 
 
@@ -128,7 +129,9 @@ def spending(url: str, **settings: Any) -> Iterator[Guard]:
     """
     A program that has spent, holds and is refused some money, and that still runs.
     """
-    with Guard(budgets=list(BUDGETS.values()), ledger=url, settings=settings, sinks=[]) as guard:
+    with Guard(
+        budgets=list(BUDGETS.values()), ledger=url, settings={"time_zone": ZONE, **settings}, sinks=[]
+    ) as guard:
         with scope(user="ann", team="search"), guard.hold("Converse", CALL, region="us-east-1") as hold:
             hold.settle(REPLY)
         with scope(user="bob", team="ads"), guard.hold("Converse", CALL, region="us-east-1") as hold:

@@ -54,7 +54,10 @@ def make_app(desk: Desk, door: Door, *, is_stopping: IsStopping) -> ASGIApp:
         for path, _, view in VIEWS
         for route in (
             Route(path, _page(desk, environment, view)),
-            Route(_OVERVIEW_JSON if path == "/" else f"{path}.json", _page(desk, environment, view, is_json=True)),
+            Route(
+                _OVERVIEW_JSON if path == "/" else f"{path}.json",
+                _page(desk, environment, view, is_json=True),
+            ),
         )
     ]
     routes += [Route("/live.events", _events(desk, is_stopping)), *_static_routes()]
@@ -68,7 +71,6 @@ def make_app(desk: Desk, door: Door, *, is_stopping: IsStopping) -> ASGIApp:
         },
     )
     return Gate(app, door)
-
 
 
 def _page(
@@ -90,7 +92,9 @@ def _page(
 def _html(
     environment: Environment, template: str, request: Request, context: dict[str, Any], status: int = 200
 ) -> Response:
-    text = environment.get_template(template).render(path=request.url.path, query=request.url.query, **context)
+    text = environment.get_template(template).render(
+        path=request.url.path, query=request.url.query, **context
+    )
     return HTMLResponse(text, status, headers={"Vary": "Accept"})
 
 

@@ -24,7 +24,10 @@ _PORT: Final = 8765
 def dashboard(
     *,
     host: Annotated[
-        str, typer.Option(help="Where to listen; on another address than your machine's own a token is asked for.")
+        str,
+        typer.Option(
+            help="Where to listen; on another address than your machine's own a token is asked for."
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = _PORT,
     token: Annotated[
@@ -35,7 +38,8 @@ def dashboard(
         ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="A name by which browsers may ask, too. Repeat it.", metavar="NAME")
+        list[str] | None,
+        typer.Option(help="A name by which browsers may ask, too. Repeat it.", metavar="NAME"),
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in your browser.")] = False,
     ledger: LedgerUrl = None,
@@ -53,7 +57,10 @@ def dashboard(
             raise
         fail("The dashboard is an extra: pip install 'bedrock-guard[dashboard]'", BAD_INPUT)
     if token is not None and (len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable()):
-        fail(f"--token is too weak: {_LEAST_TOKEN} ASCII characters at least. Without it, one is made.", BAD_INPUT)
+        fail(
+            f"--token is too weak: {_LEAST_TOKEN} ASCII characters at least. Without it, one is made.",
+            BAD_INPUT,
+        )
     if token is None and not serving.is_loopback(host):
         token = secrets.token_urlsafe(_TOKEN_BYTES)
     with open_to_read(ledger, config, has_budgets=True) as reading:

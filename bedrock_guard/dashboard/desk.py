@@ -4,8 +4,8 @@ What all views need: the ledger and the settings, and what was asked in an addre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -94,16 +94,16 @@ class View:
     template: str
     context: Mapping[str, Any]
     data: Mapping[str, Any]
-    given: Pairs = field(default_factory=list)
+    given: Pairs = ()
 
 
-def read_given(request: Request, names: tuple[str, ...] = (*FILTERS,)) -> Pairs:
+def read_given(request: Request, names: Iterable[str] = FILTERS) -> Pairs:
     """
     The filters in the address that are not empty, in the order of the options; tags at the end.
     """
     params = request.query_params
     pairs = [(name, params[name].strip()) for name in names if params.get(name, "").strip()]
-    return pairs + [(TAG, tag) for tag in dict.fromkeys(params.getlist(TAG)) if tag]
+    return [*pairs, *((TAG, tag) for tag in dict.fromkeys(params.getlist(TAG)) if tag)]
 
 
 def where_of(given: Pairs, zone: ZoneInfo) -> EntryFilter:
@@ -114,7 +114,9 @@ def where_of(given: Pairs, zone: ZoneInfo) -> EntryFilter:
         ConfigurationError: A filter cannot be understood; it is quoted.
     """
     filters: dict[str, Any] = {
-        FILTERS[name]: _number(name, value) if name in NUMBERS else value for name, value in given if name != TAG
+        FILTERS[name]: _number(name, value) if name in NUMBERS else value
+        for name, value in given
+        if name != TAG
     }
     return read_where(zone, [value for name, value in given if name == TAG], **filters)
 

@@ -24,17 +24,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 TOKEN: Final = "token"  # noqa: S105 - the parameter's name
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
-_POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
+_POLICY: Final = (
+    "default-src 'none'; "
+    "script-src 'self'; "
+    "style-src 'self'; "
+    "img-src 'self'; "
+    "connect-src 'self'; "
+    "form-action 'self'; "
+    "base-uri 'none'; "
+    "frame-ancestors 'none'"
 )
 HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
@@ -90,6 +88,9 @@ class Gate:
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """
+        Answer a request, as ASGI has it.
+        """
         if scope["type"] != "http":
             return
 

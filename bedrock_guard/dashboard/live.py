@@ -159,13 +159,18 @@ class Events(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, where: EntryFilter, last_id: str | None, show: Show, is_stopping: IsStopping) -> None:
+    def __init__(
+        self, hub: Hub, where: EntryFilter, last_id: str | None, show: Show, is_stopping: IsStopping
+    ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._hub, self._where, self._last_id, self._show = hub, where, last_id, show
         self._is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """
+        Answer, as ASGI has it.
+        """
         del scope
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         stream = self._hub.join(self._where, self._last_id)

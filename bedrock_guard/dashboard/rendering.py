@@ -7,10 +7,12 @@ to remember either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,7 +25,7 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 # Longer values are shown, and are no links.
 _LONGEST_LINK: Final = 256
 
-Pairs = list[tuple[str, str]]
+Pairs: TypeAlias = Sequence[tuple[str, str]]
 
 
 def make_environment() -> Environment:
@@ -38,7 +40,9 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(dollars=dollars, percent=percent, cut=plain, moment=_moment, zip=zip)
+    environment.filters.update(
+        dollars=dollars, usd=_usd, percent=percent, share=_share, cut=plain, moment=_moment, zip=zip
+    )
     environment.globals.update(address=address)
     for name in environment.list_templates():  # now, so that no request waits for it
         environment.get_template(name)
@@ -54,12 +58,11 @@ def shown(value: Any) -> Any:
     return "" if value is None else plain(str(value), None)
 
 
-def address(path: str, given: Pairs | Mapping[str, str] = (), /, **more: str) -> str:  # type: ignore[assignment]
+def address(path: str, given: Pairs = (), /, **more: str) -> str:
     """
     *path* with what is *given*, of which *more* takes the place; what is empty is left out.
     """
-    pairs = list(given.items()) if isinstance(given, Mapping) else list(given)
-    kept = [pair for pair in pairs if pair[0] not in more]
+    kept = [pair for pair in given if pair[0] not in more]
     query = urlencode([(name, value) for name, value in (*kept, *more.items()) if value], errors="replace")
     return f"{path}?{query}" if query else path
 
@@ -76,3 +79,18 @@ def _moment(iso: str) -> str:
     A moment as JSON has it, for people.
     """
     return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M}"
+
+
+def _usd(text: str) -> str:
+    """
+    USD as JSON has it, for people.
+    """
+    nanousd = int(Decimal(text).scaleb(9))
+    return f"-{dollars(-nanousd)}" if nanousd < 0 else dollars(nanousd)
+
+
+def _share(share: float | None) -> str:
+    """
+    A share as JSON has it, for people; a dash where there is none.
+    """
+    return "–" if share is None else percent(Fraction(share))  # noqa: RUF001

@@ -37,7 +37,9 @@ def open_socket(host: str, port: int) -> socket.socket:
         ConfigurationError: It cannot be opened.
     """
     try:
-        family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
         return socket.create_server(where[:2], family=family)
     except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigurationError(

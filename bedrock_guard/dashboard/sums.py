@@ -16,8 +16,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from threading import Lock
-from typing import Final, Generic, NamedTuple, Protocol, Self, TypeVar
-
+from typing import Any, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -54,7 +53,7 @@ class Period(NamedTuple):
     A period that ends now: so many units, the one under way included.
     """
 
-    count: int
+    units: int
     unit: str
 
 
@@ -170,10 +169,15 @@ class Sums:
         self._clock = clock
         self._timer = timer
         self._lock = Lock()
-        self._reports: OrderedDict[Hashable, _Report[object]] = OrderedDict()
+        self._reports: OrderedDict[Hashable, _Report[Any]] = OrderedDict()
 
     def read(
-        self, name: Hashable, period: Period, zone: tzinfo, empty: Callable[[], S], sum_up: Callable[[Pages], S]
+        self,
+        name: Hashable,
+        period: Period,
+        zone: tzinfo,
+        empty: Callable[[], S],
+        sum_up: Callable[[Pages], S],
     ) -> Read[S]:
         """
         The report *name* on *period*, read on for a moment; *sum_up* says what a page of entries comes to.
@@ -191,11 +195,12 @@ class Sums:
 
     def _find(self, name: Hashable) -> _Report[S]:
         with self._lock:
+            # A name stands for one kind of sums.
             report = self._reports.pop(name, None) or _Report()
             self._reports[name] = report
             if len(self._reports) > _MOST_REPORTS:
                 self._reports.popitem(last=False)
-        return report  # type: ignore[return-value]  # a name stands for one kind of sums
+        return report
 
     def _read_on(
         self, part: _Part[S], now: float, empty: Callable[[], S], sum_up: Callable[[Pages], S]
@@ -232,7 +237,7 @@ def spans_of(period: Period, zone: tzinfo, now: float) -> Iterator[Span]:
     show = CALENDAR[period.unit]
     until = None
     moment = moment_of(now, zone)
-    for _ in range(period.count):
+    for _ in range(period.units):
         since = _begin(period.unit, moment).timestamp()
         yield Span(show(moment_of(since, zone)), since, until)
         until = since

@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const HEIGHT = 240;
+  const MARK_PX = 72;
   const POLL_MS = 50;
   const RETRY_MS = 3000;
 
@@ -32,21 +33,19 @@
 
   // Times as the server names them: in the zone of the budgets, not of the browser.
   function timeAxis(told) {
-    const short = (name) => (told.unit === "hour" ? name.slice(11, 16) : name.slice(5));
-    const day = (name) => name.slice(5, 10);
+    const isLong = told.starts.length > 24;
+    const show = (name) => (told.unit === "hour" && !isLong ? name.slice(11, 16) : name.slice(5, 10));
+    // Days begin where the server's do.
+    const isMark = (name) => !isLong || told.unit === "day" || name.includes(" 00:00");
     return axis({
-      splits: (_, __, low, high) => {
-        const places = told.starts.map((__, place) => place).filter((place) => place >= low && place <= high);
-        const most = Math.max(2, Math.floor(plotWidth / 76));
-        const steps = told.unit === "hour" ? [1, 2, 3, 6, 12, 24, 48] : [1, 2, 5, 7, 14, 30];
-        const step = steps.find((each) => places.length / each <= most) || 60;
-        return places.filter((place) => place % step === 0);
+      size: 32,
+      splits: () => {
+        const marks = told.times.map((_, place) => place).filter((place) => isMark(told.times[place]));
+        const step = Math.max(1, Math.ceil((marks.length * MARK_PX) / plotWidth));
+        return marks.filter((_, number) => number % step === 0);
       },
-      values: (_, places) => places.map((place) => {
-        const name = told.times[place] || "";
-        return told.starts.length > 24 && told.unit === "hour" ? day(name) : short(name);
-      }),
-      space: 60,
+      values: (_, places) => places.map((place) => show(told.times[place] || "")),
+      space: 1,
     });
   }
 

@@ -57,10 +57,10 @@ def caches(desk: Desk, request: Request) -> View:
     last, given = read_last(request), read_given(request, FILTERS)
     sum_up = partial(_sum_up, where_of(given, desk.zone), desk.entry_prices().of)
     read = desk.sums.read(("caches", last, *given), PERIODS[last], desk.zone, CacheSums, sum_up)
-    whole = CacheSums()
-    all_of(read, whole)
+    whole = all_of(read, CacheSums())
     worst = sorted(
-        whole.offenders.items(), key=lambda each: (-each[1].could_save_steps, -each[1].uncached_tokens, each[0])
+        whole.offenders.items(),
+        key=lambda each: (-each[1].could_save_steps, -each[1].uncached_tokens, each[0]),
     )
     data: dict[str, Any] = {
         **reading_json(desk, last, read),
@@ -68,11 +68,14 @@ def caches(desk: Desk, request: Request) -> View:
         "left_out": whole.left_out,
         "over_time": [cache_json(sums.total if sums else CacheFigures()) for _, sums in read.spans],
         "offenders": [
-            {"tag": tag, "value": value, **cache_json(figures)} for (tag, value), figures in worst[:_MOST_ROWS]
+            {"tag": tag, "value": value, **cache_json(figures)}
+            for (tag, value), figures in worst[:_MOST_ROWS]
         ],
         "is_cut": whole.is_cut or len(worst) > _MOST_ROWS,
     }
-    return View("caches.html", {"data": data, "periods": PERIODS, "kept": [*given, (LAST, last)]}, data, given)
+    return View(
+        "caches.html", {"data": data, "periods": PERIODS, "kept": [*given, (LAST, last)]}, data, given
+    )
 
 
 def _sum_up(where: EntryFilter, prices_of: PricesOf, pages: Pages) -> CacheSums:

@@ -14,8 +14,18 @@ from starlette.requests import Request
 
 from bedrock_guard.cli.entry_views import cells, entry_json
 from bedrock_guard.cli.safe_text import plain
-from bedrock_guard.dashboard.desk import FILTERS, LIVE_FILTERS, TAG, Desk, NotFound, View, read_given, where_of
+from bedrock_guard.dashboard.desk import (
+    FILTERS,
+    LIVE_FILTERS,
+    TAG,
+    Desk,
+    NotFound,
+    View,
+    read_given,
+    where_of,
+)
 from bedrock_guard.dashboard.rendering import Pairs, address, is_linkable
+from bedrock_guard.domain.budget import BUILT_IN_TAGS
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import ReadsEntries, read_all_entries
@@ -24,7 +34,7 @@ from bedrock_guard.reports.moments import moment_of
 
 AFTER: Final = "after"
 BEFORE: Final = "before"
-COLUMNS: Final = ("at", "outcome", "operation", "model", "in", "cached", "out", "cost", "basis")
+COLUMNS: Final = ("at", "outcome", "operation", "model", "in", "cached", "out", "cost", "basis or why")
 PAGE: Final = 50
 HINTS: Final = {
     "since": "2h, 7d, 2026-11-22",
@@ -133,12 +143,13 @@ def live(desk: Desk, request: Request) -> View:
     return View("live.html", context, {"entries": [*map(entry_json, found.entries)]}, given)
 
 
-def row(desk: Desk, entry: Entry, given: Pairs = ()) -> dict[str, Any]:  # type: ignore[assignment]
+def row(desk: Desk, entry: Entry, given: Pairs = ()) -> dict[str, Any]:
     """
     An entry on a line: cells of `COLUMNS`, tags with links that admit only calls like this.
     """
     *shown, _ = map(str, cells(entry, desk.zone))
-    tags = sorted(entry.tags.items())
+    # What columns have already comes last.
+    tags = sorted(entry.tags.items(), key=lambda pair: (pair[0] in BUILT_IN_TAGS, pair))
     return {
         "id": plain(entry.id),
         "link": address("/entry", at=repr(entry.at_s), id=entry.id) if is_linkable(entry.id) else None,
@@ -228,5 +239,5 @@ def _plain_fields(told: dict[str, Any]) -> list[tuple[str, Any]]:
     return [
         (name, ", ".join(map(str, value)) if isinstance(value, tuple) else value)
         for name, value in told.items()
-        if value not in (None, (), {}, "") and not isinstance(value, dict) and name not in ("attempts",)
+        if value not in (None, (), {}, "") and not isinstance(value, dict) and name != "attempts"
     ]

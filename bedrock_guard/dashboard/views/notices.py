@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from bedrock_guard.budgets.steering import show_stop
 from bedrock_guard.cli.controls import control_json
+from bedrock_guard.cli.entry_views import entry_json
 from bedrock_guard.dashboard.desk import Desk, View
 from bedrock_guard.dashboard.views import journal
 from bedrock_guard.dashboard.views.overview import Bar, read_bars
@@ -27,10 +28,11 @@ _TELLING: Final = ("refused", "would_refuse", "stop")
 _SHOWN: Final = 20
 
 
-def alerts(desk: Desk, _: Request) -> View:
+def alerts(desk: Desk, request: Request) -> View:
     """
     What the ledger knows of alerts: an alert that was told leaves no text there, what it was about does.
     """
+    del request
     bars, _ = read_bars(desk)
     reached = [found for bar in bars if (found := _reached(desk, bar)) is not None]
     waiting = [*map(_told, desk.reading.ledger.unconfirmed_alerts(limit=_MOST_WAITING))]
@@ -45,7 +47,7 @@ def alerts(desk: Desk, _: Request) -> View:
         "columns": journal.COLUMNS,
         "rows": [journal.row(desk, each) for each in newest],
     }
-    return View("alerts.html", context, {**data, "newest": [*map(journal.entry_json, newest)]})
+    return View("alerts.html", context, {**data, "newest": [*map(entry_json, newest)]})
 
 
 def stops(desk: Desk, _: Request) -> View:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from bedrock_guard.dashboard.desk import Desk
-from bedrock_guard.dashboard.sums import PERIODS, Adds, Read
+from bedrock_guard.dashboard.sums import PERIODS, Read, S
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.reports.moments import moment_of
 
@@ -48,10 +48,11 @@ def reading_json(desk: Desk, last: str, read: Read[Any]) -> dict[str, Any]:
     }
 
 
-def all_of(read: Read[Adds], empty: Adds) -> None:
+def all_of(read: Read[S], empty: S) -> S:
     """
-    Add every unit to *empty*.
+    *empty* with every unit added to it.
     """
     for _, sums in read.spans:
         if sums is not None:
             empty.merge(sums)
+    return empty

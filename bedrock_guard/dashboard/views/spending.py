@@ -60,15 +60,20 @@ class SpendSums:
 
     def dearest_first(self) -> list[tuple[str, Totals]]:
         """
-        Groups by their cost.
+        Groups by their cost; one in which nothing was called or refused, as of stops, is none.
         """
         return sorted(
-            self.groups.items(), key=lambda group: (-group[1].nanousd, -group[1].calls, group[0])
+            (group for group in self.groups.items() if _has_calls(group[1])),
+            key=lambda group: (-group[1].nanousd, -group[1].calls, group[0]),
         )
 
     def _add_to_rest(self, totals: Totals) -> None:
         self.rest = self.rest or Totals()
         self.rest.merge(totals)
+
+
+def _has_calls(totals: Totals) -> bool:
+    return bool(totals.calls or totals.refused or totals.would_refuse)
 
 
 def spend(desk: Desk, request: Request) -> View:
@@ -104,8 +109,7 @@ def spend_json(desk: Desk, last: str, kind: Kind, read: Read[SpendSums]) -> tupl
     """
     The same as data, and the total of it.
     """
-    whole = SpendSums()
-    all_of(read, whole)
+    whole = all_of(read, SpendSums())
     groups = whole.dearest_first()
     series = [name for name, totals in groups[:_MOST_SERIES] if totals.nanousd]
     return {
@@ -144,5 +148,7 @@ def _sum_up(where: EntryFilter, kind: Kind, pages: Pages) -> SpendSums:
 
 def _read_kind(by: str, desk: Desk) -> Kind:
     if by not in WORDS and not by.startswith(TAG):
-        raise ConfigurationError(f"{BY} {by[:30]!r} is nothing to tell apart; there are {', '.join(WORDS)}, {TAG}NAME.")
+        raise ConfigurationError(
+            f"{BY} {by[:30]!r} is nothing to tell apart; there are {', '.join(WORDS)}, {TAG}NAME."
+        )
     return read_kinds([by], desk.zone)[0]
