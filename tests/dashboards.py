@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -101,7 +102,12 @@ def served(
     """
     A dashboard of *ledger*, until the block ends.
     """
-    with open_to_read(ledger, config, has_budgets=True) as reading:
+    # Settings are looked for from the current folder upwards.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        chdir(folder),
+        open_to_read(ledger, config, has_budgets=True) as reading,
+    ):
         listening = serving.open_socket("127.0.0.1", 0)
         door = serving.door_of("127.0.0.1", names, token)
         server = serving.make_server(reading, door, clock=time.time)

@@ -12,7 +12,6 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -23,7 +22,7 @@ from bedrock_guard.cli.safe_text import to_json
 from bedrock_guard.dashboard.desk import LIVE_FILTERS, Desk, NotFound, View, read_given, where_of
 from bedrock_guard.dashboard.gate import Door, Gate
 from bedrock_guard.dashboard.live import Events, IsStopping
-from bedrock_guard.dashboard.rendering import make_environment
+from bedrock_guard.dashboard.rendering import templates
 from bedrock_guard.dashboard.views import caching, journal, notices, overview, spending
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 
@@ -47,16 +46,15 @@ def make_app(desk: Desk, door: Door, *, is_stopping: IsStopping) -> ASGIApp:
     """
     The dashboard of what is on *desk*, for those whom *door* lets in; streams end when *is_stopping* says so.
     """
-    environment = make_environment()
-    environment.globals.update(navigation=[view[:2] for view in VIEWS if view[1]], ledger=desk.reading.url)
+    templates()
     routes = [
         route
         for path, _, view in VIEWS
         for route in (
-            Route(path, _page(desk, environment, view)),
+            Route(path, _page(desk, view)),
             Route(
                 _OVERVIEW_JSON if path == "/" else f"{path}.json",
-                _page(desk, environment, view, is_json=True),
+                _page(desk, view, is_json=True),
             ),
         )
     ]
@@ -64,17 +62,17 @@ def make_app(desk: Desk, door: Door, *, is_stopping: IsStopping) -> ASGIApp:
     app = Starlette(
         routes=routes,
         exception_handlers={
-            404: _told(environment, 404, "There is no such page."),
-            ConfigurationError: _told(environment, 400),
-            NotFound: _told(environment, 404),
-            LedgerUnavailable: _told(environment, 503),
+            404: _told(desk, 404, "There is no such page."),
+            ConfigurationError: _told(desk, 400),
+            NotFound: _told(desk, 404),
+            LedgerUnavailable: _told(desk, 503),
         },
     )
     return Gate(app, door)
 
 
 def _page(
-    desk: Desk, environment: Environment, view: Callable[[Desk, Request], View], *, is_json: bool = False
+    desk: Desk, view: Callable[[Desk, Request], View], *, is_json: bool = False
 ) -> Callable[[Request], Response]:
     """
     What answers for *view*; in a thread, as ledgers may wait.
@@ -84,16 +82,24 @@ def _page(
         found = view(desk, request)
         if is_json or _wants_json(request):
             return Response(to_json(found.data), media_type=_JSON, headers={"Vary": "Accept"})
-        return _html(environment, found.template, request, {**found.context, "given": found.given})
+        return _html(desk, found.template, request, {**found.context, "given": found.given})
 
     return answer
 
 
 def _html(
-    environment: Environment, template: str, request: Request, context: dict[str, Any], status: int = 200
+    desk: Desk, template: str, request: Request, context: dict[str, Any], status: int = 200
 ) -> Response:
-    text = environment.get_template(template).render(
-        path=request.url.path, query=request.url.query, **context
+    text = (
+        templates()
+        .get_template(template)
+        .render(
+            path=request.url.path,
+            query=request.url.query,
+            navigation=[view[:2] for view in VIEWS if view[1]],
+            ledger=desk.reading.url,
+            **context,
+        )
     )
     return HTMLResponse(text, status, headers={"Vary": "Accept"})
 
@@ -103,7 +109,7 @@ def _wants_json(request: Request) -> bool:
     return _JSON in accepted and "text/html" not in accepted
 
 
-def _told(environment: Environment, status: int, text: str | None = None) -> Any:
+def _told(desk: Desk, status: int, text: str | None = None) -> Any:
     """
     What answers for an error: its own words, or *text*.
     """
@@ -113,7 +119,7 @@ def _told(environment: Environment, status: int, text: str | None = None) -> Any
         told = text or str(error).removeprefix("--")
         if request.url.path.endswith(".json") or _wants_json(request):
             return Response(to_json({"error": told}), status, media_type=_JSON)
-        return _html(environment, "error.html", request, {"text": told, "given": []}, status)
+        return _html(desk, "error.html", request, {"text": told, "given": []}, status)
 
     return answer
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
@@ -28,9 +29,10 @@ _LONGEST_LINK: Final = 256
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 
 
-def make_environment() -> Environment:
+@cache
+def templates() -> Environment:
     """
-    The templates, ready to render.
+    The templates, ready to render: made once, and before the first request.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -44,7 +46,7 @@ def make_environment() -> Environment:
         dollars=dollars, usd=_usd, percent=percent, share=_share, cut=plain, moment=_moment, zip=zip
     )
     environment.globals.update(address=address)
-    for name in environment.list_templates():  # now, so that no request waits for it
+    for name in environment.list_templates():
         environment.get_template(name)
     return environment
 
