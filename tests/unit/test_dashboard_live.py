@@ -7,11 +7,13 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -77,12 +79,21 @@ def until_told(url: str, events: Iterator[dict[str, Any]], prefix: str, **change
     """
     The first call that a stream tells: it follows from a moment on that only it knows.
     """
-    for number in range(100):
-        write(url, f"{prefix}{number}", **changes)
-        time.sleep(0.02)
-        if number == 99 or number > 5:
-            break
-    return next(events)
+    is_told = threading.Event()
+
+    def go_on() -> None:
+        for number in count():
+            write(url, f"{prefix}{number}", **changes)
+            if is_told.wait(0.02):
+                return
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    try:
+        return next(events)
+    finally:
+        is_told.set()
+        writer.join()
 
 
 def test_calls_are_told_as_they_end(tmp_path: Path) -> None:
@@ -354,7 +365,7 @@ def test_days_begin_where_the_budgets_are() -> None:
     ]
     assert [span.name for span in days[:3]] == ["2026-10-26", "2026-10-25", "2026-10-24"]
     assert (days[1].until or 0) - days[1].since == 25 * 3600
-    assert all(newer.since == older.until for newer, older in zip(days, days[1:], strict=False))
+    assert all(newer.since == older.until for newer, older in pairwise(days))
 
 
 def test_pages_are_read_as_a_ledger_is() -> None:

@@ -17,6 +17,7 @@
     return root.dataset.theme || (system.matches ? "dark" : "light");
   }
 
+  root.dataset.scripts = "on";
   const known = stored();
   if (known === "dark" || known === "light") root.dataset.theme = known;
 
