@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 # Named, not imported: whoever asks for one command must not wait for all. The words are those that the
-# command's own help begins with.
+# command's own help begins with. A module that begins with a dot lies beside this room.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": (
         "status:status",
@@ -29,6 +29,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "top": (
         "top:top",
         "Show who spends now: the values of tags by what they have cost in the last minutes.",
+    ),
+    "dashboard": (
+        ".dashboard.command:dashboard",
+        "Show the ledger in a browser: balances, spend and caches over time, calls as they end, every entry.",
     ),
     "report": ("report:report", "What was spent, by whom and when, and how well caches work."),
     "run": (
@@ -89,7 +93,7 @@ def load(name: str) -> Any:
     The command *name* of `COMMANDS`, imported.
     """
     module, _, attribute = COMMANDS[name][0].partition(":")
-    found = getattr(import_module(f"{__name__}.{module}"), attribute)
+    found = getattr(import_module(f".{module}", __name__), attribute)
     if isinstance(found, typer.Typer):
         return get_group(found)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -128,7 +128,7 @@ def controls(*, ledger: Ledger = None, config: Config = None, as_json: Json = Fa
     with _guard(ledger, config, []) as guard:
         found = guard.controls()
     if as_json:
-        listed = {"stops": [*map(_as_json, found.stops)], "top_ups": [*map(_as_json, found.top_ups)]}
+        listed = {"stops": [*map(control_json, found.stops)], "top_ups": [*map(control_json, found.top_ups)]}
         print(json.dumps({"version": found.version, **listed}))
     else:
         lines = [*map(_show, found.stops), *map(_show, found.top_ups)]
@@ -255,12 +255,15 @@ def _tell(id_: str, control: Control | None, more: str, *, as_json: bool) -> Non
     Print what was made; None where it has passed by now, or somebody has resumed it.
     """
     if as_json:
-        print(json.dumps({"id": id_} if control is None else _as_json(control)))
+        print(json.dumps({"id": id_} if control is None else control_json(control)))
     else:
         print(f"{id_} is not in force any more." if control is None else f"{_show(control)}{more}")
 
 
-def _as_json(control: Control) -> dict[str, Any]:
+def control_json(control: Control) -> dict[str, Any]:
+    """
+    All of a stop or a top-up; amounts in USD as text, moments in UTC.
+    """
     shown = asdict(control)
     for name in ("at", "until"):
         at_s = shown.pop(f"{name}_s")

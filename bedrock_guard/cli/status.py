@@ -102,11 +102,11 @@ def status(
         if watch:
             _watch(reading, matcher, every)
             return
-        found, stops = _read(reading, matcher)
+        found, stops = read_now(reading, matcher)
     if as_json:
         as_of = PriceList.installed().as_of.isoformat()
-        told = {"ledger": reading.url, "prices_as_of": as_of, "stops": _stops_json(stops)}
-        print(to_json({**told, "balances": [*map(_json, found)]}))
+        told = {"ledger": reading.url, "prices_as_of": as_of, "stops": stops_json(stops)}
+        print(to_json({**told, "balances": [*map(standing_json, found)]}))
     elif as_csv:
         print_csv(_CSV, map(_csv, found))
     else:
@@ -115,7 +115,10 @@ def status(
         raise typer.Exit(OVER)
 
 
-def _read(reading: Reading, matcher: Matcher) -> tuple[list[Standing], list[Stop]]:
+def read_now(reading: Reading, matcher: Matcher) -> tuple[list[Standing], list[Stop]]:
+    """
+    Every balance, and the stops in force.
+    """
     now = time.time()
     found = read_standings(
         reading.ledger,
@@ -134,7 +137,7 @@ def _watch(reading: Reading, matcher: Matcher, every_s: float) -> None:
     """
     with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
         while True:
-            live.update(_view(reading, *_read(reading, matcher), time.time()), refresh=True)
+            live.update(_view(reading, *read_now(reading, matcher), time.time()), refresh=True)
             time.sleep(every_s)
 
 
@@ -169,12 +172,15 @@ def _table(found: Iterable[Standing], now: float, columns: Sequence[str] = _COLU
         columns = (*columns[:place], _LEASED, *columns[place:])
     made = table(columns, words=("budget", "used", ""), whole=("used",))
     for each in found:
-        cells = _cells(each, now)
+        cells = standing_cells(each, now)
         made.add_row(*(cells[column] for column in columns))
     return fit(made, console(), _SPARE, last=_LAST)
 
 
-def _cells(standing: Standing, now: float) -> dict[str, Text]:
+def standing_cells(standing: Standing, now: float) -> dict[str, Text]:
+    """
+    One line of the table, by column.
+    """
     row, share = standing.status, standing.used_share
     per = "".join(f" [{plain(tag)}={plain(value) or 'untagged'}]" for tag, value in row.per)
     period = plain(standing.rule.partition("/")[2].partition("@")[0])
@@ -200,12 +206,19 @@ def _cells(standing: Standing, now: float) -> dict[str, Text]:
     }
 
 
+def style_of(share: Fraction) -> str:
+    """
+    The colour of a bar.
+    """
+    return next(style for least, style in _STYLES if share >= least)
+
+
 def _bar(standing: Standing, share: Fraction) -> Text:
     """
     What is spent as a full block, what is pending as a lighter one.
     """
     row = standing.status
-    style = next(style for least, style in _STYLES if share >= least)
+    style = style_of(share)
     used = min(_BAR, -(-(share * _BAR).numerator // (share * _BAR).denominator))
     of_it = Fraction(row.spent) / Fraction(row.spent + row.pending) if row.spent + row.pending else 0
     spent = round(used * of_it)
@@ -217,7 +230,10 @@ def _bar(standing: Standing, share: Fraction) -> Text:
     )
 
 
-def _json(standing: Standing) -> dict[str, Any]:
+def standing_json(standing: Standing) -> dict[str, Any]:
+    """
+    All of a balance; amounts in USD as text, counts as numbers.
+    """
     row, share = standing.status, standing.used_share
     return {
         "budget": row.budget,
@@ -240,7 +256,7 @@ def _json(standing: Standing) -> dict[str, Any]:
 
 
 def _csv(standing: Standing) -> dict[str, object]:
-    told = _json(standing)
+    told = standing_json(standing)
     return {**told, "per": to_json(told["per"])}
 
 
@@ -248,7 +264,10 @@ def _amount(amount: Decimal | int) -> str | int:
     return f"{amount:f}" if isinstance(amount, Decimal) else amount
 
 
-def _stops_json(stops: Iterable[Stop]) -> list[dict[str, Any]]:
+def stops_json(stops: Iterable[Stop]) -> list[dict[str, Any]]:
+    """
+    Which calls are stopped, why, and by whom.
+    """
     return [
         {"id": each.id, "match": dict(each.match), "reason": each.reason, "by": each.by} for each in stops
     ]

@@ -347,7 +347,21 @@ class ReportsLater(Protocol):
         ...
 
 
-def read_all_entries(ledger: Ledger, where: EntryFilter) -> Iterator[Entry]:
+class ReadsEntries(Protocol):
+    """
+    What a report needs of a ledger.
+    """
+
+    def entries(
+        self, where: EntryFilter, *, after: str | None = None, limit: int = 1000
+    ) -> tuple[list[Entry], str | None]:
+        """
+        As `Ledger.entries`.
+        """
+        ...
+
+
+def read_all_entries(ledger: ReadsEntries, where: EntryFilter) -> Iterator[Entry]:
     """
     Every entry that *where* admits, newest first, a page at a time.
     """

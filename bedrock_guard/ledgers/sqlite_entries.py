@@ -36,12 +36,12 @@ _COST: Final = (
     "CASE json_type(entry, '$.cost_nanousd') WHEN 'null' THEN NULL "
     "ELSE coalesce(json_extract(entry, '$.cost_nanousd'), 0) END"
 )
+_BEFORE_ALL: Final = 0  # sequences begin with 1
 _ATTEMPTS: Final = "coalesce(json_array_length(entry, '$.attempts'), 0)"
 
 # The condition that each filter adds.
 CONDITIONS: Final[dict[str, str]] = {
     "since": "at >= :since",
-    "until": "at < :until",
     **{name: f"json_extract(entry, '$.{name}') = :{name}" for name in EQUAL_FILTERS},
     "tags": _TAGS,
     "cost_nanousd_min": f"{_COST} >= :cost_nanousd_min",
@@ -110,7 +110,12 @@ def add_booked(spent: Counter[LedgerKey], lines: str | None, booked: str | None)
 
 
 def _query(where: EntryFilter, after: str | None) -> tuple[str, dict[str, Any]]:
-    before_at, before_seq = books.read_cursor(after)
+    before = books.read_cursor(after)
+    if where.until is not None:
+        # Into the cursor, where the index is entered: as a condition of its own, SQLite would come to it
+        # through all that is newer.
+        before = min(before, (where.until, _BEFORE_ALL))
+    before_at, before_seq = before
     parameters: dict[str, Any] = {"before_at": before_at, "before_seq": before_seq}
     conditions = ["entry IS NOT NULL", "(at, seq) < (:before_at, :before_seq)"]
     for name, condition in CONDITIONS.items():

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from bedrock_guard.domain.cost import round_up
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
-from bedrock_guard.domain.ledger import Ledger, read_all_entries
+from bedrock_guard.domain.ledger import ReadsEntries, read_all_entries
 from bedrock_guard.domain.usage import CACHE_READ, CACHE_WRITE_1H, CACHE_WRITE_5M, INPUT_TOKENS, total_input
 from bedrock_guard.pricing.calculate import rates_for
 from bedrock_guard.pricing.unit_prices import UnitPrices
@@ -111,7 +111,7 @@ class CacheHealth:
 
 
 def read_cache_health(
-    ledger: Ledger,
+    ledger: ReadsEntries,
     where: EntryFilter,
     *,
     time: Kind,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bedrock_guard.domain.entry_filter import EntryFilter
-from bedrock_guard.domain.ledger import Ledger, read_all_entries
+from bedrock_guard.domain.ledger import ReadsEntries, read_all_entries
 from bedrock_guard.reports.grouping import MOST_GROUPS, Group, Groups, Kind, bounded, is_calendar
 from bedrock_guard.reports.totals import Totals
 
@@ -32,7 +32,7 @@ class Spending:
 
 
 def read_spending(
-    ledger: Ledger, where: EntryFilter, by: Sequence[Kind], *, most_groups: int = MOST_GROUPS
+    ledger: ReadsEntries, where: EntryFilter, by: Sequence[Kind], *, most_groups: int = MOST_GROUPS
 ) -> Spending:
     """
     What the entries that *where* admits come to, for each of their values of *by*.
@@ -47,7 +47,7 @@ def read_spending(
     return Spending(tuple(kind.name for kind in by), found, groups.rest, total)
 
 
-def read_spenders(ledger: Ledger, where: EntryFilter, *, most_groups: int = MOST_GROUPS) -> Spending:
+def read_spenders(ledger: ReadsEntries, where: EntryFilter, *, most_groups: int = MOST_GROUPS) -> Spending:
     """
     What the entries that *where* admits come to, for each value of each tag; so an entry counts in several.
     """

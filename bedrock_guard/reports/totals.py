@@ -94,3 +94,13 @@ class Totals:
         usage = self.usage
         for meter, quantity in entry.usage.items():
             usage[meter] = usage.get(meter, 0) + quantity
+
+    def merge(self, other: Totals) -> None:
+        """
+        Count what *other* counts, too.
+        """
+        for name in self.__slots__:
+            if name != "usage":
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+        for meter, quantity in other.usage.items():
+            self.usage[meter] = self.usage.get(meter, 0) + quantity
