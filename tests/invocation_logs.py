@@ -21,7 +21,9 @@ USER = f"arn:aws:iam::{ACCOUNT}:user/ann"
 BEGAN = datetime(2026, 11, 20, 8, tzinfo=UTC)
 
 
-def record(number: int = 0, *, after_s: float = 0.0, operation: str = "Converse", **changes: Any) -> dict[str, Any]:
+def record(
+    number: int = 0, *, after_s: float = 0.0, operation: str = "Converse", **changes: Any
+) -> dict[str, Any]:
     """
     Nova Lite, 200 tokens in and 300 out, for 84,000 nano-dollars: 0.06 USD a million in, 0.24 out.
     """
@@ -66,7 +68,9 @@ def counted(sent: int | None, written: int | None, **counts: int) -> dict[str, A
     """
     `input` and `output` of a record whose bodies lie in S3, or were not to be logged.
     """
-    path = f"s3://logs/AWSLogs/{ACCOUNT}/BedrockModelInvocationLogs/us-east-1/2026/11/20/08/data/x_input.json.gz"
+    path = (
+        f"s3://logs/AWSLogs/{ACCOUNT}/BedrockModelInvocationLogs/us-east-1/2026/11/20/08/data/x_input.json.gz"
+    )
     into: dict[str, Any] = {"inputContentType": "application/json", "inputBodyS3Path": path, **counts}
     out: dict[str, Any] = {"outputContentType": "application/json"}
     if sent is not None:
@@ -87,7 +91,11 @@ def claude(sent: dict[str, Any], reply: Any, **changes: Any) -> dict[str, Any]:
             "operation": "InvokeModelWithResponseStream" if streams else "InvokeModel",
             "modelId": HAIKU,
             "input": {"inputContentType": "application/json", "inputBodyJson": body, "inputTokenCount": 0},
-            "output": {"outputContentType": "application/json", "outputBodyJson": reply, "outputTokenCount": 0},
+            "output": {
+                "outputContentType": "application/json",
+                "outputBodyJson": reply,
+                "outputTokenCount": 0,
+            },
             **changes,
         }
     )

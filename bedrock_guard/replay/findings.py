@@ -148,6 +148,13 @@ class Findings:
             self.problems.append(Problem(place, why))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """
+        Of what calls are put together by.
+        """
+        return tuple(kind.name for kind in self.by)
+
+    @property
     def groups(self) -> list[Group]:
         """
         In the order of time where calendar kinds come first, else the dearest first.

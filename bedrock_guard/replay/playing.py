@@ -86,7 +86,9 @@ class Player:
         ledger = MemoryLedger(clock=self._clock, keep_entries=_KEPT_ENTRIES)
         found = tuple(breakers)
         watching = (
-            Breakers(found, settings=wanted, ledger=ledger, clock=self._clock, prices=prices) if found else None
+            Breakers(found, settings=wanted, ledger=ledger, clock=self._clock, prices=prices)
+            if found
+            else None
         )
         matcher = Matcher(map(_without_waiting, budgets), working)
         self.planner = Planner(settings=working, matcher=matcher, prices=prices, tags=tags)

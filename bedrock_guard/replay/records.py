@@ -72,6 +72,11 @@ _LOST: Final = 500
 # What wraps records in CloudWatch Logs: lists of events, and the text of each.
 _LISTS: Final = ("events", "logEvents", "Records")
 _TEXTS: Final = ("message", "@message")
+# Before, there was no Bedrock; and after the other, windows may end beyond what a calendar holds.
+_FIRST: Final = datetime(2023, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+# No call uses more of a meter.
+_MOST_COUNTED: Final = 10**9
 # As AWS takes ARNs and model ids; what is longer is none, and is told by its beginning.
 _LONGEST: Final = 2_048
 
@@ -145,14 +150,20 @@ class RecordReader:
         Raises:
             UnreadableRecord: It is of none, or does not tell which.
         """
-        if isinstance(record, str):
-            record = _read_text(record)
-        if not isinstance(record, dict) or record.get("schemaType", _SCHEMA) != _SCHEMA:
+        try:
+            return self._read(_read_text(record) if isinstance(record, str) else record, place)
+        except (RecursionError, UnicodeError):
+            raise UnreadableRecord("it is nested too deep, or has text that is none") from None
+
+    def _read(self, record: Any, place: str) -> LoggedCall:
+        if not isinstance(record, dict) or not _is_ours(record):
             raise UnreadableRecord(f"it is no {_SCHEMA}")
         at_s = _read_moment(record.get("timestamp"))
         operation, region = _text(record, "operation"), _text(record, "region")
         if operation not in _READERS:
-            raise UnreadableRecord(f"operation {_shown(operation)} is none that is replayed: {', '.join(_READERS)}")
+            raise UnreadableRecord(
+                f"operation {_shown(operation)} is none that is replayed: {', '.join(_READERS)}"
+            )
         body = _body(record, "input", "inputBodyJson")
         params = _params(operation, _text(record, "modelId"), body)
         call = _as_logged(read_call([self._planner], _READERS[operation][0], params, region=region), record)
@@ -182,6 +193,11 @@ class RecordReader:
         )
 
 
+def _is_ours(record: Mapping[str, Any]) -> bool:
+    # Who keeps logs elsewhere may have cut what says nothing of the call.
+    return record.get("schemaType", _SCHEMA if "modelId" in record else None) == _SCHEMA
+
+
 def _read_text(text: str) -> Any:
     try:
         return parse(text)
@@ -201,9 +217,12 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 def _read_moment(text: Any) -> float:
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        raise UnreadableRecord(f"timestamp {_shown(text)} is no moment") from None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError):
+        moment = None
+    if moment is None or not _FIRST <= moment < _LAST:
+        raise UnreadableRecord(f"timestamp {_shown(text)} is no moment since {_FIRST.year}")
+    return moment.timestamp()
 
 
 def _body(record: Mapping[str, Any], part: str, name: str) -> Any:
@@ -257,9 +276,15 @@ def _sized(call: Call, counts: Mapping[str, int]) -> Call:
     is billed, as large as its model takes.
     """
     ceiling = family_of(call.model).ceiling()
-    if ceiling.beside_tokens or "inputTokens" not in counts or (ceiling.generates and "outputTokens" not in counts):
+    if (
+        ceiling.beside_tokens
+        or "inputTokens" not in counts
+        or (ceiling.generates and "outputTokens" not in counts)
+    ):
         return call._replace(size=ceiling)
     tokens = sum(number for name, number in counts.items() if name != "outputTokens")
+    if max(tokens, counts.get("outputTokens", 0)) > _MOST_COUNTED:
+        return call._replace(size=ceiling)
     size = ceiling._replace(
         has_unseen=False,
         counted_tokens=tokens,

@@ -29,8 +29,8 @@ def replay(
     """
     Play all calls in *files* through *player* into *findings*.
 
-    *tell_read* hears of bytes that were read, *tell_played* of calls that were played, out of how many; *see* of
-    each call.
+    *tell_read* hears of bytes that were read, *tell_played* of calls that were played, out of how many, and
+    *see* of each call.
     """
     reader = RecordReader(player.planner, keeps_fingerprints=player.sees_requests)
     with SortedCalls() as calls:

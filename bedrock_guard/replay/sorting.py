@@ -19,7 +19,7 @@ from bedrock_guard.replay.records import LoggedCall
 _CACHE_KB: Final = 16_384
 
 
-def _reduce(view: MappingProxyType[Any, Any]) -> tuple[object, ...]:
+def _reduce(view: MappingProxyType[Any, Any]) -> tuple[type[dict[Any, Any]], tuple[dict[Any, Any]]]:
     return dict, (dict(view),)
 
 
