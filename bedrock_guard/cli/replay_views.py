@@ -213,8 +213,8 @@ def _remarks(findings: Findings, *, is_policy: bool) -> Iterator[str]:
     if findings.without_request and is_policy:
         counted = _count(findings.without_request, "call")
         yield (
-            f"{counted} logged without a request: what it can cost at most is not known, so it holds what it did "
-            "cost, and a guard refuses a little earlier."
+            f"{counted} logged without a request: what it can cost at most is not known, so it holds what it "
+            "did cost, and a guard refuses a little earlier."
         )
     if findings.twice:
         yield f"{_count(findings.twice, 'record')} came twice, and counts once."

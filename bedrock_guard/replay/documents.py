@@ -104,16 +104,19 @@ class _Spread:
         The documents of *line* and all that follow.
         """
         yield from self._feed(number, line)
-        for later, given in rest:
-            if given.startswith(_BEGINS) and not (alone := _read_line(later, given.strip())).problem:
+        last = number
+        for last, given in rest:
+            if given.startswith(_BEGINS) and not (alone := _read_line(last, given.strip())).problem:
                 # What came before it has lost its end.
                 yield from self._give_up("it ends too early")
                 yield alone
                 continue
-            yield from self._feed(later, given)
+            yield from self._feed(last, given)
             if self._size > _MOST_BYTES:
                 yield from self._give_up("longer than 256 MB; write one record a line: jq -c '.events[]'")
-        yield from self._give_up("it ends too early")
+        if self._depth:
+            self._line = self._line or last
+            yield from self._give_up("it ends too early")
 
     def _feed(self, number: int, line: bytes) -> Iterator[Document]:
         begun = 0

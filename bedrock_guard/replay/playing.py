@@ -111,7 +111,6 @@ class Player:
 
         Raises:
             UnpricedModel: Its model has no price, and settings let nothing through without.
-            LedgerUnavailable: A sum is beyond what ledgers count.
         """
         self._now = max(self._now, logged.at_s)
         attempt = Attempt(logged.outcome, logged.status, logged.error_code)
@@ -155,7 +154,7 @@ def _without_waiting(budget: Budget) -> Budget:
         budget.limit,
         match=budget.match,
         per=budget.per,
-        limits=budget.limits,
+        limits=budget.limits or None,
         on_exceed=budget.on_exceed,
         mode=budget.mode,
         burst=None if budget.burst is None else in_api_units(budget.burst, budget.limit.unit),

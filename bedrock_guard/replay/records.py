@@ -195,7 +195,8 @@ class RecordReader:
 
 def _is_ours(record: Mapping[str, Any]) -> bool:
     # Who keeps logs elsewhere may have cut what says nothing of the call.
-    return record.get("schemaType", _SCHEMA if "modelId" in record else None) == _SCHEMA
+    named = record.get("schemaType")
+    return named == _SCHEMA or (named is None and "modelId" in record)
 
 
 def _read_text(text: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-from bedrock_guard.errors import LedgerUnavailable, UnpricedModel
+from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.replay.documents import read_documents
 from bedrock_guard.replay.files import Damage, LogFile, open_lines
 from bedrock_guard.replay.findings import Findings
@@ -41,7 +41,7 @@ def replay(
             tell_played(number, calls.count)
             try:
                 played = player.play(logged)
-            except (UnpricedModel, LedgerUnavailable) as error:
+            except UnpricedModel as error:
                 findings.add_problem(logged.place, str(error).partition("\n")[0])
                 continue
             findings.add(played, has_request=logged.has_request)
