@@ -358,6 +358,10 @@ def test_own_prices_are_the_rule_that_an_estimate_stands_on(tmp_path: Path) -> N
         *("-", "--config", str(path), "--model", "amazon.unheard-of-v1:0", "--json"), sent=json.dumps(REQUEST)
     )
 
+    path.write_text('on_unpriced = "upper_bound"')
+    most = run("-", "--config", str(path), "--model", "amazon.unheard-of-v1:0", sent=json.dumps(REQUEST))
+
+    assert "the dearest of the list" in most.stdout
     output = next(each for each in own["meters"] if each["meter"] == "output_tokens")
     assert (output["unit_price"], output["price"]["layer"]) == ("0.000001", "own")
     assert "no price" in none.stdout

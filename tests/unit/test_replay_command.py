@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -339,6 +340,23 @@ def test_odd_records_are_calls_all_the_same() -> None:
     assert Decimal(found["total"]["cost"]) < 30
 
 
+def test_what_is_nested_too_deep_is_named() -> None:
+    """
+    However deep: a request's size is found by going down into it.
+    """
+    made = []
+    for depth in (*range(100, 1000, 20), 50_000):
+        body = '{"messages": ' + "[" * depth + "]" * depth + "}"
+        whole = json.dumps(record(depth, operation="InvokeModel", input={"inputBodyJson": "BODY"}))
+        made.append(whole.replace('"BODY"', body))
+
+    done = run("-", "--json", sent="\n".join(made).encode())
+
+    found = json.loads(done.stdout)
+    assert found["problem_count"] > 0
+    assert found["problem_count"] + found["total"]["calls"] == len(made)
+
+
 def test_what_is_shown_of_others_is_no_markup() -> None:
     """
     Ten thousand characters of a principal, with what a terminal or a spreadsheet would act on.
@@ -397,14 +415,18 @@ def test_a_damaged_file_is_named_and_the_rest_of_it_counts(tmp_path: Path) -> No
     """
     packed = gzip.compress(lines(record(number, **counted(number, 1)) for number in range(800)), mtime=0)
     (tmp_path / "a.json.gz").write_bytes(packed[:-50])
-    (tmp_path / "b.json").write_bytes(lines([record(5000)]))
+    (tmp_path / "b.json").write_bytes(lines([record(5000)]) + b'{"schemaType": "Mod')
 
     found = json.loads(run(str(tmp_path), "--json").stdout)
 
     assert 400 < found["total"]["calls"] <= 800
-    (problem,) = found["problems"]
-    assert re.search(r"a\.json\.gz:\d+$", problem["place"])
-    assert "cannot be unpacked any further" in problem["why"]
+    damage, cut = found["problems"]
+    assert re.search(r"a\.json\.gz:\d+$", damage["place"])
+    assert "cannot be unpacked any further" in damage["why"]
+    assert (cut["place"], cut["why"]) == (
+        str(tmp_path / "b.json") + ":2",
+        "no JSON: Unterminated string starting at",
+    )
 
 
 def test_no_call_at_all_is_no_bill() -> None:
@@ -646,13 +668,7 @@ def test_a_bar_is_for_who_looks_on(tmp_path: Path) -> None:
         [sys.executable, "-m", "bedrock_guard", "replay", str(folder), "--json"],
         capture_output=True,
         check=True,
-        env={
-            "PATH": "",
-            "PYTHONPATH": ":".join(sys.path),
-            "FORCE_COLOR": "1",
-            "BEDROCK_GUARD_PRICES": "/nonexistent",
-        },
-        cwd=tmp_path,
+        env=os.environ | {"FORCE_COLOR": "1"},
     )
 
     assert b"replaying" in done.stderr
@@ -669,6 +685,7 @@ def test_three_hundred_thousand_calls_fit_into_little_memory(tmp_path: Path) -> 
     code = (
         "import resource, sys; from typer.testing import CliRunner; from bedrock_guard.cli import app\n"
         "done = CliRunner().invoke(app, ['replay', sys.argv[1], '--budget', '0.2 USD/hour', '--json'])\n"
+        "assert not done.exit_code, done.stderr\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, done.stdout)"
     )
     peaks, found = [], {}
@@ -678,7 +695,6 @@ def test_three_hundred_thousand_calls_fit_into_little_memory(tmp_path: Path) -> 
             capture_output=True,
             check=True,
             text=True,
-            cwd=tmp_path,
         )
         peak, _, told = done.stdout.partition(" ")
         peaks.append(int(peak))
