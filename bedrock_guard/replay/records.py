@@ -118,20 +118,27 @@ def unwrap(value: Any) -> Iterator[Any]:
     """
     The records in *value*: itself, or what CloudWatch Logs wraps them in, as their text.
     """
+    waiting = [value]  # in lists within lists, however deep
+    while waiting:
+        each = waiting.pop()
+        inner = _inner(each)
+        if inner is None:
+            yield each
+        else:
+            waiting.extend(reversed(inner))
+
+
+def _inner(value: Any) -> list[Any] | None:
     if isinstance(value, list):
-        for each in value:
-            yield from unwrap(each)
-        return
+        return value
     if isinstance(value, dict) and "schemaType" not in value:
         for name in _LISTS:
             if isinstance(value.get(name), list):
-                yield from unwrap(value[name])
-                return
+                return list(value[name])
         for name in _TEXTS:
             if name in value:
-                yield value[name]
-                return
-    yield value
+                return [value[name]]
+    return None
 
 
 class RecordReader:

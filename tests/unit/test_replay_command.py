@@ -349,6 +349,7 @@ def test_what_is_nested_too_deep_is_named() -> None:
         body = '{"messages": ' + "[" * depth + "]" * depth + "}"
         whole = json.dumps(record(depth, operation="InvokeModel", input={"inputBodyJson": "BODY"}))
         made.append(whole.replace('"BODY"', body))
+        made.append("[" * depth + json.dumps(record(depth + 7)) + "]" * depth)
 
     done = run("-", "--json", sent="\n".join(made).encode())
 
