@@ -15,7 +15,7 @@ from typing import Annotated, Final, NamedTuple
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from bedrock_guard.cli import replay_views as views
 from bedrock_guard.cli.reading import BAD_INPUT, NO, Csv, Json, check_forms, fail
@@ -32,6 +32,8 @@ from bedrock_guard.replay.replaying import replay as play_all
 from bedrock_guard.reports.grouping import KINDS, TAG, read_kinds
 
 _MOST_ROWS: Final = 50
+# To move a bar takes as long as a call does.
+_EVERY: Final = 100
 # Of the tag that every logged call has, a short name.
 _PRINCIPAL: Final = "principal"
 
@@ -167,6 +169,11 @@ class _Told(NamedTuple):
     played: Callable[[int, int], None]
 
 
+def _move(bar: Progress, task: TaskID, number: int, total: int) -> None:
+    if number == total or not number % _EVERY:
+        bar.update(task, completed=number, total=total)
+
+
 @contextmanager
 def _progress(files: Sequence[LogFile]) -> Iterator[_Told]:
     """
@@ -181,5 +188,5 @@ def _progress(files: Sequence[LogFile]) -> Iterator[_Told]:
         reading, playing = bar.add_task("reading", total=size), bar.add_task("replaying", total=None)
         yield _Told(
             lambda count: bar.advance(reading, count),
-            lambda number, total: bar.update(playing, completed=number, total=total),
+            lambda number, total: _move(bar, playing, number, total),
         )
