@@ -280,15 +280,11 @@ def _counts(record: Mapping[str, Any]) -> dict[str, int]:
 
 def _sized(call: Call, counts: Mapping[str, int]) -> Call:
     """
-    *call*, whose request was not logged, as large as its record counts it; where that does not tell all that
-    is billed, as large as its model takes.
+    *call*, whose request was not logged, as large as its record counts it; where that does not tell, as large
+    as its model takes, which is all that is known of images in any case.
     """
     ceiling = family_of(call.model).ceiling()
-    if (
-        ceiling.beside_tokens
-        or "inputTokens" not in counts
-        or (ceiling.generates and "outputTokens" not in counts)
-    ):
+    if "inputTokens" not in counts or (ceiling.generates and "outputTokens" not in counts):
         return call._replace(size=ceiling)
     tokens = sum(number for name, number in counts.items() if name != "outputTokens")
     if max(tokens, counts.get("outputTokens", 0)) > _MOST_COUNTED:

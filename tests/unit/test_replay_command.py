@@ -37,6 +37,7 @@ from journal import HOSTILE
 from typer.testing import CliRunner, Result
 
 from bedrock_guard import BudgetExceeded, Guard
+from bedrock_guard.calls.waiting import Queue
 from bedrock_guard.cli import app
 from bedrock_guard.replay import findings
 
@@ -575,7 +576,7 @@ def test_tags_of_a_request_are_the_ones_that_budgets_match(tmp_path: Path) -> No
     assert {each["refused_by"] for each in found["refusals"]} == {"ads", "untagged"}
 
 
-def test_what_only_warns_lets_calls_go_on(tmp_path: Path) -> None:
+def test_what_only_warns_lets_calls_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Soft limits and shadows are counted apart; budgets that wait, and fall back, refuse here at once.
     """
@@ -586,6 +587,7 @@ def test_what_only_warns_lets_calls_go_on(tmp_path: Path) -> None:
         '[budgets.waits]\nlimit = "2 requests/second"\nburst = 3\nwait_s = 30\n',
     )
     made = [record(number) for number in range(4)]
+    monkeypatch.setattr(Queue, "join", lambda *_, **__: pytest.fail("A call is kept waiting."))
 
     found = replayed(made, *rows)
     shown = run("-", *rows, sent=lines(made)).stdout
@@ -685,7 +687,7 @@ def test_three_hundred_thousand_calls_fit_into_little_memory(tmp_path: Path) -> 
     many = write_s3(tmp_path / "many", busy(300_000, every_s=0.3), 10_000)
     code = (
         "import resource, sys; from typer.testing import CliRunner; from bedrock_guard.cli import app\n"
-        "done = CliRunner().invoke(app, ['replay', sys.argv[1], '--budget', '0.2 USD/hour', '--json'])\n"
+        "done = CliRunner().invoke(app, ['replay', sys.argv[1], '--budget', '1 USD/hour', '--json'])\n"
         "assert not done.exit_code, done.stderr\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, done.stdout)"
     )
