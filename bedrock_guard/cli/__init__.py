@@ -44,6 +44,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "List the budgets that settings and environment name: their limits, and whose they are.",
     ),
     "check": ("check:check", "Check settings, ledger and prices, and show the budgets as a tree."),
+    "estimate": (
+        "estimate:estimate",
+        "The most that a request can cost, or what a month of traffic would, with one model or several.",
+    ),
+    "replay": (
+        "replay:replay",
+        "Price Bedrock's model invocation logs, and tell what a policy would have refused, when, for whom.",
+    ),
     "demo": (
         "demo:demo",
         "A coding agent's prompt cache fails in silence; a 5 USD/day budget stops it.",

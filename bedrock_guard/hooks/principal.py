@@ -10,7 +10,6 @@ asked again after some minutes, by one call; until then, and beside it, calls ca
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any, Final, NoReturn
 import botocore.session
 from botocore.config import Config
 
+from bedrock_guard.domain.principal import read_principal
 from bedrock_guard.hooks.threads import off_loop
 
 log = logging.getLogger("bedrock_guard")
@@ -28,9 +28,6 @@ log = logging.getLogger("bedrock_guard")
 _TIMEOUT_S: Final = 2
 _AGAIN_S: Final = 300.0
 _MOST_REMEMBERED: Final = 1000
-_ASSUMED: Final = re.compile(
-    r"arn:(?P<partition>[^:]+):sts::(?P<account>[0-9]*):assumed-role/(?P<role>[^/]+)/.+"
-)
 
 
 class Principals:
@@ -163,16 +160,6 @@ def _same(frozen: Any) -> Any:
 
 def _raise(error: Exception) -> NoReturn:
     raise error
-
-
-def read_principal(arn: str) -> str:
-    """
-    What *arn*, as STS tells it, stands for: an assumed role is its role, whoever assumed it.
-    """
-    assumed = _ASSUMED.fullmatch(arn)
-    if assumed is None:
-        return arn
-    return f"arn:{assumed['partition']}:iam::{assumed['account']}:role/{assumed['role']}"
 
 
 def _arn(frozen: Any, region: str | None) -> str:

@@ -14,9 +14,10 @@ import pytest
 import sts_server
 
 from bedrock_guard import Budget, Guard, scope
+from bedrock_guard.domain.principal import read_principal
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks import principal
-from bedrock_guard.hooks.principal import PrincipalLookup, Principals, read_principal
+from bedrock_guard.hooks.principal import PrincipalLookup, Principals
 from bedrock_guard.testing.bedrock_server import BedrockServer
 
 HELLO: dict[str, Any] = {

@@ -1,0 +1,162 @@
+"""
+Logged calls through the pipeline that calls go through, on their own clock and a ledger in memory.
+
+One call after the other: each has ended before the next begins. What would change a request is left out:
+nothing is clamped, sent to another model, counted or kept waiting; what does not fit is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from bedrock_guard.budgets.matching import Matcher
+from bedrock_guard.calls.charging import closed_entry
+from bedrock_guard.calls.pipeline import Pipeline
+from bedrock_guard.calls.shadow import lenient
+from bedrock_guard.calls.tripping import Breakers
+from bedrock_guard.domain.breaker import Breaker
+from bedrock_guard.domain.budget import Budget, in_api_units
+from bedrock_guard.domain.entry import Attempt, Entry
+from bedrock_guard.domain.settings import Settings
+from bedrock_guard.errors import BudgetExceeded, ConfigurationError, Stopped
+from bedrock_guard.ledgers.memory import MemoryLedger
+from bedrock_guard.open_call import OpenCall, open_entry
+from bedrock_guard.planning import Planner
+from bedrock_guard.pricing.price_list import PriceList
+from bedrock_guard.replay.records import LoggedCall
+
+_HOLD_S: Final = 300.0
+# Findings are kept elsewhere; the ledger needs none of its entries.
+_KEPT_ENTRIES: Final = 1_000
+UNTAGGED: Final = "untagged"
+"""Who refuses a call without a tag that a budget needs, where that is so set."""
+
+
+class Refused(NamedTuple):
+    """
+    Who refuses a call: a budget, with the values of its balance, a breaker, or a stop.
+
+    Attributes:
+        by: The budget's name, `breaker:<name>`, or `UNTAGGED`.
+        per: The tags of the balance, sorted.
+    """
+
+    by: str
+    per: tuple[tuple[str, str], ...] = ()
+
+
+class Played(NamedTuple):
+    """
+    What became of a call.
+
+    Attributes:
+        entry: As the call was logged: what it used and cost, also where it is refused.
+        refused: By whom; empty where it goes on.
+    """
+
+    entry: Entry
+    refused: tuple[Refused, ...] = ()
+
+
+class Player:
+    """
+    A guard's settings, budgets and breakers, that calls are played through in the order of time.
+
+    Attributes:
+        planner: Its own, which tells what is behind opaque model ids.
+        sees_requests: Whether a breaker asks if a request came before.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        budgets: Iterable[Budget],
+        breakers: Iterable[Breaker],
+        tags: Mapping[str, str],
+        prices: PriceList,
+    ) -> None:
+        # Logs say who made a call; and nobody else's entries are here to be dropped.
+        wanted = replace(settings, principal="lookup", keep_entries_days=None, on_ledger_error="refuse")
+        working = lenient(replace(wanted, clamp="never", refine="off"))
+        self._now = 0.0
+        self._count = 0
+        ledger = MemoryLedger(clock=self._clock, keep_entries=_KEPT_ENTRIES)
+        found = tuple(breakers)
+        watching = (
+            Breakers(found, settings=wanted, ledger=ledger, clock=self._clock, prices=prices)
+            if found
+            else None
+        )
+        matcher = Matcher(map(_without_waiting, budgets), working)
+        self.planner = Planner(settings=working, matcher=matcher, prices=prices, tags=tags)
+        self._free = Planner(settings=working, matcher=Matcher((), working), prices=prices, tags=tags)
+        self._pipeline = Pipeline(
+            planner=self.planner,
+            ledger=ledger,
+            clock=self._clock,
+            new_id=self._new_id,
+            wanted=wanted,
+            breakers=watching,
+        )
+        # No call is open for longer than a moment, and time stands still meanwhile: no thread is needed.
+        self._pipeline.upkeep.is_kept = True
+        self.sees_requests = self._pipeline.loops is not None
+
+    def play(self, logged: LoggedCall) -> Played:
+        """
+        What becomes of *logged*, which is not before the one that came before it.
+
+        Raises:
+            UnpricedModel: Its model has no price, and settings let nothing through without.
+        """
+        self._now = max(self._now, logged.at_s)
+        attempt = Attempt(logged.outcome, logged.status, logged.error_code)
+        try:
+            opened = self._pipeline.open(logged.call)
+        except ConfigurationError:  # `untagged` is "refuse"
+            return Played(self._as_logged(logged, self._opened(logged), attempt), (Refused(UNTAGGED),))
+        try:
+            if self._pipeline.loops is not None and logged.request is not None:
+                self._pipeline.loops.see_request(opened, logged.request)
+            self._pipeline.reserve(opened, hold_s=_HOLD_S)
+        except BudgetExceeded as refusal:
+            refused = tuple([Refused(each.budget, each.per) for each in refusal.refusals])
+            return Played(self._as_logged(logged, opened, attempt), refused)
+        except Stopped as stop:
+            return Played(self._as_logged(logged, opened, attempt), (Refused(stop.by),))
+        entry = self._pipeline.end(opened, (attempt,), logged.report)
+        assert entry is not None  # it is ended here alone  # noqa: S101
+        return Played(entry)
+
+    def _opened(self, logged: LoggedCall) -> OpenCall:
+        plan = self._free.plan(logged.call, self._now)
+        return OpenCall(plan, open_entry(self._new_id(), self._now, plan), ())
+
+    def _as_logged(self, logged: LoggedCall, opened: OpenCall, attempt: Attempt) -> Entry:
+        return closed_entry(self.planner, opened, (attempt,), logged.report, learned=None, now=self._now)
+
+    def _clock(self) -> float:
+        return self._now
+
+    def _new_id(self) -> str:
+        self._count += 1
+        return f"{self._count:012d}"
+
+
+def _without_waiting(budget: Budget) -> Budget:
+    if not budget.wait_s and not budget.fallback:
+        return budget
+    return Budget(
+        budget.name,
+        budget.limit,
+        match=budget.match,
+        per=budget.per,
+        limits=budget.limits or None,
+        on_exceed=budget.on_exceed,
+        mode=budget.mode,
+        burst=None if budget.burst is None else in_api_units(budget.burst, budget.limit.unit),
+        alerts=budget.alerts,
+    )
