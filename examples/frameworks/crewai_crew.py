@@ -21,9 +21,7 @@ with BedrockServer(RATES) as server:
     os.environ.update(AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any", AWS_DEFAULT_REGION="us-east-1")
     llm = LLM(model=f"bedrock/{MODEL}", max_tokens=300)
     agent = Agent(role="host", goal="greet", backstory="friendly", llm=llm)
-    crew = Crew(
-        agents=[agent], tasks=[Task(description="Say hello.", expected_output="a word", agent=agent)]
-    )
+    crew = Crew(agents=[agent], tasks=[Task(description="Say hello.", expected_output="a word", agent=agent)])
 
     try:
         while True:

@@ -1,7 +1,7 @@
 """
 A LlamaIndex agent, whose threads are told whom they work for.
 
-Without aioboto3 it reads streams in the event loop's threads, which see no `scope()` of the code that awaits them.
+Without aioboto3 it reads streams in threads, which see no `scope()` of the code that awaits them.
 Runs against a Bedrock on this machine; without `endpoint_url` it would be AWS.
 """
 

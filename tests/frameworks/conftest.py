@@ -154,9 +154,7 @@ def server() -> Iterator[BedrockServer]:
 
 
 @pytest.fixture
-def loopback(
-    server: BedrockServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterable[Loopback]:
+def loopback(server: BedrockServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterable[Loopback]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", server.url)

@@ -149,9 +149,7 @@ def through_litellm(loopback: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_litellm_s_calls_are_settled_and_refused(
-    streamed: bool, through_litellm: Any, loopback: Any
-) -> None:
+def test_litellm_s_calls_are_settled_and_refused(streamed: bool, through_litellm: Any, loopback: Any) -> None:
     """
     The transport holds what no hook of botocore sees.
     """

@@ -49,7 +49,7 @@ WAYS = [create, acreate]
 @pytest.mark.parametrize("ask", WAYS)
 def test_each_attempt_at_a_valid_answer_is_a_call(ask: Any, loopback: Any) -> None:
     """
-    instructor asks again above botocore, and pays each time.
+    It asks again above botocore, and pays each time.
     """
     guard = loopback.guard()
     loopback.server.will_answer(HALF, WHOLE)

@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "use-with-frameworks.md").read_text()
 # By heading; a section is one program.
 SECTIONS = {
-    section.partition("\n")[0]: "\n".join(re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+    section.partition("\n")[0]: "\n".join(
+        re.findall(r"^```python\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    )
     for section in PAGE.split("\n## ")[1:]
 }
 PROGRAMS = {heading: program for heading, program in SECTIONS.items() if program}
@@ -46,7 +48,12 @@ def need_packages(program: str) -> None:
 def run(arguments: list[str], **more: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=120, env=environment
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

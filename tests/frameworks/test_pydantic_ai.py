@@ -54,7 +54,7 @@ async def stream(agent: Any, *, most: int = 10**9) -> None:
 
 def test_an_agent_s_calls_are_settled_with_the_tags_of_its_caller(loopback: Any) -> None:
     """
-    anyio's threads take them along.
+    Threads of anyio take them along.
     """
     guard = loopback.guard()
     asked = agent(loopback, guard)

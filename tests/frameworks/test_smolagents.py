@@ -6,6 +6,7 @@ smolagents: `AmazonBedrockModel(client=guarded_client(...))`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -100,9 +101,7 @@ def test_a_reply_that_it_cannot_read_is_charged_all_the_same(loopback: Any) -> N
     bare = smolagents.AmazonBedrockModel(
         SONNET, client=loopback.client(guard), inferenceConfig={"maxTokens": 100}
     )
-    try:
+    with suppress(KeyError):
         bare.generate(HI)
-    except KeyError:
-        pass
 
     loopback.assert_settled(guard, 1)

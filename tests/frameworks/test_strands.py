@@ -29,9 +29,7 @@ def weather(city: str) -> str:
 
 def agent(guard: Guard, *, streaming: bool) -> Any:
     session = guarded_session(guard=guard)
-    model = models.BedrockModel(
-        boto_session=session, model_id=SONNET, max_tokens=100, streaming=streaming
-    )
+    model = models.BedrockModel(boto_session=session, model_id=SONNET, max_tokens=100, streaming=streaming)
     return strands.Agent(model, tools=[weather], callback_handler=None)
 
 
@@ -68,9 +66,7 @@ def test_the_first_call_s_refusal_comes_as_it_is(streaming: bool, loopback: Any)
     guard = loopback.guard("0.0001 USD")
 
     loopback.assert_refused(guard, lambda: agent(guard, streaming=streaming)("hi"))
-    loopback.assert_refused(
-        guard, lambda: asyncio.run(read(agent(guard, streaming=streaming), most=10**9))
-    )
+    loopback.assert_refused(guard, lambda: asyncio.run(read(agent(guard, streaming=streaming), most=10**9)))
 
 
 @STREAMING
