@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from bedrock_guard import BudgetExceeded, Guard, scope
@@ -16,6 +15,7 @@ from bedrock_guard.hooks.httpx import GuardTransport
 from bedrock_guard.testing.bedrock_server import tool_call
 
 crewai = pytest.importorskip("crewai", reason="CrewAI: `.ci/run test-frameworks`")
+httpx = pytest.importorskip("httpx")
 tools = pytest.importorskip("crewai.tools", reason="CrewAI: `.ci/run test-frameworks`")
 
 SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
