@@ -5,9 +5,8 @@ A loopback Bedrock: real HTTP, real event streams, scripted faults, its own bill
         client = boto3.client("bedrock-runtime", endpoint_url=server.url, ...)
         server.will_answer(429, converse_reply(input_tokens=10, output_tokens=5))
 
-It shares nothing with the guard it judges: only the standard library, rates
-that are given to it, a token count of its own. It does not imitate a model, a
-quota or a signature check, and it never leaves this machine.
+It shares nothing with the guard it judges: only the standard library, rates that are given to it
+and a token count of its own. It imitates no model, no quota, no signature check, and stays here.
 
     python -m bedrock_guard.testing.bedrock_server
 
@@ -50,6 +49,7 @@ from bedrock_guard.testing.loopback.answers import (
     raw,
     slow_answer,
     stream_error,
+    tool_call,
     truncated_body,
 )
 from bedrock_guard.testing.loopback.batches import S3_PATH, Batches
@@ -83,6 +83,7 @@ __all__ = [
     "raw",
     "slow_answer",
     "stream_error",
+    "tool_call",
     "truncated_body",
 ]
 

@@ -19,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from typing import Final, TypeAlias
 
 from bedrock_guard.testing.loopback.content import JSON_HEADERS, Content, Event, dump, encode
 from bedrock_guard.testing.loopback.event_stream import corrupted, event_frame, exception_frame
 from bedrock_guard.testing.loopback.generation import Usage
 from bedrock_guard.testing.loopback.http_wire import Reply
+from bedrock_guard.testing.loopback.tool_calls import ToolCall
 
 # An error's name, its HTTP status and what AWS says with it.
 ERRORS: Final[Mapping[str, tuple[int, str]]] = {
@@ -69,6 +71,7 @@ _USAGE_KEYS: Final = frozenset(
         "inputTokens",
     ]
 )
+_TOOL_CALLS: Final = count(1)  # an id for each, or agents take a second call for the first
 _BROKEN_JSON: Final = b'{"output":{"message"'
 _ERROR_NAMESPACE: Final = "http://internal.amazon.com/coral/com.amazon.bedrock/"
 # The server frames replies itself, so recorded framing would contradict it.
@@ -158,6 +161,14 @@ def converse_reply(
         cache_write_1h_input_tokens=cache_write_1h_input_tokens,
     )
     return Answer(usage=usage, text=text, service_tier=service_tier, latency=latency)
+
+
+def tool_call(name: str, /, **arguments: object) -> Answer:
+    """
+    The model calls a tool, in Converse and in Claude's messages; elsewhere, the usual.
+    """
+    call = ToolCall(name, arguments, f"tooluse_loopback{next(_TOOL_CALLS)}")
+    return Answer(shape=lambda content: encode(call.instead_of_text(content)))
 
 
 def guardrail_block() -> Answer:
