@@ -255,7 +255,7 @@ def test_hosts_of_every_kind_are_bedrock_s(guard: Guard, host: str, region: str)
         for model in (arn, arn.replace("/", "%2F")):
             client.post(f"/model/{model}/converse", json=CONVERSE)
         with pytest.raises(UnmeteredOperation):
-            client.post("/openai/v1/chat/completions", json={})
+            client.post("/openai/v1/responses", json={})
 
     assert {(entry.region, entry.model_id) for entry in guard.entries()} == {(region, arn)}
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bedrock_guard.testing.loopback import converse
-from bedrock_guard.testing.loopback.content import Content, Event
+from bedrock_guard.testing.loopback.content import Content, Event, ServerSentEvent
 from bedrock_guard.testing.loopback.dialects import Dialect, dialect_of
 from bedrock_guard.testing.loopback.generation import Generation, Usage
 from bedrock_guard.testing.loopback.guardrails import input_units, invoke_trace, stated, text_units
@@ -74,12 +74,12 @@ def parse(raw: bytes) -> Body:
     return body
 
 
-def named_model(raw: bytes) -> str:
+def named_model(raw: bytes, key: str = "modelId") -> str:
     """
     The model that a body names; empty where it is malformed, which is told elsewhere.
     """
     try:
-        return str(parse(raw).get("modelId", ""))
+        return str(parse(raw).get(key, ""))
     except ValueError:
         return ""
 
@@ -132,6 +132,24 @@ def _invoke_served_as(asked: Asked) -> tuple[str | None, str | None]:
         headers.get("x-amzn-bedrock-service-tier"),
         headers.get("x-amzn-bedrock-performanceconfig-latency"),
     )
+
+
+def _answer_chat(generation: Generation) -> Content:
+    dialect = dialect_of(generation.model_id, generation.body)
+    if not generation.body.get("stream"):
+        return Content(document=dialect.reply(generation))
+    chunks = [chunk for chunk in dialect.chunks(generation) if chunk.get("choices") or _tells_usage(generation)]
+    events = tuple(ServerSentEvent("", chunk) for chunk in (*chunks, {}))
+    return Content({"Content-Type": "text/event-stream"}, events=events)
+
+
+def _tells_usage(generation: Generation) -> bool:
+    return at(generation.body, ("stream_options", "include_usage")) is True
+
+
+def _chat_served_as(asked: Asked) -> tuple[str | None, str | None]:
+    tier = asked.body.get("service_tier")
+    return (tier if isinstance(tier, str) else None, None)
 
 
 def _count_headers(usage: Usage, dialect: Dialect) -> dict[str, str]:
@@ -205,6 +223,10 @@ def _answer_guardrail(generation: Generation) -> Content:
 def _as_nobody(_asked: Asked) -> tuple[str | None, str | None]:
     return None, None
 
+
+# A path without a model, which the body names.
+CHAT_PATH: Final = "/openai/v1/chat/completions"
+CHAT: Final = Operation("ChatCompletions", _read_invoke, _answer_chat, _chat_served_as, resource="")
 
 # By the end of the path: /model/ID/converse, /guardrail/ID/version/V/apply; /async-invoke is all of one.
 OPERATIONS: Final[Mapping[str, Operation]] = {
