@@ -74,14 +74,18 @@ def parse(raw: bytes) -> Body:
     return body
 
 
-def named_model(raw: bytes, key: str = "modelId") -> str:
+def find_bare(method: str, path: str, body: bytes) -> tuple[str, Operation] | None:
     """
-    The model that a body names; empty where it is malformed, which is told elsewhere.
+    The model that a body names, where the path has none, and the operation; an empty name where the body is
+    malformed, which is told elsewhere.
     """
+    key, operation = _BARE.get(path, ("", None)) if method == "POST" else ("", None)
+    if operation is None:
+        return None
     try:
-        return str(parse(raw).get(key, ""))
+        return str(parse(body).get(key, "")), operation
     except ValueError:
-        return ""
+        return "", operation
 
 
 def _read_converse(asked: Asked) -> Prompt:
@@ -224,10 +228,6 @@ def _as_nobody(_asked: Asked) -> tuple[str | None, str | None]:
     return None, None
 
 
-# A path without a model, which the body names.
-CHAT_PATH: Final = "/openai/v1/chat/completions"
-CHAT: Final = Operation("ChatCompletions", _read_invoke, _answer_chat, _chat_served_as, resource="")
-
 # By the end of the path: /model/ID/converse, /guardrail/ID/version/V/apply; /async-invoke is all of one.
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "converse": Operation("Converse", _read_converse, _answer_converse, _converse_served_as),
@@ -242,5 +242,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "count-tokens": Operation("CountTokens", _read_count, _answer_count, _as_nobody, billed=False),
     "apply": Operation(
         "ApplyGuardrail", _read_guardrail, _answer_guardrail, _as_nobody, resource="guardrail"
+    ),
+}
+
+# Paths without a model, and where the body has it.
+_BARE: Final[Mapping[str, tuple[str, Operation]]] = {
+    "/async-invoke": ("modelId", OPERATIONS["async-invoke"]),
+    "/openai/v1/chat/completions": (
+        "model",
+        Operation("ChatCompletions", _read_invoke, _answer_chat, _chat_served_as),
     ),
 }
