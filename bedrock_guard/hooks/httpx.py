@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # Errors that say that nothing was sent; by name, as httpx has a successor whose classes are others.
 _NOT_SENT: Final = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"])
-# What LiteLLM's transport makes such of: of aiohttp's only these, as it takes a reset connection for one, too.
+# Why, where they tell: LiteLLM's transport says ConnectError of an open connection that was reset, too.
 _NOT_SENT_CAUSES: Final = _NOT_SENT | {"ClientConnectorError", "ConnectionTimeoutError"}
 # Of a request: the guards that hold for it while it is under way.
 _HOLDERS: Final = "bedrock_guard"
@@ -195,7 +195,8 @@ class AsyncGuardTransport:
             await self._run(frames.end)
         else:
             kind = _async_stream_class(response.stream.__class__)
-            response.stream = kind(response.stream, frames, self._run)
+            leave = partial(_drop, frames) if self._guard.ledger.blocking else frames.end
+            response.stream = kind(response.stream, frames, self._run, leave)
 
     async def _enter(self, ended: _Ended) -> None:
         if any(budget.wait_s for budget in self._guard.budgets):
@@ -341,7 +342,8 @@ def _stream_class(base: Any) -> Any:
             except Exception as error:
                 self._frames.end(error)
                 raise
-            self._frames.end()
+            finally:  # left by its reader, too, who may close nothing
+                self._frames.end()
 
         def close(self) -> None:
             try:
@@ -359,10 +361,13 @@ def _async_stream_class(base: Any) -> Any:
     """
 
     class AsyncGuardedStream(base):  # type: ignore[misc]
-        def __init__(self, stream: Any, frames: Frames, run: Callable[..., Any]) -> None:
+        def __init__(
+            self, stream: Any, frames: Frames, run: Callable[..., Any], leave: Callable[[], None]
+        ) -> None:
             self._guarded = stream
             self._frames = frames
             self._run = run
+            self._leave = leave
             weakref.finalize(self, _drop, frames)
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -373,6 +378,10 @@ def _async_stream_class(base: Any) -> Any:
             except Exception as error:
                 failed = error
                 await self._run(lambda: self._frames.end(failed))
+                raise
+            except BaseException:
+                # Its task is cancelled, or its reader gone: whoever keeps the reply may keep it for ever.
+                self._leave()
                 raise
             await self._run(self._frames.end)
 

@@ -25,7 +25,7 @@ Decoder: TypeAlias = Callable[[bytes], Iterator[object]]
 """What the next part of a reply completes, as `Hold.settle` reads it. Raises `BrokenStream`, or anything."""
 
 
-class BrokenStream(Exception):  # noqa: N818 - never seen by a caller
+class BrokenStream(Exception):
     """
     A stream says of itself that it has failed; the text is the error's name.
     """

@@ -31,9 +31,9 @@ TRANSPORTS: Final = (
 
 def guard_transports(guard: Holding, *, refusals: Refusals = "raise") -> Callable[[], None]:
     """
-    Put *guard* round what every httpx client of this process sends, until the function that is returned is called.
+    Put *guard* round what every httpx client of this process sends; what is returned takes it off.
 
-    Again with another guard, both must admit a request; those take themselves off in the reverse order.
+    Again with another guard, both must admit a request, and come off in the reverse order.
     """
     undo = []
     for module, name, method in TRANSPORTS:

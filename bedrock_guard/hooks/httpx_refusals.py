@@ -7,7 +7,7 @@ SDKs take whatever a transport raises for a lost connection, and try again; of H
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias
 
 from bedrock_guard.errors import ConfigurationError, GuardError, LedgerUnavailable
 
@@ -18,33 +18,32 @@ _REFUSED: Final = 400
 _UNAVAILABLE: Final = 503
 
 
-def check_refusals(refusals: object) -> Refusals:
+def check_refusals(refusals: Refusals) -> Refusals:
     """
     *refusals*, if it is one of them.
 
     Raises:
         ConfigurationError: It is none.
     """
-    for known in get_args(Refusals):
-        if refusals == known:
-            return known  # type: ignore[no-any-return]
+    if refusals in {"raise", "reply"}:
+        return refusals
     raise ConfigurationError(f"refusals is {refusals!r}; it is one of 'raise', 'reply'.")
 
 
 def reply_of(request: Any, error: GuardError) -> Any:
     """
-    The reply to *request* that says *error*, as Bedrock, OpenAI and Anthropic each would.
+    The reply to *request* that says *error*: Bedrock's own, or OpenAI's where its API is asked.
 
-    Not 429, though it is about money: routers take a throttled model out of turn, for everybody.
+    Not 429, though it is about money: a router takes a model that is throttled out of turn, for everybody.
     """
     # httpx has a successor whose classes are others.
     httpx = import_module(type(request).__module__.partition(".")[0])
     name, text = type(error).__name__, str(error)
-    status = _UNAVAILABLE if isinstance(error, LedgerUnavailable) else _REFUSED
-    told = {"type": "invalid_request_error", "code": name, "message": text}
+    told: dict[str, Any] = {"message": text}
+    if "/openai/" in request.url.path:
+        told = {"error": {"message": text, "type": "invalid_request_error", "code": name}}
     headers = {"x-amzn-errortype": name}
-    if status == _REFUSED:
-        headers["x-should-retry"] = "false"
-    return httpx.Response(
-        status, headers=headers, json={"message": text, "type": "error", "error": told}, request=request
-    )
+    if isinstance(error, LedgerUnavailable):
+        return httpx.Response(_UNAVAILABLE, headers=headers, json=told, request=request)
+    headers["x-should-retry"] = "false"  # the SDKs' own word
+    return httpx.Response(_REFUSED, headers=headers, json=told, request=request)

@@ -125,9 +125,7 @@ def hold_for(guard: Holding, request: Any, region: str | None, hosts: Collection
         return None
     asked = _read_chat(request) if _is_chat(request, hosts) else _read_path(request)
     operation = METERED[RUNTIME, asked.operation]
-    params = operation.read_wire(
-        model_id=asked.model_id, headers=dict(request.headers), body=request.content
-    )
+    params = operation.read_wire(model_id=asked.model_id, headers=dict(request.headers), body=request.content)
     where = _region_of(request) or region or _no_region(request)
     hold = guard.hold(asked.operation, params, region=where)
     if operation.stream_key is None:
@@ -165,7 +163,7 @@ def _read_chat(request: Any) -> Asked:
     fields = body if isinstance(body, dict) else {}
     model_id = fields.get("model")
     if not isinstance(model_id, str) or not model_id:
-        raise ConfigurationError(f"The body of POST {request.url.path} names no model, so nothing can price it.")
+        raise ConfigurationError(f"The body of POST {request.url.path} names no model, so it has no price.")
     return Asked(_CHAT[bool(fields.get("stream"))], model_id, is_chat=True)
 
 

@@ -80,9 +80,7 @@ def _callback_class() -> Any:
         raise ConfigurationError("LiteLLM is not installed: pip install 'litellm[proxy]'.") from error
 
     class GuardCallback(base):  # type: ignore[misc]
-        async def async_pre_call_hook(
-            self, user_api_key_dict: object, cache: object, data: object, call_type: object  # noqa: ARG002
-        ) -> None:
-            stay_tagged(read_tags(user_api_key_dict, data))
+        async def async_pre_call_hook(self, **asked: Any) -> None:
+            stay_tagged(read_tags(asked["user_api_key_dict"], asked.get("data")))
 
     return GuardCallback

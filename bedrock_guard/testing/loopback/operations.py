@@ -142,13 +142,10 @@ def _answer_chat(generation: Generation) -> Content:
     dialect = dialect_of(generation.model_id, generation.body)
     if not generation.body.get("stream"):
         return Content(document=dialect.reply(generation))
-    chunks = [chunk for chunk in dialect.chunks(generation) if chunk.get("choices") or _tells_usage(generation)]
+    tells_usage = at(generation.body, ("stream_options", "include_usage")) is True
+    chunks = [chunk for chunk in dialect.chunks(generation) if chunk.get("choices") or tells_usage]
     events = tuple(ServerSentEvent("", chunk) for chunk in (*chunks, {}))
     return Content({"Content-Type": "text/event-stream"}, events=events)
-
-
-def _tells_usage(generation: Generation) -> bool:
-    return at(generation.body, ("stream_options", "include_usage")) is True
 
 
 def _chat_served_as(asked: Asked) -> tuple[str | None, str | None]:
