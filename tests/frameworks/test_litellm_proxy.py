@@ -24,14 +24,13 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("litellm", reason="the group `frameworks` brings litellm[proxy]")
-pytest.importorskip("fastapi", reason="the group `frameworks` brings litellm[proxy]")
-
-import httpx
-
 from bedrock_guard import Guard
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.testing.bedrock_server import BedrockServer, cut_stream, lost_answer, truncated_body
+
+httpx = pytest.importorskip("httpx")
+for _package in ("litellm", "fastapi"):
+    pytest.importorskip(_package, reason="the group `frameworks` brings litellm[proxy]")
 
 SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA = "amazon.nova-lite-v1:0"
@@ -218,9 +217,40 @@ def test_a_refusal_is_an_http_error_that_says_why_and_is_not_tried_again(
     reply = proxy.ask("poor", stream=is_stream)
 
     assert reply.status_code == 400
+    assert reply.headers.get("x-litellm-attempted-retries", "0") == "0", dict(reply.headers)
     assert "team (0.0001 USD) [team=poor]: the call may cost up to" in reply.json()["error"]["message"]
     assert [entry.outcome for entry in proxy.entries("poor")[before:]] == ["refused"]
     assert proxy.server.requests == ()
+
+
+def test_bedrock_s_own_api_through_the_proxy(proxy: Proxy) -> None:
+    """
+    What LiteLLM passes on as it is, is held for, too.
+    """
+    body = {"messages": [{"role": "user", "content": [{"text": "hello there"}]}]}
+
+    reply = proxy.ask(
+        "passing", path="/bedrock/model/converse/converse", **body, inferenceConfig={"maxTokens": 9}
+    )
+
+    assert reply.status_code == 200, reply.text
+    assert [entry.outcome for entry in proxy.entries("passing")] == ["answered"]
+    assert proxy.spent("passing") == (int(proxy.server.bill.usd * 10**9), 0)
+
+
+def test_calls_that_nobody_asks_for_are_held_for(proxy: Proxy) -> None:
+    """
+    The proxy looks after its models with calls that bill; they have no tags.
+    """
+    headers = {"authorization": "Bearer sk-health-alice"}
+    before = len(list(proxy.guard.entries()))
+
+    httpx.get(f"{proxy.url}/health?model=converse", headers=headers, timeout=120, trust_env=False)
+
+    new = list(proxy.guard.entries())
+    entry = new[0]
+    assert len(new) == before + len(proxy.server.requests) == before + 1
+    assert (entry.outcome, entry.cost, entry.tags.get("team")) == ("answered", proxy.server.bill.usd, None)
 
 
 def test_others_are_served_while_one_team_is_refused(proxy: Proxy) -> None:

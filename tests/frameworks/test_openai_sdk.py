@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-openai = pytest.importorskip("openai", reason="the group `frameworks` brings openai")
-
-import httpx
-
 from bedrock_guard import BudgetExceeded, Guard
 from bedrock_guard.errors import UnmeteredOperation
 from bedrock_guard.hooks.httpx import AsyncGuardTransport, GuardTransport
 from bedrock_guard.testing.bedrock_server import BedrockServer, cut_stream, lost_answer
+
+openai = pytest.importorskip("openai", reason="the group `frameworks` brings openai")
+httpx = pytest.importorskip("httpx")
 
 MODEL = "openai.gpt-oss-120b-1:0"
 # USD a token, from AWS's price page: 0.15 / 0.60 a million.
@@ -129,26 +128,24 @@ def test_a_refusal_is_found_in_the_sdk_s_error(server: BedrockServer) -> None:
     It takes whatever a transport raises for a lost connection.
     """
     with Guard(budget="0.0000001 USD", ledger="memory://", settings={}) as guard:
-        with make_client(guard, server).with_options(max_retries=0) as client:
-            with pytest.raises(openai.APIConnectionError) as raised:
-                client.chat.completions.create(**ASK)
+        client = make_client(guard, server).with_options(max_retries=0)
+        with client, pytest.raises(openai.APIConnectionError) as raised:
+            client.chat.completions.create(**ASK)
 
     assert BudgetExceeded.find(raised.value) is not None
     assert server.requests == ()
 
 
-def test_a_refusal_that_is_replied_is_the_sdk_s_own_error(
-    server: BedrockServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_that_is_replied_is_the_sdk_s_own_error(server: BedrockServer) -> None:
     """
     With the text, and without a retry, though the SDK has two.
     """
     sent = []
     with Guard(budget="0.0000001 USD", ledger="memory://", settings={}) as guard:
-        with make_client(guard, server, "reply") as client:
-            client._client.event_hooks["request"].append(sent.append)
-            with pytest.raises(openai.BadRequestError, match="may cost up to") as raised:
-                client.chat.completions.create(**ASK)
+        client = make_client(guard, server, "reply")
+        client._client.event_hooks["request"].append(sent.append)
+        with client, pytest.raises(openai.BadRequestError, match="may cost up to") as raised:
+            client.chat.completions.create(**ASK)
 
     assert raised.value.code == "BudgetExceeded"
     assert len(sent) == 1
@@ -159,9 +156,9 @@ def test_responses_are_refused(guard: Guard, server: BedrockServer) -> None:
     """
     What they keep at AWS is read again, and billed, with the next; a request does not tell how much.
     """
-    with make_client(guard, server).with_options(max_retries=0) as client:
-        with pytest.raises(openai.APIConnectionError) as raised:
-            client.responses.create(model=MODEL, input="hello there")
+    client = make_client(guard, server).with_options(max_retries=0)
+    with client, pytest.raises(openai.APIConnectionError) as raised:
+        client.responses.create(model=MODEL, input="hello there")
 
     assert UnmeteredOperation.find(raised.value) is not None
     assert server.requests == ()

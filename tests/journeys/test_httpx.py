@@ -10,6 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext, suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -577,9 +578,9 @@ def test_chat_completions_elsewhere_are_not_taken_for_bedrock_s(
     Other makers have the same path; bedrock-mantle has prices of its own.
     """
     sends = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
-    with httpx.Client(transport=GuardTransport(guard, sends)) as client:
-        with pytest.raises(UnmeteredOperation) if is_refused else nullcontext():
-            client.post(f"https://{host}/openai/v1/chat/completions", json=CHAT)
+    expected = pytest.raises(UnmeteredOperation) if is_refused else nullcontext()
+    with httpx.Client(transport=GuardTransport(guard, sends)) as client, expected:
+        client.post(f"https://{host}/openai/v1/chat/completions", json=CHAT)
 
     assert list(guard.entries()) == []
 
@@ -762,3 +763,60 @@ def test_a_guard_round_the_process_sees_clients_that_are_there_already(
 
     assert [entry.outcome for entry in guard.entries()] == ["answered"] * 3
     assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "end", "outcome"),
+    [
+        (429, "converse", "rejected"),
+        (lost_answer(), "converse", "lost"),
+        (truncated_body(), "converse", "lost"),
+        (cut_stream(after_events=2), "converse-stream", "lost"),
+    ],
+)
+@pytest.mark.parametrize("ledger", ["memory://", "sqlite:///ledger.db"])
+def test_what_goes_wrong_with_async_clients_is_charged_as_ever(
+    answer: Any,
+    end: str,
+    outcome: str,
+    ledger: str,
+    server: BedrockServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Whether or not the ledger has the event loop wait for a disk.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    async def ask(guard: Guard) -> None:
+        transport = AsyncGuardTransport(guard, region="us-east-1")
+        async with httpx.AsyncClient(transport=transport, base_url=server.url, trust_env=False) as client:
+            with suppress(httpx.TransportError):
+                await client.post(f"/model/{SONNET}/{end}", json=CONVERSE)
+
+    server.will_answer(answer)
+    with Guard(budget="b: 1 USD", ledger=ledger, settings={}) as guard:
+        asyncio.run(ask(guard))
+        guard.flush()
+
+        assert [entry.outcome for entry in guard.entries()] == [outcome]
+        spent, pending, billed = books(guard, server)
+    assert spent >= billed
+    assert pending == 0
+
+
+def test_async_clients_pass_and_refuse_the_same(guard: Guard) -> None:
+    """
+    By the same functions.
+    """
+
+    async def ask() -> None:
+        sends = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+        async with httpx.AsyncClient(transport=AsyncGuardTransport(guard, sends)) as client:
+            await client.post("https://example.org/upload", content=b"much")
+            with pytest.raises(UnmeteredOperation, match="/openai/v1/responses"):
+                await client.post("https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1/responses")
+
+    asyncio.run(ask())
+    assert list(guard.entries()) == []

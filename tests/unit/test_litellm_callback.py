@@ -133,9 +133,11 @@ def test_without_litellm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, MODULE, None)  # type: ignore[arg-type]
     hook._callback_class.cache_clear()
 
-    with Guard(budgets=[], ledger="memory://", settings={}) as guard:
-        with pytest.raises(ConfigurationError, match=r"pip install 'litellm\[proxy\]'"):
-            litellm.guard_proxy(guard)
+    with (
+        Guard(budgets=[], ledger="memory://", settings={}) as guard,
+        pytest.raises(ConfigurationError, match=r"pip install 'litellm\[proxy\]'"),
+    ):
+        litellm.guard_proxy(guard)
 
 
 def test_the_callback_is_made_once_of_the_settings(
