@@ -48,6 +48,7 @@ MODELS = {
     "converse": f"bedrock/converse/{SONNET}",
     "invoke": f"bedrock/invoke/{SONNET}",
     "nova": f"bedrock/converse/{NOVA}",
+    "plain": f"bedrock/{NOVA}",
     "falls": f"bedrock/converse/{SONNET}",
 }
 SETTINGS = """
@@ -230,7 +231,7 @@ def test_bedrock_s_own_api_through_the_proxy(proxy: Proxy) -> None:
     body = {"messages": [{"role": "user", "content": [{"text": "hello there"}]}]}
 
     reply = proxy.ask(
-        "passing", path="/bedrock/model/converse/converse", **body, inferenceConfig={"maxTokens": 9}
+        "passing", path="/bedrock/model/plain/converse", **body, inferenceConfig={"maxTokens": 9}
     )
 
     assert reply.status_code == 200, reply.text
