@@ -128,6 +128,19 @@ def scope(**tags: str) -> Iterator[Tally]:
             _SCOPE.reset(token)
 
 
+def stay_tagged(tags: Mapping[str, str]) -> None:
+    """
+    Tag what the task, or the thread, does from here on: for servers that tell when a request begins, and run
+    each in a task of its own.
+
+    Raises:
+        ConfigurationError: As `scope()`.
+    """
+    check_tags(tags)
+    outer = _SCOPE.get()
+    _SCOPE.set(Scope({**outer.tags, **tags}, outer.tallies))
+
+
 def bind(function: Callable[P, R]) -> Callable[P, R]:
     """
     *function*, running with the tags that hold here, wherever it is called.

@@ -11,13 +11,15 @@ are requests like others. Those of other hosts go through as they are.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import cache
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from bedrock_guard.errors import GuardError, ReservationClosed
 from bedrock_guard.hooks.httpx_frames import Frames
-from bedrock_guard.hooks.httpx_requests import Holding, hold_for, is_stream, name_of
+from bedrock_guard.hooks.httpx_refusals import Refusals, check_refusals, reply_of
+from bedrock_guard.hooks.httpx_requests import Held, Holding, hold_for, is_metered
 from bedrock_guard.hooks.threads import in_own_thread, off_loop, run_soon
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ T = TypeVar("T")
 
 # Errors that say that nothing was sent; by name, as httpx has a successor whose classes are others.
 _NOT_SENT: Final = frozenset(["ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"])
+# Why, where they tell: LiteLLM's transport says ConnectError of an open connection that was reset, too.
+_NOT_SENT_CAUSES: Final = _NOT_SENT | {"ClientConnectorError", "ConnectionTimeoutError"}
+# Of a request: the guards that hold for it while it is under way.
+_HOLDERS: Final = "bedrock_guard"
 _OK: Final = 200
 
 
@@ -34,16 +40,33 @@ class GuardTransport:
     """
     A transport for `httpx.Client`.
 
+    Of several round one client, all must admit a request; one with the same budgets in the same ledger as
+    another's leaves it to that.
+
     Args:
         guard: Whose budgets hold.
         transport: What sends; None is httpx's own.
         region: Where neither the signature nor the host tells it.
+        hosts: That are Bedrock's, beside Amazon's own: of a gateway that passes requests on.
+        refusals: `"raise"` what `Guard.hold` raises, or `"reply"` with HTTP 400 and the text, for clients
+            that take what a transport raises for a lost connection, and try again.
+
+    Raises:
+        ConfigurationError: *refusals* is neither.
     """
 
-    def __init__(self, guard: Holding, transport: Any = None, *, region: str | None = None) -> None:
+    def __init__(
+        self,
+        guard: Holding,
+        transport: Any = None,
+        *,
+        region: str | None = None,
+        hosts: Collection[str] = (),
+        refusals: Refusals = "raise",
+    ) -> None:
         self._guard = guard
         self._transport = _usual("HTTPTransport") if transport is None else transport
-        self._region = region
+        self._terms = _Terms(guard, region, hosts, refusals)
 
     def __enter__(self) -> Self:
         self._transport.__enter__()
@@ -66,27 +89,32 @@ class GuardTransport:
             BudgetExceeded: It does not fit; nothing is sent.
             UnmeteredOperation: It would bill, and cannot be counted.
         """
-        if name_of(request) is not None:  # else it may be an upload to elsewhere
+        if self._terms.must_read(request):
             request.read()
-        hold = hold_for(self._guard, request, self._region)
-        if hold is None:
+        try:
+            held = self._terms.hold_for(request)
+            ended = None if held is None else _Ended(held.hold)
+            if ended is not None:
+                ended.enter()
+        except GuardError as error:
+            return self._terms.refuse(request, error)
+        if held is None or ended is None:
             return self._transport.handle_request(request)
-        with _Ended(hold) as ended:
+        with ended, _Marked(request, self._guard):
             ended.is_sent = True
             response = self._transport.handle_request(request)
-            if response.status_code == _OK and is_stream(request):
-                frames = Frames(hold)
+            if response.status_code == _OK and held.frames is not None:
                 if response.is_closed:  # a cache's, or a mock's: read already, and nobody will again
-                    frames.see(b"".join(response.stream))
-                    frames.end()
+                    held.frames.see(b"".join(response.stream))
+                    held.frames.end()
                 else:
-                    response.stream = _stream_class(response.stream.__class__)(response.stream, frames)
+                    response.stream = _stream_class(response.stream.__class__)(response.stream, held.frames)
             elif response.status_code == _OK:
                 content = b"".join(response.stream)
                 response.stream.close()
                 ended.settle(response, content)
             else:
-                hold.rejected(response.status_code, response.headers.get("x-amzn-errortype"))
+                held.hold.rejected(response.status_code, response.headers.get("x-amzn-errortype"))
         return response
 
 
@@ -97,10 +125,18 @@ class AsyncGuardTransport:
     Its arguments are those of `GuardTransport`.
     """
 
-    def __init__(self, guard: Holding, transport: Any = None, *, region: str | None = None) -> None:
+    def __init__(
+        self,
+        guard: Holding,
+        transport: Any = None,
+        *,
+        region: str | None = None,
+        hosts: Collection[str] = (),
+        refusals: Refusals = "raise",
+    ) -> None:
         self._guard = guard
         self._transport = _usual("AsyncHTTPTransport") if transport is None else transport
-        self._region = region
+        self._terms = _Terms(guard, region, hosts, refusals)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -119,50 +155,105 @@ class AsyncGuardTransport:
         """
         As `GuardTransport.handle_request`.
         """
-        if name_of(request) is not None:
+        if self._terms.must_read(request):
             await request.aread()
-        hold = hold_for(self._guard, request, self._region)
-        if hold is None:
+        try:
+            held = self._terms.hold_for(request)
+        except GuardError as error:
+            return self._terms.refuse(request, error)
+        if held is None:
             return await self._transport.handle_async_request(request)
-        ended = _Ended(hold)
+        ended = _Ended(held.hold)
         response: Any = None
         try:
             await self._enter(ended)
             ended.is_sent = True
-            response = await self._transport.handle_async_request(request)
-            if response.status_code == _OK and is_stream(request):
-                frames = Frames(hold)
-                if response.is_closed:
-                    frames.see(b"".join([part async for part in response.stream]))
-                    await self._run(frames.end)
-                else:
-                    response.stream = _async_stream_class(response.stream.__class__)(
-                        response.stream, frames, self._run
-                    )
-            elif response.status_code == _OK:
-                content = b"".join([part async for part in response.stream])
-                await response.stream.aclose()
-                await self._run(lambda: ended.settle(response, content))
-            else:
-                code = response.headers.get("x-amzn-errortype")
-                await self._run(lambda: hold.rejected(response.status_code, code))
+            with _Marked(request, self._guard):
+                response = await self._transport.handle_async_request(request)
+            await self._see(response, held, ended)
         except BaseException as error:
             failed = error  # its own name is gone when the thread asks for it
             await self._run(lambda: ended.fail(failed))
             if response is not None:  # nobody else has it, and its connection
                 await response.stream.aclose()
+            if isinstance(error, GuardError) and not ended.is_sent:
+                return self._terms.refuse(request, error)
             raise
         return response
+
+    async def _see(self, response: Any, held: Held, ended: _Ended) -> None:
+        frames = held.frames
+        if response.status_code != _OK:
+            code = response.headers.get("x-amzn-errortype")
+            await self._run(lambda: held.hold.rejected(response.status_code, code))
+        elif frames is None:
+            content = b"".join([part async for part in response.stream])
+            await response.stream.aclose()
+            await self._run(lambda: ended.settle(response, content))
+        elif response.is_closed:
+            frames.see(b"".join([part async for part in response.stream]))
+            await self._run(frames.end)
+        else:
+            kind = _async_stream_class(response.stream.__class__)
+            leave = partial(_drop, frames) if self._guard.ledger.blocking else frames.end
+            response.stream = kind(response.stream, frames, self._run, leave)
 
     async def _enter(self, ended: _Ended) -> None:
         if any(budget.wait_s for budget in self._guard.budgets):
             # Not in the pool: those who wait for room must not keep those from it who make some.
-            await in_own_thread(ended.__enter__, give_up=lambda: None)
+            await in_own_thread(ended.enter, give_up=lambda: None)
         else:
-            await self._run(ended.__enter__)
+            await self._run(ended.enter)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await off_loop(work) if self._guard.ledger.blocking else work()
+
+
+class _Terms:
+    """
+    What a transport holds for, and how it says no.
+    """
+
+    def __init__(
+        self, guard: Holding, region: str | None, hosts: Collection[str], refusals: Refusals
+    ) -> None:
+        self._guard = guard
+        self._region = region
+        self._hosts = frozenset(hosts)
+        self._replies = check_refusals(refusals) == "reply"
+
+    def must_read(self, request: Any) -> bool:
+        # Else it may be an upload to elsewhere.
+        return is_metered(request, self._hosts)
+
+    def hold_for(self, request: Any) -> Held | None:
+        holders = request.extensions.get(_HOLDERS, ())
+        if any(each is self._guard or self._guard._enforces_the_same(each) for each in holders):
+            return None
+        return hold_for(self._guard, request, self._region, self._hosts)
+
+    def refuse(self, request: Any, error: GuardError) -> Any:
+        if not self._replies:
+            raise error
+        return reply_of(request, error)
+
+
+class _Marked:
+    """
+    A request while a guard holds for it, so that a transport below does not, too.
+    """
+
+    def __init__(self, request: Any, guard: object) -> None:
+        self._extensions = request.extensions
+        self._before = self._extensions.get(_HOLDERS, ())
+        self._guard = guard
+
+    def __enter__(self) -> None:
+        self._extensions[_HOLDERS] = (*self._before, self._guard)
+
+    def __exit__(self, *how: object) -> None:
+        # A client may send the same request again: after a redirect, or once it has signed in.
+        self._extensions[_HOLDERS] = self._before
 
 
 class _Ended:
@@ -176,13 +267,18 @@ class _Ended:
         self._is_entered = False
 
     def __enter__(self) -> Self:
-        self._hold.__enter__()
-        self._is_entered = True
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self.fail(error)
+
+    def enter(self) -> None:
+        """
+        Hold the money.
+        """
+        self._hold.__enter__()
+        self._is_entered = True
 
     def settle(self, response: Any, content: bytes) -> None:
         """
@@ -198,11 +294,21 @@ class _Ended:
         """
         if not self._is_entered or self._hold.entry is not None:
             return
-        names = {each.__name__ for each in type(error).__mro__}
-        if names & _NOT_SENT or not self.is_sent:
+        if not self.is_sent or _is_unsent(error):
             self._hold.rejected(None, type(error).__name__)
         else:
             self._hold.lost(None, type(error).__name__)
+
+
+def _is_unsent(error: BaseException) -> bool:
+    if isinstance(error, GuardError):  # of a guard below: it has refused
+        return not isinstance(error, ReservationClosed)
+    cause = error.__cause__
+    return _is_any(error, _NOT_SENT) and (cause is None or _is_any(cause, _NOT_SENT_CAUSES))
+
+
+def _is_any(error: BaseException, names: frozenset[str]) -> bool:
+    return not names.isdisjoint(each.__name__ for each in type(error).__mro__)
 
 
 def _usual(name: str) -> Any:
@@ -236,7 +342,8 @@ def _stream_class(base: Any) -> Any:
             except Exception as error:
                 self._frames.end(error)
                 raise
-            self._frames.end()
+            finally:  # left by its reader, too, who may close nothing
+                self._frames.end()
 
         def close(self) -> None:
             try:
@@ -254,10 +361,13 @@ def _async_stream_class(base: Any) -> Any:
     """
 
     class AsyncGuardedStream(base):  # type: ignore[misc]
-        def __init__(self, stream: Any, frames: Frames, run: Callable[..., Any]) -> None:
+        def __init__(
+            self, stream: Any, frames: Frames, run: Callable[..., Any], leave: Callable[[], None]
+        ) -> None:
             self._guarded = stream
             self._frames = frames
             self._run = run
+            self._leave = leave
             weakref.finalize(self, _drop, frames)
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -268,6 +378,10 @@ def _async_stream_class(base: Any) -> Any:
             except Exception as error:
                 failed = error
                 await self._run(lambda: self._frames.end(failed))
+                raise
+            except BaseException:
+                # Its task is cancelled, or its reader gone: whoever keeps the reply may keep it for ever.
+                self._leave()
                 raise
             await self._run(self._frames.end)
 

@@ -1,11 +1,12 @@
 """
-The frames of a streamed reply, read as they come by on their way to an httpx client.
+Streamed replies, read as they come by on their way to an httpx client: AWS's frames, and OpenAI's lines.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from botocore.eventstream import EventStreamBuffer
 
@@ -17,16 +18,58 @@ if TYPE_CHECKING:
 _OK: Final = 200
 # Of InvokeModel's streams; Converse's events have names.
 _CHUNK: Final = "chunk"
+_DATA: Final = b"data:"
+_DONE: Final = b"[DONE]"
+
+Decoder: TypeAlias = Callable[[bytes], Iterator[object]]
+"""What the next part of a reply completes, as `Hold.settle` reads it. Raises `BrokenStream`, or anything."""
+
+
+class BrokenStream(Exception):
+    """
+    A stream says of itself that it has failed; the text is the error's name.
+    """
+
+
+def read_event_stream() -> Decoder:
+    """
+    A decoder of AWS's frames.
+    """
+    buffer = EventStreamBuffer()
+
+    def decode(part: bytes) -> Iterator[object]:
+        buffer.add_data(part)
+        for message in buffer:
+            yield _event(message.headers, message.payload)
+
+    return decode
+
+
+def read_server_sent() -> Decoder:
+    """
+    A decoder of lines such as `data: {...}`, as OpenAI has them.
+    """
+    rest = b""
+
+    def decode(part: bytes) -> Iterator[object]:
+        nonlocal rest
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            data = line.removeprefix(_DATA).strip()
+            if line.startswith(_DATA) and data != _DONE:
+                yield _chunk(data)
+
+    return decode
 
 
 class Frames:
     """
-    The frames of one reply, and the hold that ends with them.
+    The events of one reply, and the hold that ends with them.
     """
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: Hold, open_decoder: Callable[[], Decoder]) -> None:
         self._hold = hold
-        self._buffer = EventStreamBuffer()
+        self._decode = open_decoder()
         self._events: list[object] = []
         self._error: str | None = None
 
@@ -37,9 +80,9 @@ class Frames:
         if self._error is not None:
             return
         try:
-            self._buffer.add_data(part)
-            for message in self._buffer:
-                self._see(message.headers, message.payload)
+            self._events.extend(self._decode(part))
+        except BrokenStream as broken:
+            self._error = str(broken)
         except Exception as error:  # noqa: BLE001 - botocore's parser may raise anything; the reply is the client's
             self._error = type(error).__name__
 
@@ -69,9 +112,18 @@ class Frames:
         finally:
             self._events.clear()
 
-    def _see(self, headers: Any, payload: bytes) -> None:
-        if headers.get(":message-type") != "event":
-            self._error = str(headers.get(":exception-type") or headers.get(":error-code"))
-            return
-        name = headers.get(":event-type")
-        self._events.append(payload if name == _CHUNK else {name: json.loads(payload)})
+
+def _event(headers: Any, payload: bytes) -> object:
+    if headers.get(":message-type") != "event":
+        raise BrokenStream(str(headers.get(":exception-type") or headers.get(":error-code")))
+    name = headers.get(":event-type")
+    return payload if name == _CHUNK else {name: json.loads(payload)}
+
+
+def _chunk(data: bytes) -> object:
+    document = json.loads(data)
+    error = document.get("error") if isinstance(document, dict) else None
+    if error:
+        code = error.get("code") or error.get("type") if isinstance(error, dict) else None
+        raise BrokenStream(str(code or "error"))
+    return data

@@ -4,12 +4,15 @@ What a request that an httpx client sends asks of Bedrock, as it goes out on the
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from bedrock_guard.domain.services import RUNTIME
 from bedrock_guard.errors import ConfigurationError, UnmeteredOperation
+from bedrock_guard.hooks.httpx_frames import Frames, read_event_stream, read_server_sent
 from bedrock_guard.operations import METERED
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ _OPERATIONS: Final[dict[str, str | None]] = {
     "invoke-with-response-stream": "InvokeModelWithResponseStream",
     "count-tokens": None,
 }
+# What OpenAI's clients ask, of which InvokeModel answers the same: by whether it is streamed.
+_CHAT: Final = {False: "InvokeModel", True: "InvokeModelWithResponseStream"}
+_CHAT_PATH: Final = "/openai/v1/chat/completions"
 _SIGNED_FOR: Final = re.compile(r"Credential=[^/]+/\d+/([^/]+)/")
 # That of a VPC's endpoint begins with its id.
 _HOST: Final = re.compile(r"(?:^|\.)bedrock[a-z-]*\.(?:([a-z]+(?:-[a-z]+)+-\d)\.)?")
@@ -65,40 +71,108 @@ class Holding(Protocol):
         """
         ...
 
+    def _enforces_the_same(self, other: object) -> bool:
+        """
+        Whether *other* would charge a request for the same budgets.
+        """
+        ...
 
-def hold_for(guard: Holding, request: Any, region: str | None) -> Hold | None:
+
+class Held(NamedTuple):
     """
-    The hold for *request*; None where it bills nothing, or is another's.
+    A request that is held for.
+
+    Attributes:
+        frames: What reads its reply, where that is streamed.
     """
-    name = name_of(request)
-    if name is None:
-        host, path = request.url.host, request.url.path
-        is_ours = request.method == "POST" and _HOST.search(host) is not None
-        if (
-            is_ours
-            and not path.endswith("/count-tokens")
-            and guard.resolved.settings.on_unmetered == "refuse"
-        ):
-            raise UnmeteredOperation(
-                f"POST {path} of {host} may bill, and cannot be counted on its way through httpx; "
-                "on_unmetered = 'allow' lets it pass."
-            )
-        return None
-    model_id, _ = _asked(request)
-    params = METERED[RUNTIME, name].read_wire(
-        model_id=unquote(model_id), headers=dict(request.headers), body=request.content
+
+    hold: Hold
+    frames: Frames | None
+
+
+class Asked(NamedTuple):
+    """
+    What a request asks of a model.
+
+    Attributes:
+        operation: What boto3 calls it.
+    """
+
+    operation: str
+    model_id: str
+    is_chat: bool
+
+
+def is_metered(request: Any, hosts: Collection[str]) -> bool:
+    """
+    Whether *request* is one that bills and can be counted, once its body is read.
+    """
+    return request.method == "POST" and (
+        _OPERATIONS.get(_end_of(request)[1]) is not None or _is_chat(request, hosts)
     )
-    return guard.hold(name, params, region=_region_of(request) or region or _no_region(request))
 
 
-def name_of(request: Any) -> str | None:
+def hold_for(guard: Holding, request: Any, region: str | None, hosts: Collection[str] = ()) -> Held | None:
     """
-    What boto3 calls the operation of *request*; None where it is none that bills.
+    The hold for *request*, whose body is read; None where it bills nothing, or is another's.
+
+    Raises:
+        UnmeteredOperation: It would bill, and cannot be counted.
+        ConfigurationError: It does not tell its model, or where it goes.
     """
-    return _OPERATIONS.get(_asked(request)[1]) if request.method == "POST" else None
+    if not is_metered(request, hosts):
+        _refuse_unmetered(guard, request, hosts)
+        return None
+    asked = _read_chat(request) if _is_chat(request, hosts) else _read_path(request)
+    operation = METERED[RUNTIME, asked.operation]
+    params = operation.read_wire(model_id=asked.model_id, headers=dict(request.headers), body=request.content)
+    where = _region_of(request) or region or _no_region(request)
+    hold = guard.hold(asked.operation, params, region=where)
+    if operation.stream_key is None:
+        return Held(hold, None)
+    return Held(hold, Frames(hold, read_server_sent if asked.is_chat else read_event_stream))
 
 
-def _asked(request: Any) -> tuple[str, str]:
+def _refuse_unmetered(guard: Holding, request: Any, hosts: Collection[str]) -> None:
+    host, path = request.url.host, request.url.path
+    may_bill = request.method == "POST" and _is_ours(host, hosts) and not path.endswith("/count-tokens")
+    if may_bill and guard.resolved.settings.on_unmetered == "refuse":
+        raise UnmeteredOperation(
+            f"POST {path} of {host} may bill, and cannot be counted on its way through httpx; "
+            "on_unmetered = 'allow' lets it pass."
+        )
+
+
+def _is_ours(host: str, hosts: Collection[str]) -> bool:
+    return _HOST.search(host) is not None or host in hosts
+
+
+def _is_chat(request: Any, hosts: Collection[str]) -> bool:
+    # Other makers' paths end like that, too. Prices of bedrock-mantle are not those of bedrock-runtime.
+    url = request.url
+    return url.path.endswith(_CHAT_PATH) and (
+        url.host in hosts or (_is_ours(url.host, ()) and "bedrock-mantle" not in url.host)
+    )
+
+
+def _read_chat(request: Any) -> Asked:
+    try:
+        body = json.loads(request.content)
+    except (ValueError, RecursionError):
+        body = None
+    fields = body if isinstance(body, dict) else {}
+    model_id = fields.get("model")
+    if not isinstance(model_id, str) or not model_id:
+        raise ConfigurationError(f"The body of POST {request.url.path} names no model, so it has no price.")
+    return Asked(_CHAT[bool(fields.get("stream"))], model_id, is_chat=True)
+
+
+def _read_path(request: Any) -> Asked:
+    model_id, end = _end_of(request)
+    return Asked(_OPERATIONS[end] or "", unquote(model_id), is_chat=False)
+
+
+def _end_of(request: Any) -> tuple[str, str]:
     """
     The model, as the path has it, and the path's end.
     """
@@ -118,10 +192,3 @@ def _no_region(request: Any) -> str:
         f"Which region's prices {request.url.host} has is told by neither its name nor a signature: "
         "GuardTransport(guard, region='us-east-1')."
     )
-
-
-def is_stream(request: Any) -> bool:
-    """
-    Whether the reply to *request*, which is held for, is one of frames.
-    """
-    return METERED[RUNTIME, name_of(request) or ""].stream_key is not None

@@ -59,7 +59,7 @@ from bedrock_guard.testing.loopback.content import JSON_HEADERS, dump
 from bedrock_guard.testing.loopback.generation import Generation, Usage, filler
 from bedrock_guard.testing.loopback.guardrails import units_of
 from bedrock_guard.testing.loopback.http_wire import Head, Reply
-from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, named_model, parse
+from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, find_bare, parse
 from bedrock_guard.testing.loopback.other_operation import OtherOperation
 from bedrock_guard.testing.loopback.prompt import Body, Prompt
 from bedrock_guard.testing.loopback.prompt_cache import PromptCache
@@ -367,8 +367,9 @@ class BedrockServer:
 
 def _route(head: Head, body: bytes, batches: Batches) -> tuple[str, Operation | OtherOperation | None]:
     subject, _, end = head.path.rpartition("/")
-    if (head.method, subject, end) == ("POST", "", "async-invoke"):
-        return named_model(body), OPERATIONS[end]
+    bare = find_bare(head.method, head.path, body)
+    if bare is not None:
+        return bare
     kind, _, name = subject.removeprefix("/").partition("/")
     operation = OPERATIONS.get(end)
     if head.method != "POST" or operation is None or kind != operation.resource or not name:

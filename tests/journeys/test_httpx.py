@@ -7,17 +7,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import struct
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext, suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import pytest
 
 from bedrock_guard import Budget, BudgetExceeded, Guard
-from bedrock_guard.errors import UnmeteredOperation
+from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, UnmeteredOperation
 from bedrock_guard.hooks.httpx import AsyncGuardTransport, GuardTransport
+from bedrock_guard.hooks.httpx_process import guard_transports
 from bedrock_guard.testing.bedrock_server import (
     BedrockServer,
     corrupt_frame,
@@ -255,7 +257,7 @@ def test_hosts_of_every_kind_are_bedrock_s(guard: Guard, host: str, region: str)
         for model in (arn, arn.replace("/", "%2F")):
             client.post(f"/model/{model}/converse", json=CONVERSE)
         with pytest.raises(UnmeteredOperation):
-            client.post("/openai/v1/chat/completions", json={})
+            client.post("/openai/v1/responses", json={})
 
     assert {(entry.region, entry.model_id) for entry in guard.entries()} == {(region, arn)}
 
@@ -488,3 +490,333 @@ def test_async_litellm_and_its_refusal(server: BedrockServer, monkeypatch: pytes
             asyncio.run(ask(guard))
         assert BudgetExceeded.find(raised.value) is not None
     assert len(server.requests) == 1
+
+
+CHAT = {"model": "openai.gpt-oss-120b-1:0", "max_tokens": 100, "messages": INVOKE["messages"]}
+TOLD = {"model": CHAT["model"], "stream": True, "stream_options": {"include_usage": True}}
+
+
+def chat_client(guard: Guard, server: BedrockServer, **options: Any) -> Any:
+    transport = GuardTransport(guard, region="us-east-1", hosts=["127.0.0.1"], **options)
+    return httpx.Client(transport=transport, base_url=server.url, trust_env=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "usage"),
+    [
+        ({}, "answered", {"input_tokens": 3, "output_tokens": 100}),
+        (TOLD, "answered", {"input_tokens": 3, "output_tokens": 100}),
+        ({"stream": True}, "lost", None),
+    ],
+    ids=["whole", "streamed", "streamed without usage"],
+)
+def test_chat_completions_are_settled_where_they_state_their_usage(
+    said: dict[str, Any], outcome: str, usage: Any, guard: Guard, server: BedrockServer
+) -> None:
+    """
+    OpenAI's API streams none unless it is asked to; such a stream is charged at its estimate.
+    """
+    with chat_client(guard, server) as client:
+        reply = client.post("/openai/v1/chat/completions", json={**CHAT, **said})
+
+    assert reply.status_code == 200
+    entry = next(guard.entries())
+    assert (entry.outcome, entry.model_id, entry.family) == (outcome, CHAT["model"], "openai_chat")
+    if usage is None:
+        assert (entry.basis, entry.cost) == ("estimated", entry.estimated_cost)
+    else:
+        # 0.15 and 0.60 USD a million, from AWS's price page.
+        assert (entry.usage, entry.cost) == (usage, Decimal("0.00006045"))
+
+
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [
+        (b'data: {"error": {"code": "throttled"}}\n\n', "throttled"),
+        (b'data: {"error": "no"}\n\n', "error"),
+        (b"data: {\n\n", "JSONDecodeError"),
+    ],
+)
+def test_chat_completions_that_break_are_charged_at_their_estimate(
+    part: bytes, code: str, guard: Guard
+) -> None:
+    """
+    Lines come in any pieces, and errors among them.
+    """
+    parts = [b'data: {"choices": [{"del', b'ta": {}}]}\r\n\r\n: a comment\n', part, b"data: [DONE]\n\n"]
+    sends = httpx.MockTransport(lambda _: httpx.Response(200, content=iter(parts)))
+    url = "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1/chat/completions"
+
+    with httpx.Client(transport=GuardTransport(guard, sends)) as client:
+        client.post(url, json={**CHAT, "stream": True})
+
+    entry = next(guard.entries())
+    assert (entry.outcome, entry.basis, entry.attempts[0].error_code) == ("lost", "estimated", code)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[", b"[]"])
+def test_a_chat_completion_that_names_no_model_is_not_sent(
+    body: bytes, guard: Guard, server: BedrockServer
+) -> None:
+    """
+    Nothing tells what it could cost.
+    """
+    with chat_client(guard, server) as client, pytest.raises(ConfigurationError, match="names no model"):
+        client.post("/openai/v1/chat/completions", content=body)
+
+    assert server.requests == ()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_refused"),
+    [("api.groq.com", False), ("bedrock-mantle.us-east-1.api.aws", True)],
+)
+def test_chat_completions_elsewhere_are_not_taken_for_bedrock_s(
+    host: str, is_refused: bool, guard: Guard
+) -> None:
+    """
+    Other makers have the same path; bedrock-mantle has prices of its own.
+    """
+    sends = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    expected = pytest.raises(UnmeteredOperation) if is_refused else nullcontext()
+    with httpx.Client(transport=GuardTransport(guard, sends)) as client, expected:
+        client.post(f"https://{host}/openai/v1/chat/completions", json=CHAT)
+
+    assert list(guard.entries()) == []
+
+
+@pytest.mark.parametrize("path", [f"/model/{SONNET}/converse", "/openai/v1/chat/completions"])
+def test_a_refusal_may_be_a_reply(path: str, server: BedrockServer) -> None:
+    """
+    SDKs and routers try a lost connection again; HTTP 400 they take for an answer.
+    """
+    with Guard(budget="0.0000001 USD", ledger="memory://", settings={}) as guard:
+        with chat_client(guard, server, refusals="reply") as client:
+            reply = client.post(path, json={**CHAT, **CONVERSE})
+
+        async def ask() -> Any:
+            transport = AsyncGuardTransport(guard, region="us-east-1", hosts=["127.0.0.1"], refusals="reply")
+            async with httpx.AsyncClient(transport=transport, base_url=server.url) as client:
+                return await client.post(path, json={**CHAT, **CONVERSE})
+
+        replies = [reply, asyncio.run(ask())]
+        assert {entry.outcome for entry in guard.entries()} == {"refused"}
+    for each in replies:
+        told = each.json()
+        assert "may cost up to" in told.get("error", told)["message"]
+        assert (each.status_code, each.headers["x-should-retry"]) == (400, "false")
+        assert each.headers["x-amzn-errortype"] == "BudgetExceeded"
+    assert server.requests == ()
+
+
+def test_a_ledger_that_is_gone_may_be_there_again(guard: Guard, server: BedrockServer) -> None:
+    """
+    That is HTTP 503, which clients try again.
+    """
+
+    class Gone:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(guard, name)
+
+        def hold(self, *args: Any, **kwargs: Any) -> Any:
+            raise LedgerUnavailable("The table is gone.")
+
+    with chat_client(Gone(), server, refusals="reply") as client:
+        reply = client.post(f"/model/{SONNET}/converse", json=CONVERSE)
+
+    assert (reply.status_code, reply.json()) == (503, {"message": "The table is gone."})
+    assert "x-should-retry" not in reply.headers
+
+
+def test_refusals_are_raised_or_replied(guard: Guard) -> None:
+    """
+    A word that is neither is told at once.
+    """
+    with pytest.raises(ConfigurationError, match="refusals is 'return'; it is one of 'raise', 'reply'"):
+        GuardTransport(guard, refusals="return")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("end", "body"), [*ENDS, *STREAMS])
+def test_a_guard_that_is_there_twice_holds_once(
+    end: str, body: dict[str, Any], guard: Guard, server: BedrockServer
+) -> None:
+    """
+    A framework puts a transport round the one that it is given; the second charged each request again.
+    """
+    twice = GuardTransport(guard, GuardTransport(guard), region="us-east-1")
+    with httpx.Client(transport=twice, base_url=server.url, trust_env=False) as client:
+        client.post(f"/model/{SONNET}/{end}", json=body)
+        client.post(f"/model/{SONNET}/{end}", json=body)
+
+    assert len(list(guard.entries())) == 2
+    spent, pending, billed = books(guard, server)
+    assert spent == billed > 0
+    assert pending == 0
+
+
+def test_of_several_guards_all_must_admit(guard: Guard, server: BedrockServer) -> None:
+    """
+    And what the first has held is given back where the second refuses.
+    """
+    with Guard(budget="0.0001 USD", ledger="memory://", settings={}) as inner:
+        transports = GuardTransport(guard, GuardTransport(inner, region="us-east-1"), region="us-east-1")
+        with (
+            httpx.Client(transport=transports, base_url=server.url) as client,
+            pytest.raises(BudgetExceeded, match=r"0\.0001 USD"),
+        ):
+            client.post(f"/model/{SONNET}/converse", json=CONVERSE)
+
+    assert (next(guard.entries()).outcome, guard.status()[0].spent) == ("rejected", 0)
+    assert server.requests == ()
+
+
+class ClientConnectorError(OSError):
+    """
+    As aiohttp names it: nobody listens.
+    """
+
+
+class ClientOSError(OSError):
+    """
+    As aiohttp names it: a connection was reset, perhaps after the request had gone out.
+    """
+
+
+@pytest.mark.parametrize(
+    ("cause", "outcome"),
+    [(None, "rejected"), (ClientConnectorError(), "rejected"), (ClientOSError(), "lost")],
+)
+def test_a_connection_that_was_reset_may_have_been_billed(
+    cause: Exception | None, outcome: str, guard: Guard
+) -> None:
+    """
+    LiteLLM's transport says ConnectError of both; released, such a request would have been free.
+    """
+
+    def send(_: Any) -> Any:
+        raise httpx.ConnectError("reset") from cause
+
+    transport = GuardTransport(guard, httpx.MockTransport(send), region="us-east-1")
+    with httpx.Client(transport=transport) as client, pytest.raises(httpx.ConnectError):
+        client.post(f"https://example.org/model/{SONNET}/converse", json=CONVERSE)
+
+    assert next(guard.entries()).outcome == outcome
+
+
+def test_a_reader_that_is_cancelled_ends_its_stream(guard: Guard) -> None:
+    """
+    Whoever keeps the reply closes nothing: a proxy whose client has left.
+    """
+
+    class Waits(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b""
+            is_read.set()
+            await asyncio.Event().wait()
+
+    async def read(reply: Any) -> None:
+        async for _ in reply.aiter_raw():
+            pass
+
+    async def leave() -> None:
+        sends = httpx.MockTransport(lambda _: httpx.Response(200, stream=Waits()))
+        transport = AsyncGuardTransport(guard, sends, region="us-east-1")
+        async with httpx.AsyncClient(transport=transport) as client:
+            url = f"https://example.org/model/{SONNET}/converse-stream"
+            reply = await client.send(client.build_request("POST", url, json=CONVERSE), stream=True)
+            reader = asyncio.create_task(read(reply))
+            await is_read.wait()
+            reader.cancel()
+            with suppress(asyncio.CancelledError):
+                await reader
+
+            assert (next(guard.entries()).outcome, guard.status()[0].pending) == ("lost", 0)
+            await reply.aclose()
+
+    is_read = asyncio.Event()
+    asyncio.run(leave())
+
+
+def test_a_guard_round_the_process_sees_clients_that_are_there_already(
+    guard: Guard, server: BedrockServer
+) -> None:
+    """
+    And one that has a transport of ours is held for once, async clients too.
+    """
+    headers = {"authorization": "AWS4-HMAC-SHA256 Credential=AKID/20261122/us-east-1/bedrock/aws4_request"}
+    url = f"{server.url}/model/{SONNET}/converse"
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.post(url, json=CONVERSE, headers=headers)
+
+    with httpx.Client(trust_env=False) as before:
+        take_off = guard_transports(guard)
+        try:
+            before.post(url, json=CONVERSE, headers=headers)
+            with httpx.Client(transport=GuardTransport(guard), trust_env=False) as own:
+                own.post(url, json=CONVERSE, headers=headers)
+            asyncio.run(ask())
+        finally:
+            take_off()
+        before.post(url, json=CONVERSE, headers=headers)
+
+    assert [entry.outcome for entry in guard.entries()] == ["answered"] * 3
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "end", "outcome"),
+    [
+        (429, "converse", "rejected"),
+        (lost_answer(), "converse", "lost"),
+        (truncated_body(), "converse", "lost"),
+        (cut_stream(after_events=2), "converse-stream", "lost"),
+    ],
+)
+@pytest.mark.parametrize("ledger", ["memory://", "sqlite:///ledger.db"])
+def test_what_goes_wrong_with_async_clients_is_charged_as_ever(
+    answer: Any,
+    end: str,
+    outcome: str,
+    ledger: str,
+    server: BedrockServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Whether or not the ledger has the event loop wait for a disk.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    async def ask(guard: Guard) -> None:
+        transport = AsyncGuardTransport(guard, region="us-east-1")
+        async with httpx.AsyncClient(transport=transport, base_url=server.url, trust_env=False) as client:
+            with suppress(httpx.TransportError):
+                await client.post(f"/model/{SONNET}/{end}", json=CONVERSE)
+
+    server.will_answer(answer)
+    with Guard(budget="b: 1 USD", ledger=ledger, settings={}) as guard:
+        asyncio.run(ask(guard))
+        guard.flush()
+
+        assert [entry.outcome for entry in guard.entries()] == [outcome]
+        spent, pending, billed = books(guard, server)
+    assert spent >= billed
+    assert pending == 0
+
+
+def test_async_clients_pass_and_refuse_the_same(guard: Guard) -> None:
+    """
+    By the same functions.
+    """
+
+    async def ask() -> None:
+        sends = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+        async with httpx.AsyncClient(transport=AsyncGuardTransport(guard, sends)) as client:
+            await client.post("https://example.org/upload", content=b"much")
+            with pytest.raises(UnmeteredOperation, match="/openai/v1/responses"):
+                await client.post("https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1/responses")
+
+    asyncio.run(ask())
+    assert list(guard.entries()) == []

@@ -45,6 +45,19 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSentEvent(Event):
+    """
+    A line of a stream as OpenAI writes it, after which its document is empty: `data: [DONE]`.
+    """
+
+    def frame(self) -> bytes:
+        """
+        The event as it is on the wire.
+        """
+        return b"data: %b\n\n" % (dump(self.document) if self.document else b"[DONE]")
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """
     A successful answer.

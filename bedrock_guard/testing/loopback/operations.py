@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bedrock_guard.testing.loopback import converse
-from bedrock_guard.testing.loopback.content import Content, Event
+from bedrock_guard.testing.loopback.content import Content, Event, ServerSentEvent
 from bedrock_guard.testing.loopback.dialects import Dialect, dialect_of
 from bedrock_guard.testing.loopback.generation import Generation, Usage
 from bedrock_guard.testing.loopback.guardrails import input_units, invoke_trace, stated, text_units
@@ -74,14 +74,18 @@ def parse(raw: bytes) -> Body:
     return body
 
 
-def named_model(raw: bytes) -> str:
+def find_bare(method: str, path: str, body: bytes) -> tuple[str, Operation] | None:
     """
-    The model that a body names; empty where it is malformed, which is told elsewhere.
+    The model that a body names, where the path has none, and the operation; an empty name where the body is
+    malformed, which is told elsewhere.
     """
+    key, operation = _BARE.get(path, ("", None)) if method == "POST" else ("", None)
+    if operation is None:
+        return None
     try:
-        return str(parse(raw).get("modelId", ""))
+        return str(parse(body).get(key, "")), operation
     except ValueError:
-        return ""
+        return "", operation
 
 
 def _read_converse(asked: Asked) -> Prompt:
@@ -132,6 +136,21 @@ def _invoke_served_as(asked: Asked) -> tuple[str | None, str | None]:
         headers.get("x-amzn-bedrock-service-tier"),
         headers.get("x-amzn-bedrock-performanceconfig-latency"),
     )
+
+
+def _answer_chat(generation: Generation) -> Content:
+    dialect = dialect_of(generation.model_id, generation.body)
+    if not generation.body.get("stream"):
+        return Content(document=dialect.reply(generation))
+    tells_usage = at(generation.body, ("stream_options", "include_usage")) is True
+    chunks = [chunk for chunk in dialect.chunks(generation) if chunk.get("choices") or tells_usage]
+    events = tuple(ServerSentEvent("", chunk) for chunk in (*chunks, {}))
+    return Content({"Content-Type": "text/event-stream"}, events=events)
+
+
+def _chat_served_as(asked: Asked) -> tuple[str | None, str | None]:
+    tier = asked.body.get("service_tier")
+    return (tier if isinstance(tier, str) else None, None)
 
 
 def _count_headers(usage: Usage, dialect: Dialect) -> dict[str, str]:
@@ -220,5 +239,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "count-tokens": Operation("CountTokens", _read_count, _answer_count, _as_nobody, billed=False),
     "apply": Operation(
         "ApplyGuardrail", _read_guardrail, _answer_guardrail, _as_nobody, resource="guardrail"
+    ),
+}
+
+# Paths without a model, and where the body has it.
+_BARE: Final[Mapping[str, tuple[str, Operation]]] = {
+    "/async-invoke": ("modelId", OPERATIONS["async-invoke"]),
+    "/openai/v1/chat/completions": (
+        "model",
+        Operation("ChatCompletions", _read_invoke, _answer_chat, _chat_served_as),
     ),
 }
