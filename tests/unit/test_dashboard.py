@@ -485,6 +485,8 @@ def test_what_is_rare_is_looked_for_as_long_as_a_request_may_take(rare: int) -> 
         looked_to.append(found.looked_to_s)
         before = float(found.more.get("before", 0))
 
+    at_once = journal.look(ledger, where, now=1e6, timer=lambda: 0.0)
+    assert (seen, at_once.more) == ([entry.id for entry in at_once.entries], {})
     assert seen == [f"e{rare}", f"e{rare + 100}"]
     assert looked_to == [1e6 - 60, 1e6 - 120, 1e6 - 180, 1e6 - 240, None]
 
