@@ -97,10 +97,15 @@ class Served:
 
 @contextmanager
 def served(
-    ledger: str | None, config: str | None = None, *, token: str | None = None, names: Iterable[str] = ()
+    ledger: str | None,
+    config: str | None = None,
+    *,
+    token: str | None = None,
+    names: Iterable[str] = (),
+    host: str = "127.0.0.1",
 ) -> Iterator[Served]:
     """
-    A dashboard of *ledger*, until the block ends.
+    A dashboard of *ledger*, until the block ends; it lets in who may ask where it listens on *host*.
     """
     # Settings are looked for from the current folder upwards.
     with (
@@ -109,7 +114,7 @@ def served(
         open_to_read(ledger, config, has_budgets=True) as reading,
     ):
         listening = serving.open_socket("127.0.0.1", 0)
-        door = serving.door_of("127.0.0.1", names, token)
+        door = serving.door_of(host, names, token)
         server = serving.make_server(reading, door, clock=time.time)
         thread = threading.Thread(target=serving.serve, args=(server, listening))
         thread.start()

@@ -42,7 +42,7 @@ def is_open(url: str) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def guarded(url: str) -> Iterator[Served]:
-    with served(url, token=TOKEN, names=["Desk.Example"]) as dashboard:
+    with served(url, token=TOKEN, names=["Desk.Example"], host="0.0.0.0") as dashboard:
         yield dashboard
 
 
@@ -85,7 +85,9 @@ def test_names_of_this_machine_are_known(is_open: Served, guarded: Served) -> No
     """
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1:99", "[::1]:8765"):
         assert is_open.get("/", Host=host).status == 200
-    assert guarded.get("/", Host="desk.example:8765", Authorization=f"Bearer {TOKEN}").status == 200
+    for host in ("desk.example:8765", "10.0.0.1:8765", "[fe80::1]:8765"):
+        assert guarded.get("/", Host=host, Authorization=f"Bearer {TOKEN}").status == 200
+    assert guarded.get("/", Host="evil.example", Authorization=f"Bearer {TOKEN}").status == 421
 
 
 def test_on_another_address_addresses_are_known_too() -> None:

@@ -150,6 +150,21 @@ def test_no_more_follow_than_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             pytest.fail("The place stays taken.")
 
 
+def test_who_comes_back_gets_what_came_since() -> None:
+    """
+    As far as it is kept; who was never here gets what comes.
+    """
+
+    async def story() -> list[list[str]]:
+        hub = Hub(MemoryLedger(clock=lambda: NOON), clock=lambda: NOON)
+        hub._tell([made_entry(f"e{number}", tags={"n": str(number % 2)}) for number in range(6)])
+        (second, _), where = list(hub._told)[1], EntryFilter(tags={"n": "1"})
+        streams = [hub.join(where, last_id) for last_id in (second, None, "unknown")]
+        return [[entry.id for _, entry in stream.take()] for stream in streams]
+
+    assert asyncio.run(story()) == [["e3", "e5"], [], []]
+
+
 class Reader:
     """
     Who reads a stream, as a server hands it on.
