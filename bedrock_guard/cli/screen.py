@@ -92,7 +92,8 @@ def dollars(nanousd: int | None) -> str:
     if nanousd is None:
         return "no price"
     step = 100_000
-    return f"${_with_commas(usd_text(-(-nanousd // step) * step))}"
+    rounded = -(-nanousd // step) * step
+    return f"{'-' if rounded < 0 else ''}${_with_commas(usd_text(abs(rounded)))}"
 
 
 def percent(share: Fraction | None) -> str:
