@@ -50,8 +50,8 @@ class DamageNoticed:
         if not count:
             return
         typer.echo(
-            f"Entries of the ledger that are damaged: {count:,}{' or more' if count == _MOST else ''}. They are "
-            "shown as far as they can be read; a cost that cannot is in no sum.",
+            f"Entries of the ledger that are damaged: {count:,}{' or more' if count == _MOST else ''}. They "
+            "are shown as far as they can be read; a cost that cannot is in no sum.",
             err=True,
         )
         for id_, unread in list(self._damaged.items())[:_SHOWN]:

@@ -38,8 +38,8 @@ def read_key(budget: str, rule: str, per: str, window_start: int) -> LedgerKey:
         return LedgerKey(budget, rule, _read_per(json.loads(per)), window_start)
     except (ValueError, TypeError):
         raise LedgerUnavailable(
-            f"A balance of the budget {budget!r} ({rule}) cannot be read: its per is {per!r}. No program writes "
-            "that; mend the row, or take the file of a backup."
+            f"A balance of the budget {budget!r} ({rule}) cannot be read: its per is {per!r}. No program "
+            "writes that; mend the row, or take the file of a backup."
         ) from None
 
 
