@@ -122,7 +122,8 @@ def read_fields(text: str, at_s: float) -> dict[str, Any]:
     """
     The fields of an entry that is stored as *text*, to construct it of.
 
-    Those of a newer version are left out. What cannot be read is named by the field `unread`; a moment is *at_s* then.
+    Those of a newer version are left out. What cannot be read is named by the field `unread`; a moment is
+    *at_s* then.
     """
     try:
         stored = json.loads(text)
