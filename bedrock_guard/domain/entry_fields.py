@@ -63,13 +63,14 @@ _ATTEMPT: Final[Mapping[str, _Check]] = {
 }
 
 
+def _is_attempt(value: Any) -> bool:
+    if not isinstance(value, dict) or "outcome" not in value:
+        return False
+    return all(check(value[name]) for name, check in _ATTEMPT.items() if name in value)
+
+
 def _are_attempts(value: Any) -> bool:
-    return type(value) is list and all(
-        type(each) is dict
-        and "outcome" in each
-        and all(_ATTEMPT[name](part) for name, part in each.items() if name in _ATTEMPT)
-        for each in value
-    )
+    return type(value) is list and all(map(_is_attempt, value))
 
 
 # Of every field of an entry, in its order.
@@ -118,6 +119,10 @@ _IN_ITS_PLACE: Final[Mapping[str, Any]] = {
 }
 
 
+# Of text that is no entry at all.
+_UNKNOWN: Final = ("cost_nanousd", "outcome", "basis")
+
+
 def read_fields(text: str, at_s: float) -> dict[str, Any]:
     """
     The fields of an entry that is stored as *text*, to construct it of.
@@ -129,8 +134,8 @@ def read_fields(text: str, at_s: float) -> dict[str, Any]:
         stored = json.loads(text)
     except (ValueError, RecursionError):
         stored = None
-    values = stored if type(stored) is dict else dict.fromkeys(("cost_nanousd", "outcome", "basis"), ...)
-    known = {name: value for name, value in values.items() if name in FIELDS}
+    values: dict[str, Any] = stored if type(stored) is dict else dict.fromkeys(_UNKNOWN, ...)
+    known: dict[str, Any] = {name: value for name, value in values.items() if name in FIELDS}
     unread = [name for name, value in known.items() if not FIELDS[name](value)]
     unread += [name for name in _ALWAYS if name not in known]
     if unread:
