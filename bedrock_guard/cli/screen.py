@@ -24,12 +24,12 @@ _GAP: Final = 2
 _NAME: Final = 10
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """
     Where to print: without colours, and with lines as long as they are, where no one looks on.
     """
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    found = Console(highlight=False, stderr=stderr)
+    return found if found.is_terminal else Console(highlight=False, stderr=stderr, width=_PIPE_WIDTH)
 
 
 def table(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,12 +19,13 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from bedrock_guard import Guard, guard, unguard
 from bedrock_guard.cli import app
 from bedrock_guard.cli.program import run_program
-from bedrock_guard.cli.run import _check_command
+from bedrock_guard.cli.run import _check_command, _table
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks.attach import owners_of
 from bedrock_guard.running import RUNS_VARIABLE, RunGuard, environment, open_run
@@ -167,6 +169,34 @@ def test_a_program_cannot_edit_its_limit(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("columns", "spared"), [(400, False), (60, True)])
+def test_no_figure_of_the_bill_is_cut(columns: int, spared: bool) -> None:
+    """
+    A pipe has no width, and a cost that is cut is another cost; a narrow screen does without what it can.
+    """
+    out = Console(file=io.StringIO(), width=columns)
+    rows = [
+        ("model", "calls", "input", "output", "cache read input", "cache hit", "cost"),
+        (
+            "anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "131",
+            "402,118",
+            "26,210",
+            "3,108,240",
+            "88.5 %",
+            "$2.78",
+        ),
+    ]
+
+    out.print(_table(rows, out))
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+
+    assert "…" not in text
+    assert {"131", "$2.78"} <= set(text.split())
+    assert ("3,108,240" not in text) is spared
+    assert max(map(len, text.splitlines())) <= columns
+
+
 def test_a_rate_holds_up_and_stops_nobody(write: Callable[[str], str], tmp_path: Path) -> None:
     """
     A program that comes back later was not stopped. With a period, runs share a ledger that is no program's.
