@@ -8,6 +8,7 @@ import json
 import time
 from pathlib import Path
 
+import dynamodb_engine
 import pytest
 from journal import made_entry
 from typer.testing import CliRunner, Result
@@ -83,6 +84,20 @@ def test_a_dry_run_says_the_same_and_changes_nothing(url: str) -> None:
 
     done = json.loads(run("--ledger", url, "--json").stdout)
     assert done == told | {"dry_run": False}
+
+
+def test_a_table_that_hosts_share_is_swept_too() -> None:
+    """
+    One that no program uses just now is where dead holds stay longest.
+    """
+    url = dynamodb_engine.table_url()
+    ledger = open_ledger(url, clock=time.time)
+    entry = made_entry("a", at_s=time.time() - 900, outcome="pending", attempts=(), cost_nanousd=0)
+    ledger.reserve([Line(KEY, 100, 30)], entry=entry, hold_s=-600.0, on_expiry="charge")
+    ledger.close()
+
+    assert run("--ledger", url).stdout.startswith("Calls of dead processes that are ended: 1.")
+    assert balance(url) == (30, 0)
 
 
 @pytest.mark.parametrize(
