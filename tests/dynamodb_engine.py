@@ -63,7 +63,7 @@ class Engine:
                 **environment,
                 "GATEWAY_PORT": str(self.port),
                 "BIND_HOST": "127.0.0.1",
-                "SERVICES": "dynamodb,sts",
+                "SERVICES": "dynamodb,s3,sts",
                 "LOG_LEVEL": "ERROR",
                 **({"PERSIST_STATE": "1", "STATE_DIR": str(self._folder)} if self._folder else {}),
             },

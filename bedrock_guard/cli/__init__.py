@@ -70,6 +70,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Add to the limit of one balance until its window ends, in every program that shares the ledger.",
     ),
     "controls": ("controls:controls", "List the stops and top-ups that are in force."),
+    "sweep": (
+        "sweep:sweep",
+        "End the calls of dead processes, as programs do by themselves about once a minute.",
+    ),
     "aws": ("aws:aws", "What AWS itself can add, for CloudFormation."),
     "batch": ("batch:batch", "Batch jobs: what one can cost, and what one did cost."),
     "dynamodb": ("dynamodb:dynamodb", "The table of a ledger that hosts share."),

@@ -143,7 +143,7 @@ def _balances(url: str, report: Report) -> tuple[str, list[Balance]]:
     except LedgerUnavailable as error:
         report.problems.append(str(error))
         return "cannot be read", []
-    return f"{len(balances)} balances", balances
+    return f"{len(balances)} balance{'' if len(balances) == 1 else 's'}", balances
 
 
 def _check_prices(resolved: Resolved, report: Report) -> None:

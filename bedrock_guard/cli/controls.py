@@ -160,7 +160,7 @@ def check_there(url: str) -> None:
     """
     scheme = url.partition("://")[0]
     if scheme == "memory":
-        raise ConfigurationError(f"{url!r} is a program's own; stop its calls by its Guard.")
+        raise ConfigurationError(f"{url!r} is in the memory of a program; ask its Guard.")
     if scheme == "sqlite" and not Path(read_path(url)[0]).exists():
         raise LedgerUnavailable(f"{url!r} is not there: no program has used it yet.")
 

@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, NoReturn, cast
 from zoneinfo import ZoneInfo
 
 import typer
 
+from bedrock_guard.cli.damaged import DamageNoticed
 from bedrock_guard.config.load import Resolved, at, resolve
 from bedrock_guard.domain.ledger import Ledger
 from bedrock_guard.domain.zones import open_zone
@@ -68,8 +69,10 @@ def open_to_read(ledger: str | None, config: str | None, *, has_budgets: bool = 
         url = resolved.ledger or ""
         with at(resolved.ledger_place):
             opened = open_ledger(_read_only(url), clock=time.time)
+        noticed = DamageNoticed(opened)
         try:
-            yield Reading(resolved, opened, url, zone)
+            yield Reading(resolved, cast("Ledger", noticed), url, zone)
+            noticed.tell()
         finally:
             opened.close()
     except ConfigurationError as error:

@@ -166,16 +166,9 @@ def cache_json(figures: CacheFigures) -> dict[str, Any]:
         "written_tokens": figures.written_tokens,
         "uncached_cost": usd_text(figures.uncached_nanousd),
         "could_save": usd_text(figures.could_save_nanousd),
-        "saved": signed_usd(figures.saved_nanousd),
+        "saved": usd_text(figures.saved_nanousd),
         "unpriced_calls": figures.unpriced,
     }
-
-
-def signed_usd(nanousd: int) -> str:
-    """
-    USD as text, of an amount that may be below 0.
-    """
-    return f"-{usd_text(-nanousd)}" if nanousd < 0 else usd_text(nanousd)
 
 
 def _cells(totals: Totals) -> list[str]:
@@ -193,7 +186,6 @@ def _cells(totals: Totals) -> list[str]:
 
 
 def _cache_cells(figures: CacheFigures) -> list[str]:
-    saved = figures.saved_nanousd
     return [
         f"{figures.calls:,}",
         percent(figures.hit_share),
@@ -202,7 +194,7 @@ def _cache_cells(figures: CacheFigures) -> list[str]:
         f"{figures.written_tokens:,}",
         dollars(figures.uncached_nanousd),
         dollars(figures.could_save_nanousd),
-        f"-{dollars(-saved)}" if saved < 0 else dollars(saved),
+        dollars(figures.saved_nanousd),
     ]
 
 

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bedrock_guard.cli import screen
 from bedrock_guard.cli.bottom_line import BottomLine, has_bottom_line
 from bedrock_guard.cli.controls import fail, read_pairs
 from bedrock_guard.cli.program import ending_tidily, run_program
@@ -87,7 +88,7 @@ def run(
             json.dump(outcome.to_dict(), json_file, indent=2)
             json_file.write("\n")
         if not quiet:
-            outcome.show(Console(stderr=True, highlight=False, soft_wrap=True))
+            outcome.show(screen.console(stderr=True))
     raise typer.Exit(outcome.exit_code)
 
 
@@ -157,7 +158,9 @@ class _Outcome:
                 held = show(row.pending, row.unit)
                 console.print(Text(f"{held} is held for calls that had no end: their processes were killed"))
         if self._bill.lines:
-            console.print(_table([[one_line(cell) for cell in row] for row in bill_rows(self._bill)]))
+            console.print(
+                _table([[one_line(cell) for cell in row] for row in bill_rows(self._bill)], console)
+            )
         for note in bill_notes(self._bill):
             console.print(Text(one_line(note)))
         if not self._run.is_seen:
@@ -271,10 +274,10 @@ def _show_fullest(rows: Sequence[BudgetStatus]) -> str:
     return show_status(max(rows, key=share_of)) if rows else "no budget"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for number, name in enumerate(rows[0]):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows[1:]:
-        table.add_row(*map(Text, row))
-    return table
+def _table(rows: Sequence[Sequence[str]], console: Console) -> Table:
+    head, *lines = rows
+    made = screen.table(head, words=head[:1])
+    for row in lines:
+        made.add_row(*map(Text, row))
+    # What was used of each meter can be spared: the cost cannot.
+    return screen.fit(made, console, head[-2:1:-1])

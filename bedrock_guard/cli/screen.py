@@ -24,12 +24,12 @@ _GAP: Final = 2
 _NAME: Final = 10
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """
     Where to print: without colours, and with lines as long as they are, where no one looks on.
     """
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    found = Console(highlight=False, stderr=stderr)
+    return found if found.is_terminal else Console(highlight=False, stderr=stderr, width=_PIPE_WIDTH)
 
 
 def table(
@@ -92,7 +92,8 @@ def dollars(nanousd: int | None) -> str:
     if nanousd is None:
         return "no price"
     step = 100_000
-    return f"${_with_commas(usd_text(-(-nanousd // step) * step))}"
+    rounded = -(-nanousd // step) * step
+    return f"{'-' if rounded < 0 else ''}${_with_commas(usd_text(abs(rounded)))}"
 
 
 def percent(share: Fraction | None) -> str:

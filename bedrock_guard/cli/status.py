@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from bedrock_guard.budgets.matching import Matcher
@@ -135,6 +134,8 @@ def _watch(reading: Reading, matcher: Matcher, every_s: float) -> None:
     """
     Until Ctrl-C; where no one looks on, view after view.
     """
+    from rich.live import Live  # noqa: PLC0415  (imported on use)
+
     with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
         while True:
             live.update(_view(reading, *read_now(reading, matcher), time.time()), refresh=True)

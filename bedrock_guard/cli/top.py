@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from bedrock_guard.cli import entry_options as options
@@ -118,6 +117,8 @@ def _read(reading: Reading, asked: _Asked) -> Spending:
 
 
 def _watch(reading: Reading, asked: _Asked, most_rows: int, every_s: float) -> None:
+    from rich.live import Live  # noqa: PLC0415  (imported on use)
+
     with suppress(KeyboardInterrupt), Live(console=console(), auto_refresh=False) as live:
         while True:
             live.update(_view(_read(reading, asked), asked, most_rows), refresh=True)

@@ -75,8 +75,8 @@ def usd_text(nanousd: int) -> str:
     """
     Nano-dollars as `usd_from_nanousd` prints them, without making a `Decimal`.
     """
-    dollars, rest = divmod(nanousd, NANOUSD_PER_USD)
-    return f"{dollars}.{f'{rest:09d}'.rstrip('0').ljust(2, '0')}"
+    dollars, rest = divmod(abs(nanousd), NANOUSD_PER_USD)
+    return f"{'-' if nanousd < 0 else ''}{dollars}.{f'{rest:09d}'.rstrip('0').ljust(2, '0')}"
 
 
 def nanousd_from_usd(usd: Decimal) -> int:

@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 from bedrock_guard.domain.cost import usd_from_nanousd
+from bedrock_guard.domain.entry_fields import read_fields
 
 AttemptOutcome: TypeAlias = Literal["not_sent", "rejected", "answered", "lost", "abandoned"]
 Outcome: TypeAlias = Literal[
@@ -109,6 +110,8 @@ class Entry:
             `resume` and `top_up`, what was told: who, why, whose calls or which balance, until when. Of
             `judged`, the breaker, whose calls, and the figures.
         count: How many refusals this entry stands for; 1 for a call.
+        unread: Names of fields that the ledger has otherwise than any version writes them, as after an edit
+            by hand. They are empty here, and an unread cost is None.
     """
 
     id: str
@@ -148,6 +151,7 @@ class Entry:
     reason: str | None = None
     control: Mapping[str, Any] | None = None
     count: int = 1
+    unread: tuple[str, ...] = ()
 
     @property
     def at(self) -> datetime:
@@ -227,19 +231,22 @@ class Entry:
         return f'{{"id":{_ENCODE(self.id)},{named},"tags":{tags},{_ENCODE(rest)[1:]}'
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str, *, at_s: float = 0.0) -> Self:
         """
-        Back from `to_json`; fields of a newer version are left out.
+        Back from `to_json`; fields of a newer version are left out, and `unread` names what is damaged.
+
+        *at_s* is when the call was opened, where the text does not tell.
         """
-        values: dict[str, Any] = json.loads(text)
-        known = {name: values[name] for name in _ENTRY_FIELDS if name in values}
-        known["attempts"] = tuple(
-            Attempt(**{name: attempt[name] for name in Attempt._fields if name in attempt})
-            for attempt in values.get("attempts", ())
-        )
-        known["anomalies"] = tuple(values.get("anomalies", ()))
-        known["exceeded"] = tuple(values.get("exceeded", ()))
-        return cls(**known)
+        known = read_fields(text, at_s)
+        if "attempts" in known:
+            known["attempts"] = tuple(
+                Attempt(**{name: attempt[name] for name in Attempt._fields if name in attempt})
+                for attempt in known["attempts"]
+            )
+        for name in _LISTS:
+            if name in known:
+                known[name] = tuple(known[name])
+        return cls.opened(known)
 
 
 # What an entry holds before it is told; the same objects for all, as nothing changes them.
@@ -250,11 +257,11 @@ _OPEN: dict[str, Any] = {
 }
 # Ledgers filter by `outcome` and `basis`, which are always written.
 _LEFT_OUT = tuple((name, value) for name, value in _OPEN.items() if name not in {"outcome", "basis"})
+_LISTS = ("anomalies", "exceeded", "unread")
 # What many calls have alike.
 _NAMES = ("operation", "model_id", "model", "family", "region", "service_tier", "latency")
 _NAMES_OF = attrgetter(*_NAMES)
 _ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=dict).encode
-_ENTRY_FIELDS = tuple(Entry.__dataclass_fields__)
 
 
 @lru_cache(maxsize=1024)

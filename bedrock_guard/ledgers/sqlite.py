@@ -250,7 +250,7 @@ class SQLiteLedger:
                 lines = sqlite_rows.read_lines(text)
                 booked = books.expired_amounts(lines, on_expiry)
                 amounts = {line.key: amount for line, amount in zip(lines, booked, strict=True)}
-                entry = books.expired_entry(sqlite_rows.read_entry(entry_text, 1), on_expiry)
+                entry = books.expired_entry(sqlite_rows.read_entry(entry_text, 1, at), on_expiry)
                 ending = Ending.of(lines, amounts, entry)
                 db.execute(sqlite_schema.TAKE, (id_,)).fetchall()
                 call = Call(id_, "pending", at, expires_at_s, text)

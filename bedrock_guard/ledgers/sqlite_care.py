@@ -1,5 +1,5 @@
 """
-Care for the file of a SQLite ledger: migrate, vacuum, check.
+Care for the file of a SQLite ledger: migrate, vacuum, check, and what a sweep would end.
 
 For the command line, while programs go on writing; only `vacuum` makes them wait.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bedrock_guard.domain.ledger import LedgerKey
+from bedrock_guard.domain.ledger import LedgerKey, SweepReport
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import sqlite_entries, sqlite_rows, sqlite_schema
 from bedrock_guard.ledgers.sqlite import read_path
@@ -74,6 +74,18 @@ def check(url: str) -> CheckReport:
         return file.read(_look)
     finally:
         file.close()
+
+
+def overdue(url: str, now: float) -> SweepReport:
+    """
+    What a sweep at *now* would end; changes nothing.
+    """
+    file = SQLiteFile(_existing(url), synchronous="normal", wait_s=WAIT_S, read_only=True)
+    try:
+        ways = Counter(dict(file.read(lambda db: db.execute(sqlite_schema.COUNT_DUE, (now,)).fetchall())))
+    finally:
+        file.close()
+    return SweepReport(ways["charge"], ways.total() - ways["charge"])
 
 
 def _look(db: sqlite3.Connection) -> CheckReport:

@@ -70,7 +70,7 @@ def read_page(db: sqlite3.Connection, where: EntryFilter, after: str | None, lim
     statement, parameters = _query(where, after)
     rows = db.execute(statement, {**parameters, "limit": limit + 1}).fetchall()
     page = rows[:limit]
-    entries = (sqlite_rows.read_entry(text, count) for _, _, count, text in page)
+    entries = (sqlite_rows.read_entry(text, count, at_s) for at_s, _, count, text in page)
     admitted = [entry for entry in entries if where.admits(entry)]
     return Page(admitted, books.write_cursor(*page[-1][:2]) if len(rows) > limit else None)
 

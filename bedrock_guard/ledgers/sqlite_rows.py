@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.books import Booked
 
 KeyColumns: TypeAlias = tuple[str, str, str, int]
@@ -29,8 +30,17 @@ def key_columns(key: LedgerKey) -> KeyColumns:
 def read_key(budget: str, rule: str, per: str, window_start: int) -> LedgerKey:
     """
     Back from `key_columns`.
+
+    Raises:
+        LedgerUnavailable: The row is damaged.
     """
-    return LedgerKey(budget, rule, _read_per(json.loads(per)), window_start)
+    try:
+        return LedgerKey(budget, rule, _read_per(json.loads(per)), window_start)
+    except (ValueError, TypeError):
+        raise LedgerUnavailable(
+            f"A balance of the budget {budget!r} ({rule}) cannot be read: its per is {per!r}. No program "
+            "writes that; mend the row, or take the file of a backup."
+        ) from None
 
 
 @lru_cache(maxsize=1024)
@@ -81,11 +91,11 @@ def write_entry(entry: Entry) -> str:
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
-def read_entry(text: str, count: int) -> Entry:
+def read_entry(text: str, count: int, at_s: float = 0.0) -> Entry:
     """
-    Back from `write_entry`, for as many as were counted.
+    Back from `write_entry`, for as many as were counted; of a call that was opened at *at_s*.
     """
-    entry = Entry.from_json(text)
+    entry = Entry.from_json(text, at_s=at_s)
     return entry if entry.count == count else replace(entry, count=count)
 
 

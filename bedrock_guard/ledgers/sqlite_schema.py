@@ -181,6 +181,7 @@ SELECT state, at, expires_at, lines, booked FROM entry WHERE id = ?1
 LIMIT 1
 """
 IS_DUE: Final = "SELECT 1 FROM reservation WHERE expires_at <= ?1 LIMIT 1"
+COUNT_DUE: Final = "SELECT on_expiry, count(*) FROM reservation WHERE expires_at <= ?1 GROUP BY on_expiry"
 # Every row is looked at: only open calls are here, and an index would cost each of them.
 DUE: Final = """
 SELECT id, at, expires_at, lines, on_expiry, entry FROM reservation

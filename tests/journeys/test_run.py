@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,12 +19,13 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from bedrock_guard import Guard, guard, unguard
 from bedrock_guard.cli import app
 from bedrock_guard.cli.program import run_program
-from bedrock_guard.cli.run import _check_command
+from bedrock_guard.cli.run import _check_command, _table
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks.attach import owners_of
 from bedrock_guard.running import RUNS_VARIABLE, RunGuard, environment, open_run
@@ -167,6 +169,34 @@ def test_a_program_cannot_edit_its_limit(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("columns", "spared"), [(400, False), (60, True)])
+def test_no_figure_of_the_bill_is_cut(columns: int, spared: bool) -> None:
+    """
+    A pipe has no width, and a cost that is cut is another cost; a narrow screen does without what it can.
+    """
+    out = Console(file=io.StringIO(), width=columns)
+    rows = [
+        ("model", "calls", "input", "output", "cache read input", "cache hit", "cost"),
+        (
+            "anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "131",
+            "402,118",
+            "26,210",
+            "3,108,240",
+            "88.5 %",
+            "$2.78",
+        ),
+    ]
+
+    out.print(_table(rows, out))
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+
+    assert "…" not in text
+    assert {"131", "$2.78"} <= set(text.split())
+    assert ("3,108,240" not in text) is spared
+    assert max(map(len, text.splitlines())) <= columns
+
+
 def test_a_rate_holds_up_and_stops_nobody(write: Callable[[str], str], tmp_path: Path) -> None:
     """
     A program that comes back later was not stopped. With a period, runs share a ledger that is no program's.
@@ -304,6 +334,92 @@ def test_signals_reach_the_program_and_its_code_comes_back(tmp_path: Path) -> No
         process.wait(60)
 
     assert process.returncode == 9
+
+
+WAITING = """\
+import signal, sys, time
+signal.signal(signal.{name}, lambda *_: sys.exit(9))
+print('ready', flush=True)
+time.sleep(120)
+"""
+RUN_PROGRAM = "import os, sys; from bedrock_guard.cli.program import run_program; "
+
+
+@pytest.mark.parametrize("to_group", [False, True], ids=["the command", "the group"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_signal_reaches_the_program_whoever_it_was_sent_to(name: str, to_group: bool) -> None:
+    """
+    A scheduler tells the command alone, a shell's `kill` or a time-out the group; no terminal is there.
+    """
+    code = f"{RUN_PROGRAM}sys.exit(run_program([sys.executable, '-c', {WAITING.format(name=name)!r}], os.environ))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        send = os.killpg if to_group else os.kill
+        send(process.pid, getattr(signal, name))
+        process.wait(60)
+
+    # Of the group it comes twice, and the second may come while the interpreter ends.
+    twice = {128 + getattr(signal, name)} if to_group else set()
+    assert process.returncode in {9} | twice
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        ("sys.exit()", 0),
+        ("sys.exit(7)", 7),
+        ("sys.exit('gone')", 1),
+        ("1 / 0", 1),
+        ("os._exit(255)", 255),
+        ("os.kill(os.getpid(), 9)", 137),
+        ("os.abort()", 134),
+        ("raise KeyboardInterrupt", 130),
+    ],
+)
+def test_a_program_ends_as_it_would_without_the_command(program: str, code: int) -> None:
+    """
+    Whoever starts it by its name looks at nothing else.
+    """
+    assert run_program([sys.executable, "-S", "-c", f"import os, sys; {program}"], os.environ) == code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kept", "calls", "says"),
+    [
+        ((), 1, ""),
+        (("PYTHONPATH",), 0, "makes a client and cannot be guarded"),
+        (("PYTHONPATH", "BEDROCK_GUARD_RUNS", "BEDROCK_GUARD_RUN"), 0, "BudgetExceeded"),
+    ],
+)
+def test_a_child_with_an_environment_of_its_own_is_in_the_run_as_far_as_that_goes(
+    server: BedrockServer, write: Callable[[str], str], kept: tuple[str, ...], calls: int, says: str
+) -> None:
+    """
+    What the page says of `subprocess.run(..., env={...})`: outside, refused a client, or inside.
+    """
+    agent = write(
+        f"""
+        if sys.argv[1:]:
+            call()
+        else:
+            keep = {kept!r} + ("URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "PATH")
+            env = {{name: os.environ[name] for name in keep}}
+            paths = [path for path in sys.path if path and "startup" not in path]
+            code = f"import sys; sys.path += {{paths!r}}; sys.argv = ['x', 'child']; exec(open({{__file__!r}}).read())"
+            child = subprocess.run([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, text=True)
+            print(child.stderr)
+            assert {says!r} in child.stderr
+        """
+    )
+
+    code, bill = bill_of("0 USD", sys.executable, agent)
+
+    assert len(server.requests) == calls
+    assert (code, bill["refused"]) == ((3, 1) if says == "BudgetExceeded" else (0, 0))
 
 
 def test_a_signal_before_the_program_starts_leaves_no_folder(

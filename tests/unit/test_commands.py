@@ -39,6 +39,54 @@ def test_help_lists_every_command_and_imports_none() -> None:
     assert [name for name in COMMANDS if name not in listed] == []
 
 
+def imported_by(code: str) -> set[str]:
+    """
+    The modules that a fresh interpreter has after *code*, whose output is thrown away.
+    """
+    whole = (
+        "import contextlib, io, sys\n"
+        f"with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n    {code}\n"
+        "print(*sys.modules, sep='\\n')"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", whole],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",  # where no settings file lies
+        env=environment | {"PYTHONPATH": str(PAGE.parents[2])},
+    )
+    return set(done.stdout.splitlines())
+
+
+def test_status_of_a_file_imports_little(tmp_path: Path) -> None:
+    """
+    It is asked for in prompts of shells; each of these costs more than its own work.
+    """
+    url = made_ledger(tmp_path, [])
+
+    found = imported_by(f"from bedrock_guard.cli import app; app(['status', '--ledger', {url!r}])")
+
+    ours = {name for name in found if name.startswith("bedrock_guard")}
+    heavy = {"boto3", "botocore", "rich.markdown", "rich.live", "pygments", "asyncio", "http.client"}
+    assert heavy & found == set()
+    assert {"bedrock_guard.wiring", "bedrock_guard.hooks", "bedrock_guard.families"} & ours == set()
+    assert "bedrock_guard.ledgers.sqlite" in ours
+    assert len(ours) <= 75
+
+
+def test_status_itself_has_no_need_of_pydantic(tmp_path: Path) -> None:
+    """
+    Typer may import it for its own ends; where no settings file is, nobody else does.
+    """
+    url = made_ledger(tmp_path, [])
+
+    assert "pydantic" not in imported_by(
+        f"from bedrock_guard.cli.status import status; status(ledger={url!r})"
+    )
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_listed_with_the_words_of_its_own_help(name: str) -> None:
     """

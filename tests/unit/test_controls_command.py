@@ -292,4 +292,4 @@ def test_a_ledger_that_nobody_uses_is_not_stopped(url: str, tmp_path: Path) -> N
 
     done = run("stop", "--reason", "x", "--ledger", "memory://")
     assert done.exit_code == 2
-    assert "is a program's own" in done.stderr
+    assert "is in the memory of a program" in done.stderr
