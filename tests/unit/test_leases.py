@@ -793,6 +793,22 @@ def test_a_slice_of_which_something_is_pending_is_not_forgotten(fleet: Fleet) ->
     assert not ledger._local.forget(DAY)
 
     settle(ledger, held, 60)
-    assert ledger._local.sums(DAY) == (60, 0, 0)
+    assert ledger._local.sums(DAY) == (60, 0)
     assert ledger._local.forget(DAY)
     ledger.close()
+
+
+def test_a_slice_that_a_call_holds_nothing_of_is_not_forgotten(fleet: Fleet) -> None:
+    """
+    The call may yet be charged, and nobody would report that.
+    """
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "first", 60), 60)
+    ledger._local.give_up(DAY)
+    held = hold(ledger, "nothing", 0)
+
+    assert not ledger._local.forget(DAY)
+
+    settle(ledger, held, 7)
+    ledger.close()
+    assert fleet.in_table() == (67, 0, 0)

@@ -3,6 +3,7 @@ Budgets on leases: a process takes slices of balances, and spends them without a
 
     ledger     Ledger: what fits into slices is held here, what does not is asked for
     local      what this process has spent and holds of its slices; integers under a lock
+    purses     one slice as it is spent, and a call that holds some of it
     slices     how much to ask for, and what a lease is; pure
     desk       asks for slices, reports what is spent, and gives back
     beside     what is never leased: what rolls, and rates

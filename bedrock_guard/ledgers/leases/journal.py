@@ -13,6 +13,7 @@ from typing import Final
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.ledgers.dynamodb import actions, segments
 from bedrock_guard.ledgers.dynamodb.items import Item
+from bedrock_guard.ledgers.dynamodb.segments import Note
 from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn
 from bedrock_guard.ledgers.leases.local import Local
 
@@ -94,7 +95,7 @@ class Journal:
         self._adding = []
 
     def _cut(self) -> None:
-        waiting = list(self._local.notes)
+        waiting = [Note(*each) for each in list(self._local.notes)]
         made = []
         for notes in segments.cut(waiting):
             newest_s = max(note.at_s for note in notes)

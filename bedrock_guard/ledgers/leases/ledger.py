@@ -46,9 +46,9 @@ from bedrock_guard.ledgers.leases.desk import Desk
 from bedrock_guard.ledgers.leases.journal import Journal
 from bedrock_guard.ledgers.leases.keeper import Keeper, Thread, at_exit
 from bedrock_guard.ledgers.leases.local import Local
+from bedrock_guard.ledgers.leases.purses import Call
 from bedrock_guard.ledgers.leases.slices import with_own
 from bedrock_guard.ledgers.leases.store import Store
-from bedrock_guard.ledgers.memory_sums import Call
 
 log = logging.getLogger("bedrock_guard")
 
@@ -108,15 +108,16 @@ class LeasedLedger:
         """
         Hold every line, or none.
         """
-        wanted = books.merge(lines)
+        now = self._clock()
         if controls is not None:
-            known = self._copy.fresh
+            known = self._copy.fresh_at(now)
             if controls != (known.version if known is not None else self._read_controls().version):
                 return CHANGED
-        expires_at_s = self._clock() + hold_s
+        wanted, expires_at_s = tuple(lines), now + hold_s
         over: list[RefusedLine] = []
         call = self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
         if call is None or call.lines is not wanted:  # it is asked for again, perhaps
+            wanted = books.merge(lines)
             if any(line.kind != "window" for line in wanted):
                 return self._reserve_beside(wanted, entry, hold_s, on_expiry)
             found = self._bring(
@@ -151,7 +152,7 @@ class LeasedLedger:
             if isinstance(found, Refusal):
                 return self._beside.refused(found, more, self._clock())
             call = found
-        if not special and id_ not in self._beside:
+        if not special and id_ not in self._beside.held:
             return Reservation(id_, call.lines, call.expires_at_s, tuple(over))
         try:
             answer = self._beside.extend(call, id_, special, hold_s)
@@ -169,7 +170,7 @@ class LeasedLedger:
         Turn a reservation into spend, at what the call did cost.
         """
         id_ = reservation.id
-        if id_ not in self._beside:
+        if id_ not in self._beside.held:
             ended = self._local.end(id_, "settled", amounts, entry)
             if ended is not None:
                 return books.SETTLED[ended]
@@ -179,7 +180,7 @@ class LeasedLedger:
         """
         Give back everything that is held; without an *entry*, the call leaves none.
         """
-        if reservation.id not in self._beside:
+        if reservation.id not in self._beside.held:
             ended = self._local.end(reservation.id, "released", {}, entry)
             if ended is not None:
                 return books.SETTLED[ended]
@@ -242,7 +243,7 @@ class LeasedLedger:
         """
         End reservations whose time is over, each by its own `on_expiry`, and charge leases of dead processes.
         """
-        count, keys = self._local.expire(now, limit, is_elsewhere=self._beside.__contains__)
+        count, keys = self._local.expire(now, limit, is_elsewhere=self._beside.held.__contains__)
         left = limit - sum(count.values())
         reports = [SweepReport(count["charge"], count["release"], frozenset(keys))]
         if left > 0:
