@@ -347,6 +347,34 @@ class ReportsLater(Protocol):
         ...
 
 
+@runtime_checkable
+class AnswersAtOnce(Protocol):
+    """
+    A ledger that may wait, and need not for most calls: what comes from an event loop is tried so first.
+    """
+
+    def reserve_at_once(
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | None:
+        """
+        Hold every line as `Ledger.reserve` does; None, and nothing is held, where that would have to wait,
+        or would not hold them.
+        """
+        ...
+
+    def ends_at_once(self, reservation: Reservation) -> bool:
+        """
+        Whether neither `settle` nor `release` of it waits.
+        """
+        ...
+
+
 def read_all_entries(ledger: Ledger, where: EntryFilter) -> Iterator[Entry]:
     """
     Every entry that *where* admits, newest first, a page at a time.

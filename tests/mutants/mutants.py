@@ -564,13 +564,13 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             "min(self.spendable, spent + keep)",
         ),
         Mutant(
-            "a slice with calls is forgotten",
+            "a slice that is not all spent is forgotten",
             _LOCAL,
             "if purse.sums != (purse.spendable, 0):",
-            "if sum(purse.sums) != purse.spendable:",
+            "if purse.sums[1]:",
         ),
         Mutant(
-            "a slice with a call of nothing is forgotten",
+            "a slice with calls is forgotten",
             _LOCAL,
             "if any(purse in call.purses for call in self._open.values()):",
             "if False:",

@@ -242,21 +242,21 @@ class Local:
         """
         As `Purse.grant`.
         """
-        with self._inside():
+        with self.turn(is_last=True):
             self._purse(key).grant(granted, reported)
 
     def give_up(self, key: LedgerKey, keep: int = 0) -> tuple[int, int]:
         """
         As `Purse.give_up`.
         """
-        with self._inside():
+        with self.turn(is_last=True):
             return self._purse(key).give_up(keep)
 
     def forget(self, key: LedgerKey) -> bool:
         """
         Know nothing of a slice any more, if no call holds any of it and all is spent; whether that is so.
         """
-        with self._inside():
+        with self.turn(is_last=True):
             purse = self._purse(key)
             if purse.sums != (purse.spendable, 0):
                 return False
@@ -270,7 +270,7 @@ class Local:
         """
         The oldest *count* notes are looked after by the caller from now on.
         """
-        with self._inside():
+        with self.turn(is_last=True):
             del self.notes[:count]
 
     def begin_anew(self) -> None:
@@ -285,15 +285,12 @@ class Local:
         """
         self._is_closed = True
 
-    def turn(self) -> AbstractContextManager[bool]:
+    def turn(self, *, is_last: bool = False) -> AbstractContextManager[bool]:
         """
-        The lock, while calls may begin and end.
+        The lock, while calls may begin and end; *is_last* for what is done when they may not any more.
         """
-        if self._is_closed:
+        if self._is_closed and not is_last:
             raise LedgerUnavailable("The ledger is closed.")
-        return self._inside()
-
-    def _inside(self) -> AbstractContextManager[bool]:
         # Not for a finalizer that runs in the very thread that holds it, half-way through a sum.
         if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks
             raise LedgerUnavailable("The ledger was called from inside itself; try again later.")
