@@ -18,7 +18,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from bedrock_guard.background import BACKGROUND
 from bedrock_guard.calls.pipeline import Pipeline
-from bedrock_guard.domain.ledger import ReportsLater
+from bedrock_guard.domain.ledger_options import ReportsLater
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.hooks.threads import wait_for_threads
 from bedrock_guard.open_call import OpenCall

@@ -26,6 +26,7 @@ class OpenCall:
         is_held: Whether the ledger has said that it holds it.
         retried_nanousd: What the ledger holds for attempts after the first.
         may_linger: Whether its opening may be kept waiting where it is.
+        may_wait: Whether its ledger may be asked where it is; else what needs nobody to be asked is tried.
         leave: Ends it as if the consumer of its stream or body had left; None while it has none.
         tallies: Who is told how it ended.
     """
@@ -39,6 +40,7 @@ class OpenCall:
         "is_held",
         "leave",
         "may_linger",
+        "may_wait",
         "plan",
         "reservation",
         "retried_nanousd",
@@ -52,7 +54,7 @@ class OpenCall:
         self.hold_s = 0.0
         self.is_held = False
         self.retried_nanousd = 0
-        self.may_linger = True
+        self.may_linger = self.may_wait = True
         self.leave: Callable[[], None] | None = None
         self.tallies = tallies
         self._unended = [True]

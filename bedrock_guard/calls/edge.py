@@ -29,6 +29,7 @@ from bedrock_guard.calls.upkeep import Upkeep
 from bedrock_guard.calls.waiting import Queue
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line, Refusal, RefusedLine, Reservation
+from bedrock_guard.domain.ledger_options import AnswersAtOnce
 from bedrock_guard.domain.usage import total_input
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, Stopped, UnpricedModel
 from bedrock_guard.open_call import OpenCall
@@ -54,6 +55,12 @@ class Lingers(Exception):
         self.go_on = go_on
 
 
+class Waits(Lingers):
+    """
+    The ledger has to be asked for a call, and not where it is being opened.
+    """
+
+
 class Edge:
     """
     The steps of one guard.
@@ -62,6 +69,7 @@ class Edge:
         clamp: Lowers limits on output.
         queue: The calls that wait for room.
         lingers: Whether a call may be kept waiting: by a budget, or for a count.
+        quick: The ledger, where a call can be opened and ended without asking anybody.
     """
 
     def __init__(
@@ -70,10 +78,11 @@ class Edge:
         ledger: Ledger,
         clock: Clock,
         helm: Helm,
-        *,
         upkeep: Upkeep,
         sweeper: Sweeper,
+        *,
         alerts: Alerts | None = None,
+        asks_at_end: bool = False,
     ) -> None:
         self.clamp = Clamp(planner, ledger, clock, helm, alerts=alerts)
         self.queue = Queue()
@@ -83,7 +92,39 @@ class Edge:
         self._helm = helm
         self._upkeep = upkeep
         self._sweeper = sweeper
+        may_wait = asks_at_end or planner.settings.mode == "shadow"
+        self.quick = None if may_wait or not isinstance(ledger, AnswersAtOnce) else ledger
         self.lingers = self._refines or any(budget.wait_s for budget in planner.matcher.budgets)
+
+    def hold_at_once(self, opened: OpenCall, hold_s: float, *, is_gone: bool) -> Reservation:
+        """
+        Hold *opened*, as nearly all calls are held, while nobody need be asked for anything.
+
+        Raises:
+            Waits: Somebody is to be asked. Nothing is held, and nobody has to end it.
+        """
+        plan, entry, steering = opened.plan, opened.entry, self._helm.known
+        now, invocations = self._clock(), self._upkeep.invocations
+        is_plain = not (
+            is_gone
+            or self.queue.is_any
+            or entry.at_s >= self._sweeper.due_at
+            or (self.clamp.is_on and plan.call.size.output_limit is None)
+            or steering.find_stop(plan.tags, now) is not None
+        )
+        held = None
+        if is_plain and self.quick is not None:
+            held = self.quick.reserve_at_once(
+                steering.top_up(plan.lines(), now),
+                entry=entry,
+                hold_s=invocations.hold_s(hold_s) if invocations.are_any else hold_s,
+                on_expiry=self._planner.settings.on_expiry,
+                controls=steering.version,
+            )
+        if held is None:
+            opened.take_end()
+            raise Waits
+        return held
 
     def is_crowded(self, plan: Plan) -> bool:
         """

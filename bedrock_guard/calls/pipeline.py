@@ -71,9 +71,9 @@ class Pipeline:
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.balances.topped_up = self.helm.topped_up
-        self.edge = Edge(
-            planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper, alerts=alerts
-        )
+        asks = self._tells_first or breakers is not None  # the ledger, when a call ends
+        rooms = planner, ledger, clock, self.helm, self.upkeep, self.sweeper
+        self.edge = Edge(*rooms, alerts=alerts, asks_at_end=asks)
         self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
@@ -186,8 +186,7 @@ class Pipeline:
             return
         held = {line.key: line.amount for line in opened.reservation.lines}
         later = self.planner.matcher.roll(plan.matches, self.clock())
-        lines = lines_of_retry(plan.matches, later, plan.lines(), held)
-        lines = self._more(plan, opened.entry, lines)
+        lines = self._more(plan, opened.entry, lines_of_retry(plan.matches, later, plan.lines(), held))
         plan = plan._replace(matches=later)
         answer = self._extend(opened, lines, plan.nanousd, is_retry=True)
         if isinstance(answer, Refusal):
@@ -253,14 +252,15 @@ class Pipeline:
             self.alerts.leave()
 
     def _admit(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
+        if not opened.may_wait:
+            return self.edge.hold_at_once(opened, hold_s, is_gone=self.outage.is_on)
         refusal: Refusal | None = None  # yet: others may wait for room already
         if not self.edge.queue.is_any or not self.edge.is_crowded(opened.plan):
             answer = self._reserve(opened, hold_s, source)
             if isinstance(answer, Reservation):
                 return answer
             refusal = answer
-        hold = partial(self._reserve, opened, hold_s, source)
-        return self.edge.fit(opened, refusal, source, hold)
+        return self.edge.fit(opened, refusal, source, partial(self._reserve, opened, hold_s, source))
 
     def _reserve(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
         is_gone = self.outage.is_on

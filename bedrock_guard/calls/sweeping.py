@@ -8,7 +8,8 @@ import logging
 from typing import Final
 
 from bedrock_guard.background import BACKGROUND
-from bedrock_guard.domain.ledger import Clock, DropsEntries, KeepsEntries, Ledger, SweepReport
+from bedrock_guard.domain.ledger import Clock, Ledger, SweepReport
+from bedrock_guard.domain.ledger_options import DropsEntries, KeepsEntries
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.telling.noticing import Alerts
 

@@ -15,7 +15,8 @@ from bedrock_guard.cli.controls import check_there
 from bedrock_guard.cli.reading import BAD_INPUT, NO, Config, Json, LedgerUrl, fail
 from bedrock_guard.cli.safe_text import to_json
 from bedrock_guard.config.load import at, resolve
-from bedrock_guard.domain.ledger import KeepsEntries, SweepReport
+from bedrock_guard.domain.ledger import SweepReport
+from bedrock_guard.domain.ledger_options import KeepsEntries
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger, sqlite_care
 

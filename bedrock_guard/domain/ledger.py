@@ -12,9 +12,9 @@ is part of its `rule`, so amounts of different units never meet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 from bedrock_guard.domain.alert_claim import ClaimsAlerts
 from bedrock_guard.domain.control import ControlsChanged, KeepsControls
@@ -290,59 +290,6 @@ class Ledger(ClaimsAlerts, KeepsControls, Protocol):
     def close(self) -> None:
         """
         Give back files and connections; the ledger cannot be used afterwards.
-        """
-        ...
-
-
-@runtime_checkable
-class DropsEntries(Protocol):
-    """
-    A ledger whose entries are dropped by whoever sweeps; others forget by themselves, or never.
-    """
-
-    def drop_entries(self, *, before: float, limit: int = 1000) -> int:
-        """
-        Forget at most *limit* entries of calls that were opened, and whose holds ended, before then, and of
-        those that were recorded and `over_at_s` before.
-
-        Balances and open reservations stay. Returns how many were dropped.
-        """
-        ...
-
-
-@runtime_checkable
-class KeepsEntries(Protocol):
-    """
-    A ledger whose store deletes by itself: what ends is told then how long it is kept.
-    """
-
-    def keep_entries(self, seconds: float | None) -> None:
-        """
-        Keep what ends from now on for *seconds*, None for ever; of several wishes the longest holds.
-        """
-        ...
-
-
-@runtime_checkable
-class ReportsLater(Protocol):
-    """
-    A ledger that writes what has ended a little later, and with it what is spent.
-    """
-
-    def flush(self) -> None:
-        """
-        Write now all that has ended.
-
-        Raises:
-            LedgerUnavailable: Not all of it is written; it is tried again.
-        """
-        ...
-
-    def tell_reported(self, tell: Callable[[Iterable[LedgerKey]], None]) -> None:
-        """
-        Have *tell*, a method, called in some thread with the balances that others see changed from now on.
-
-        It is held weakly.
         """
         ...
 

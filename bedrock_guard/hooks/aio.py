@@ -2,24 +2,27 @@
 The same for aiobotocore: async shells round the sync handlers, and no second copy of them.
 
 A ledger that may wait for a disk is called in a thread, as is what may ask the control plane; one in
-memory inline. A call that does not fit, and may wait for others, is opened in a thread of its own.
+memory inline. One on leases is tried inline, and called in a thread where it has to ask. A call that does not
+fit, and may wait for others, is opened in a thread of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
 from typing import Any
 
-from bedrock_guard.calls.edge import Lingers
+from bedrock_guard.calls.drafting import Source
+from bedrock_guard.calls.edge import Lingers, Waits
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.services import CONTROL_PLANE
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, reads_content, settle_reply
-from bedrock_guard.hooks.threads import in_own_thread, off_loop, run_soon
+from bedrock_guard.hooks.threads import in_own_thread, is_on_loop, off_loop, run_soon
+from bedrock_guard.open_call import OpenCall
 
 
 def is_async_client(client: Any) -> bool:
@@ -46,12 +49,13 @@ class AioClientHooks(ClientHooks):
         if self._reads_batches:
             await self._batch_input.freeze()
         work: Callable[[], None] | None = partial(self.open, **event)
-        run = self._run
+        run: Callable[[Callable[[], None]], Awaitable[None]] = partial(self._run, is_tried=True)
         while work is not None:
             try:
                 await run(work)
             except Lingers as lingering:
-                work, run = lingering.go_on, self._run_apart
+                work = lingering.go_on
+                run = off_loop if isinstance(lingering, Waits) else self._run_apart
                 lingering.__traceback__ = (
                     None  # a future's error holds frames in a cycle, and they the prompt
                 )
@@ -96,7 +100,11 @@ class AioClientHooks(ClientHooks):
                 ):  # of another tool's answer: there may be none, or it may be botocore's
                     content = http_response.content
                     content = await content if isawaitable(content) else content
-            await self._run(partial(settle_reply, state, parsed, http_response.status_code, content))
+            settle = partial(settle_reply, state, parsed, http_response.status_code, content)
+            if self._ends_here(state):
+                settle()
+            else:
+                await self._run(settle)
 
     async def async_settle_error(self, **event: Any) -> None:
         """
@@ -123,9 +131,23 @@ class AioClientHooks(ClientHooks):
     async def _run_apart(self, work: Callable[[], None]) -> None:
         await in_own_thread(work, give_up=partial(self._give_up, CURRENT.get()))
 
-    async def _run(self, work: Callable[[], None]) -> None:
+    def _reserve(self, state: CallState, pipeline: Pipeline, opened: OpenCall, source: Source) -> None:
+        opened.may_wait = pipeline.edge.quick is None or not is_on_loop()
+        super()._reserve(state, pipeline, opened, source)
+
+    def _ends_here(self, state: CallState) -> bool:
+        call = state.call
+        if self._reads_batches or call is None or call.batch is not None:
+            return False
+        return all(
+            pipeline.edge.quick is not None and pipeline.edge.quick.ends_at_once(opened.reservation)
+            for pipeline, opened in state.opened
+        )
+
+    async def _run(self, work: Callable[[], None], *, is_tried: bool = False) -> None:
         if self._reads_batches or any(
-            pipeline.ledger.blocking or pipeline.settings.resolve_profiles == "lookup"
+            (pipeline.ledger.blocking and not (is_tried and pipeline.edge.quick))
+            or pipeline.settings.resolve_profiles == "lookup"
             for pipeline in self.pipelines
         ):
             await off_loop(work)

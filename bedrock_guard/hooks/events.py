@@ -25,7 +25,7 @@ from typing import Any, Final
 from botocore.client import BaseClient
 
 from bedrock_guard.calls.drafting import Source
-from bedrock_guard.calls.edge import Lingers
+from bedrock_guard.calls.edge import Lingers, Waits
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.call import Call
 from bedrock_guard.errors import ConfigurationError, GuardError
@@ -168,8 +168,10 @@ class ClientHooks:
                 opened.may_linger = False
             try:
                 self._reserve(state, pipeline, opened, source)
-            except Lingers:
-                raise Lingers(partial(self._go_on, state, call, pipelines[number + 1 :], source)) from None
+            except Lingers as error:
+                rest, lingers = pipelines[number + 1 :], not isinstance(error, Waits)
+                again = partial(self._go_on, state, call, rest, source, may_linger=lingers)
+                raise type(error)(again) from None
         if state.draft is not None:
             state.draft.put_in()
             _tell_others(state, state.draft.notes)
@@ -177,12 +179,14 @@ class ClientHooks:
         if state.is_over:  # its task was dropped while a thread reserved for it
             state.end(None)
 
-    def _go_on(self, state: CallState, call: Call, rest: Sequence[Pipeline], source: Source) -> None:
+    def _go_on(
+        self, state: CallState, call: Call, rest: Sequence[Pipeline], source: Source, *, may_linger: bool
+    ) -> None:
         """
-        Open a call where it may be kept waiting.
+        Open a call where its ledger may be asked, or where it may be kept waiting.
         """
         pipeline, opened = state.opened[-1]
-        opened.may_linger = True
+        opened.may_linger = may_linger
         opened.give_back_end()
         self._reserve(state, pipeline, opened, source)
         self._hold(state, call, rest, source)

@@ -22,6 +22,17 @@ _MOST_THREADS: Final = 4
 _HANDED_ON: Final[set[Future[Any]]] = set()
 
 
+def is_on_loop() -> bool:
+    """
+    Whether an event loop would stand still meanwhile.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 async def off_loop(work: Callable[[], T]) -> T:
     """
     What *work* returns, run in a thread that sees this task's context variables.

@@ -63,20 +63,19 @@ def align(lines: tuple[Line, ...], amounts: Mapping[LedgerKey, int]) -> tuple[tu
     A key that was never reserved becomes a line of 0.
     """
     booked = []
-    found = 0
+    absent = 0
     is_overrun = False
     for line in lines:
         amount = amounts.get(line.key)
         if amount is None:
-            booked.append(0)
-            continue
+            absent += 1
+            amount = 0
+        elif amount > line.amount:
+            is_overrun = True
         if not 0 <= amount <= MAX_AMOUNT:
             raise uncountable(line.key, amount)
-        found += 1
         booked.append(amount)
-        if amount > line.amount:
-            is_overrun = True
-    if found != len(amounts):
+    if len(lines) - absent != len(amounts):
         known = {line.key for line in lines}
         extra = merge([Line(key, None, amount) for key, amount in amounts.items() if key not in known])
         extra = tuple(line for line in extra if line.amount)

@@ -37,7 +37,8 @@ from bedrock_guard.domain.alert import AlertSink, Looking, ObservesEntries
 from bedrock_guard.domain.alert_claim import RETRY_AFTER_S
 from bedrock_guard.domain.budget import Window
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, ReportsLater, Settled
+from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Refusal, Settled
+from bedrock_guard.domain.ledger_options import ReportsLater
 from bedrock_guard.domain.watching import Watcher
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.open_call import OpenCall

@@ -82,6 +82,7 @@ _CONTROLS: Final = "ledgers/dynamodb/controls.py"
 _CLAIMS: Final = "ledgers/dynamodb/claims.py"
 _STORE: Final = "ledgers/leases/store.py"
 _LOCAL: Final = "ledgers/leases/local.py"
+_PURSES: Final = "ledgers/leases/purses.py"
 _DESK: Final = "ledgers/leases/desk.py"
 _SLICES: Final = "ledgers/leases/slices.py"
 _CHARGING: Final = "ledgers/leases/sweeping.py"
@@ -463,8 +464,8 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         Mutant(
             "a clock that is set back keeps a copy fresh",
             _CONTROLS,
-            "and 0 <= self._clock() - began_at_s < most_s",
-            "and self._clock() - began_at_s < most_s",
+            "is_fresh = 0 <= now - began_at_s < most_s",
+            "is_fresh = now - began_at_s < most_s",
         ),
     ),
     "claims": (
@@ -541,32 +542,60 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         Mutant(
             "a slice has room for one more",
             _LOCAL,
-            "if used > granted.get(key, -1) or",
-            "if used > granted.get(key, -1) + 1 or",
+            "if used > purse.granted or",
+            "if used > purse.granted + 1 or",
         ),
         Mutant(
             "a limit that was lowered is none",
             _LOCAL,
-            "or (enforce and limit is not None and used > limit):",
-            "or (enforce and limit is not None and used > 2 * limit):",
+            "elif limit is not None and used > limit:",
+            "elif limit is not None and used > 2 * limit:",
         ),
         Mutant(
             "what is given back is spent on",
-            _LOCAL,
-            "            self._granted[key] = granted\n            return spent, granted",
-            "            return spent, granted",
+            _PURSES,
+            "self.granted = granted = min(",
+            "granted = min(",
         ),
         Mutant(
             "what is pending is given back",
+            _PURSES,
+            "min(self.spendable, spent + pending + keep)",
+            "min(self.spendable, spent + keep)",
+        ),
+        Mutant(
+            "a slice that is not all spent is forgotten",
             _LOCAL,
-            "granted = min(self._granted.get(key, 0), spent + pending + keep)",
-            "granted = min(self._granted.get(key, 0), spent + keep)",
+            "if purse.sums != (purse.spendable, 0):",
+            "if purse.sums[1]:",
         ),
         Mutant(
             "a slice with calls is forgotten",
             _LOCAL,
-            "if pending or spent != self._granted.get(key, 0):",
-            "if spent + pending != self._granted.get(key, 0):",
+            "if any(purse in call.purses for call in self._open.values()):",
+            "if False:",
+        ),
+        Mutant(
+            "two lines of a key are held as one", _LOCAL, "or amount < 0 or purse in found", "or amount < 0"
+        ),
+        Mutant("less than nothing is held", _LOCAL, "or amount < 0 or purse in found", "or purse in found"),
+        Mutant(
+            "a settled hold stays",
+            _PURSES,
+            "sums.append((spent + amount, pending - line.amount))",
+            "sums.append((spent + amount, pending))",
+        ),
+        Mutant(
+            "a correction is charged twice",
+            _LOCAL,
+            "sums.append((spent + new - old, pending))",
+            "sums.append((spent + new, pending))",
+        ),
+        Mutant(
+            "what is charged and was never leased is nobody's",
+            _LOCAL,
+            "if purse.granted == NEVER_LEASED:\n                self.strangers",
+            "if purse.granted < NEVER_LEASED:\n                self.strangers",
         ),
         Mutant(
             "a grant is asked for above the limit",

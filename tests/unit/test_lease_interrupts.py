@@ -13,16 +13,26 @@ import pytest
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import LedgerKey, Line, Reservation, read_all_entries
 from bedrock_guard.errors import ReservationClosed
-from bedrock_guard.ledgers import books, memory_sums
+from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, segments, table
 from bedrock_guard.ledgers.dynamodb.address import read_address
-from bedrock_guard.ledgers.leases import LeasedLedger, desk, journal, keeper, ledger, local, slices, store
+from bedrock_guard.ledgers.leases import (
+    LeasedLedger,
+    desk,
+    journal,
+    keeper,
+    ledger,
+    local,
+    purses,
+    slices,
+    store,
+)
 from bedrock_guard.testing.ledger_calls import DAY, SetClock, answered, open_entry
 
 from . import test_memory_interrupts
 from .test_memory_interrupts import Interrupted, in_a_thread
 
-_MODULES: Final = (ledger, local, desk, journal, keeper, store, slices, table, segments, memory_sums, books)
+_MODULES: Final = (ledger, local, purses, desk, journal, keeper, store, slices, table, segments, books)
 _MOST: Final = 2000
 
 

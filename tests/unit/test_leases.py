@@ -24,7 +24,7 @@ from bedrock_guard.domain.ledger import LedgerKey, Line, Refusal, Reservation, r
 from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, items
 from bedrock_guard.ledgers.dynamodb.address import read_address
-from bedrock_guard.ledgers.leases import LeasedLedger, keeper
+from bedrock_guard.ledgers.leases import LeasedLedger, journal, keeper
 from bedrock_guard.testing.ledger_calls import (
     DAY,
     HOLD_S,
@@ -474,6 +474,52 @@ def test_while_the_table_is_gone_slices_are_spent_and_no_more(fleet: Fleet) -> N
     assert books(ledger) == (60, 0)
 
 
+def test_entries_of_calls_that_no_budget_counts_are_bounded(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Money bounds the others: while the table is gone nobody is granted more.
+    """
+    monkeypatch.setattr(journal, "MOST_WAITING", 5)
+    ledger = fleet.process()
+    watched = Watched(ledger)  # type: ignore[arg-type]
+    watched.is_over = True
+
+    def call(name: str) -> None:
+        answer = ledger.reserve([], entry=open_entry(name), hold_s=60, on_expiry="charge")
+        assert isinstance(answer, Reservation)
+        ledger.settle(answer, {}, answered(name))
+
+    for number in range(5):
+        call(f"call-{number}")
+    with pytest.raises(LedgerUnavailable, match="5 entries wait"):
+        call("one more")
+    with pytest.raises(LedgerUnavailable, match="5 entries wait"):
+        ledger.record(open_entry("refused", outcome="refused"))
+
+    watched.is_over = False
+    ledger.flush()
+    call("later")
+    ledger.close()
+    assert len(ids(fleet.exact)) == 6
+
+
+def test_two_lines_of_a_balance_are_held_as_one(fleet: Fleet) -> None:
+    """
+    Also where the slice has room for them.
+    """
+    ledger = fleet.process()
+    calls(ledger, "before", 4, amount=60, cost=10)
+
+    answer = reserve(ledger, "two", Line(DAY, 10_000, 20), Line(DAY, 10_000, 30))
+
+    assert isinstance(answer, Reservation)
+    assert answer.lines == (Line(DAY, 10_000, 50),)
+    assert ledger._local.sums(DAY) == (40, 50)
+    ledger.release(answer)
+    ledger.close()
+
+
 def test_the_last_word_on_stops_holds_while_the_table_is_gone(fleet: Fleet) -> None:
     """
     And a stop is heard with the first call after `control_refresh_s`, when it is there.
@@ -495,7 +541,7 @@ def test_the_last_word_on_stops_holds_while_the_table_is_gone(fleet: Fleet) -> N
     watched.is_over = False
     stop = Stop(id="stop", match={}, reason="a loop", by="anna", at_s=NOW)
     fleet.exact.write_control(stop, open_entry("told", outcome="stop"))
-    ledger._gone_until = 0.0
+    ledger._hearing._gone_until = 0.0
     assert isinstance(ask("three"), ControlsChanged)
 
 
@@ -793,6 +839,23 @@ def test_a_slice_of_which_something_is_pending_is_not_forgotten(fleet: Fleet) ->
     assert not ledger._local.forget(DAY)
 
     settle(ledger, held, 60)
-    assert ledger._local.sums(DAY) == (60, 0, 0)
+    assert ledger._local.sums(DAY) == (60, 0)
     assert ledger._local.forget(DAY)
     ledger.close()
+
+
+def test_a_slice_that_a_call_holds_nothing_of_is_not_forgotten(fleet: Fleet) -> None:
+    """
+    The call may yet be charged, and nobody would report that.
+    """
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "first", 60), 50)
+    assert not ledger._local.forget(DAY)
+    ledger._local.give_up(DAY)
+    held = hold(ledger, "nothing", 0)
+
+    assert not ledger._local.forget(DAY)
+
+    settle(ledger, held, 7)
+    ledger.close()
+    assert fleet.in_table() == (57, 0, 0)

@@ -17,15 +17,8 @@ from typer.testing import CliRunner, Result
 from bedrock_guard import Guard
 from bedrock_guard.cli import app
 from bedrock_guard.domain.entry_filter import EntryFilter
-from bedrock_guard.domain.ledger import (
-    DropsEntries,
-    Ledger,
-    LedgerKey,
-    Line,
-    Reservation,
-    SweepReport,
-    read_all_entries,
-)
+from bedrock_guard.domain.ledger import Ledger, LedgerKey, Line, Reservation, SweepReport, read_all_entries
+from bedrock_guard.domain.ledger_options import DropsEntries
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.ledgers import open_ledger, sqlite_care, sqlite_entries, sqlite_schema
 from bedrock_guard.ledgers.sqlite import SQLiteLedger

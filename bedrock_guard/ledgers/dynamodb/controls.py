@@ -47,13 +47,15 @@ class ControlsCopy:
         self._table = table
         self._clock = clock
         self._copy: _Copy | None = None
-        self._wished_s: float | None = None
+        self._is_wished = False
+        self._most_s = REFRESH_S
 
     def refresh(self, seconds: float) -> None:
         """
         Read again what is *seconds* old; of several wishes the shortest holds.
         """
-        self._wished_s = seconds if self._wished_s is None else min(self._wished_s, seconds)
+        self._most_s = min(self._most_s, seconds) if self._is_wished else seconds
+        self._is_wished = True
 
     def forget(self) -> None:
         """
@@ -66,13 +68,19 @@ class ControlsCopy:
         """
         The record, if it is no older than was wished; without asking anybody.
         """
+        return self.fresh_at(self._clock())
+
+    def fresh_at(self, now: float) -> Controls | None:
+        """
+        As `fresh`, for who has just read the clock.
+        """
         # By both clocks: one may be set back, and the other stand still while a process is frozen.
         copy = self._copy
         if copy is None:
             return None
         controls, began_s, began_at_s = copy
         most_s = self._most_s
-        is_fresh = time.monotonic() - began_s < most_s and 0 <= self._clock() - began_at_s < most_s
+        is_fresh = 0 <= now - began_at_s < most_s and time.monotonic() - began_s < most_s
         return controls if is_fresh else None
 
     @property
@@ -118,10 +126,6 @@ class ControlsCopy:
             else:
                 self._copy = None  # who has written it reads it as it is
                 return _merge({**records, place: after}).version
-
-    @property
-    def _most_s(self) -> float:
-        return REFRESH_S if self._wished_s is None else self._wished_s
 
     def read_anew(self, turn: Turn) -> Controls:
         """

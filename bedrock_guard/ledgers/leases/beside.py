@@ -16,8 +16,9 @@ from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb import items, lines, reading
 from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
-from bedrock_guard.ledgers.leases.local import KEEP_ENDED, Local, is_special
-from bedrock_guard.ledgers.memory_sums import Call
+from bedrock_guard.ledgers.leases.local import KEEP_ENDED, Local
+from bedrock_guard.ledgers.leases.purses import Call
+from bedrock_guard.ledgers.leases.slices import is_special
 
 # A hold that is to last for longer is for a job, which goes on without its process.
 LONGEST_S: Final = 7200.0
@@ -28,15 +29,15 @@ _MOMENT_S: Final = 60.0
 class Beside:
     """
     The calls of one process that hold in the table, too.
+
+    Attributes:
+        held: What each of them holds there, by its id.
     """
 
     def __init__(self, exact: DynamoDBLedger, local: Local) -> None:
         self._exact = exact
         self._local = local
-        self._held: OrderedDict[str, Reservation] = OrderedDict()
-
-    def __contains__(self, id_: object) -> bool:
-        return id_ in self._held
+        self.held: OrderedDict[str, Reservation] = OrderedDict()
 
     def reserve(
         self, call: Call, entry: Entry, wanted: Sequence[Line], hold_s: float, on_expiry: OnExpiry
@@ -79,7 +80,7 @@ class Beside:
         """
         Hold *more* lines that are not leased for *call*, or hold those that are for longer.
         """
-        held = self._held.get(id_)
+        held = self.held.get(id_)
         if held is not None:
             answer = self._exact.extend(held, more, hold_s=hold_s)
         else:
@@ -99,13 +100,13 @@ class Beside:
         if call is None or call.state != "pending" or call.entry is None:
             return
         lines = tuple(line._replace(limit=None) for line in call.lines)
-        held = self._held.get(id_)
+        held = self.held.get(id_)
         if held is not None:
             self._exact.extend(held, lines, hold_s=hold_s)
         else:
             self._exact.reserve(lines, entry=call.entry, hold_s=hold_s, on_expiry=call.on_expiry)
         self._local.hand_over(id_)
-        self._held.pop(id_, None)
+        self.held.pop(id_, None)
 
     def end(
         self,
@@ -121,7 +122,7 @@ class Beside:
         call = self._local.find(id_)
         if call is None:  # all that it holds is in the table
             return self._end(reservation, end, amounts, entry)
-        held = self._held.get(id_)
+        held = self.held.get(id_)
         if held is None:
             opened = self._open(call, id_, (), _MOMENT_S)
             if not isinstance(opened, Reservation):
@@ -140,7 +141,7 @@ class Beside:
         """
         In a fork: what is held is the parent's.
         """
-        self._held.clear()
+        self.held.clear()
 
     def _open(self, call: Call, id_: str, more: tuple[Line, ...], hold_s: float) -> object:
         if call.entry is None:
@@ -162,9 +163,9 @@ class Beside:
         return self._exact.release(reservation, entry)
 
     def _remember(self, reservation: Reservation) -> None:
-        self._held[reservation.id] = reservation
-        if len(self._held) > KEEP_ENDED:
-            self._held.popitem(last=False)
+        self.held[reservation.id] = reservation
+        if len(self.held) > KEEP_ENDED:
+            self.held.popitem(last=False)
 
 
 def part(wanted: Iterable[Line]) -> tuple[tuple[Line, ...], tuple[Line, ...]]:

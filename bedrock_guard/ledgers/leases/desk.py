@@ -21,8 +21,8 @@ from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb.items import Item
 from bedrock_guard.ledgers.dynamodb.table import Turn
 from bedrock_guard.ledgers.leases import slices
-from bedrock_guard.ledgers.leases.local import Local, Want, refused_line
-from bedrock_guard.ledgers.leases.slices import Lease, Others, Slice
+from bedrock_guard.ledgers.leases.local import Local
+from bedrock_guard.ledgers.leases.slices import Lease, Others, Slice, Want, refused_line
 from bedrock_guard.ledgers.leases.store import (
     CLOSED,
     MOST_MOVES,
@@ -256,12 +256,12 @@ class Desk:
         most = books.MAX_AMOUNT if limit is None else limit
         granted = self._local.granted(line.key) + min(asked, max(missing, most - lease.granted))
         room = most - max(0, granted - lease.granted)
-        spent, _, _ = self._local.sums(line.key)
+        spent, _ = self._local.sums(line.key)
         return Move(line.key, lease, granted, spent, room, slice_.is_new)
 
     def _report(self, key: LedgerKey, *, give_back: bool) -> Move | None:
         slice_ = self._slice(key)
-        spent, pending, _ = self._local.sums(key)
+        spent, pending = self._local.sums(key)
         free = self._local.granted(key) - spent - pending
         used = spent - slice_.lease.reported
         keep = 0 if give_back else slices.kept(slice_, free, used=used, now=time.monotonic())

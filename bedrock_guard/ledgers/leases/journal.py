@@ -11,13 +11,17 @@ from collections.abc import Callable
 from typing import Final
 
 from bedrock_guard.domain.entry import Entry
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.dynamodb import actions, segments
 from bedrock_guard.ledgers.dynamodb.items import Item
+from bedrock_guard.ledgers.dynamodb.segments import Note
 from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn
 from bedrock_guard.ledgers.leases.local import Local
 
 # An entry waits for others for so long, in seconds.
 WAIT_S: Final = 5.0
+# With so many waiting, none is added that no budget pays for: memory is no journal.
+MOST_WAITING: Final = 10_000
 
 
 class Journal:
@@ -35,6 +39,21 @@ class Journal:
         # Under way, and by which name: what is sent again is counted once.
         self._adding: list[tuple[Entry, str]] = []
         self._began_at = time.monotonic()
+
+    def admit(self, wake: Callable[[], object]) -> None:
+        """
+        Have an entry written that no slice is asked for.
+
+        Raises:
+            LedgerUnavailable: So many wait already that the table must be gone, and no money bounds how many
+                there will be.
+        """
+        wake()
+        if self.waiting >= MOST_WAITING:
+            raise LedgerUnavailable(
+                f"{MOST_WAITING} entries wait for DynamoDB table {self._table.name} to answer; "
+                "a call that no budget counts would be one more."
+            )
 
     def count(self, entry: Entry) -> None:
         """
@@ -94,7 +113,7 @@ class Journal:
         self._adding = []
 
     def _cut(self) -> None:
-        waiting = list(self._local.notes)
+        waiting = [Note(*each) for each in list(self._local.notes)]
         made = []
         for notes in segments.cut(waiting):
             newest_s = max(note.at_s for note in notes)

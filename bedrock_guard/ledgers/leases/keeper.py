@@ -172,7 +172,7 @@ class Keeper:
                 slice_.idle_sums, slice_.idle_since = sums, now
                 self._changed_at = now
             idle_s = now - slice_.idle_since
-            spent, pending, _ = sums
+            spent, pending = sums
             lease = slice_.lease
             least_s = IDLE_REFUSED_S if slice_.refused_until > now else IDLE_S
             if granted > spent + pending and idle_s >= least_s:

@@ -14,13 +14,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Self
+from typing import Self
 
-from bedrock_guard.domain.alert_claim import RETRY_AFTER_S, AlertClaim
-from bedrock_guard.domain.control import CHANGED, Control, Controls, ControlsChanged
+from bedrock_guard.domain.control import CHANGED, Controls, ControlsChanged
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import (
@@ -43,17 +41,15 @@ from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
 from bedrock_guard.ledgers.leases import sweeping
 from bedrock_guard.ledgers.leases.beside import LONGEST_S, Beside, in_order, over_in_order, part
 from bedrock_guard.ledgers.leases.desk import Desk
+from bedrock_guard.ledgers.leases.hearing import Hearing
 from bedrock_guard.ledgers.leases.journal import Journal
 from bedrock_guard.ledgers.leases.keeper import Keeper, Thread, at_exit
 from bedrock_guard.ledgers.leases.local import Local
+from bedrock_guard.ledgers.leases.purses import Call
 from bedrock_guard.ledgers.leases.slices import with_own
 from bedrock_guard.ledgers.leases.store import Store
-from bedrock_guard.ledgers.memory_sums import Call
 
 log = logging.getLogger("bedrock_guard")
-
-# For so long a table that did not answer is not asked about stops by calls that need nothing else of it.
-_GONE_S: Final = 5.0
 
 
 class LeasedLedger:
@@ -77,13 +73,17 @@ class LeasedLedger:
         self._journal = Journal(self._table, self._local, lambda: exact.keep_s)
         self._keeper = Keeper(self._table, self._desk, self._local, self._journal, self._copy)
         self._beside = Beside(exact, self._local)
-        self._gone_until = 0.0
+        self._hearing = Hearing(exact)
         self._is_closed = False
         self._closing = threading.RLock()
         self._thread = Thread(self.look) if keeps_itself else None
         self.refresh_controls = exact.refresh_controls
         self.forget_controls = exact.forget_controls
         self.keep_entries = exact.keep_entries
+        self.write_control = exact.write_control
+        self.claim_alert = exact.claim_alert
+        self.confirm_alert = exact.confirm_alert
+        self.unconfirmed_alerts = exact.unconfirmed_alerts
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_forget_of(weakref.ref(self)))
         if keeps_itself:
@@ -108,28 +108,42 @@ class LeasedLedger:
         """
         Hold every line, or none.
         """
-        wanted = books.merge(lines)
-        if controls is not None:
-            known = self._copy.fresh
-            if controls != (known.version if known is not None else self._read_controls().version):
-                return CHANGED
-        expires_at_s = self._clock() + hold_s
+        held = self._hold_here(lines, entry, hold_s, on_expiry, controls)
+        if held is not None:
+            return held
+        if controls is not None and controls != self.controls().version:
+            return CHANGED
+        wanted, expires_at_s = books.merge(lines), self._clock() + hold_s
+        if any(line.kind != "window" for line in wanted):
+            return self._reserve_beside(wanted, entry, hold_s, on_expiry)
         over: list[RefusedLine] = []
-        call = self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
-        if call is None or call.lines is not wanted:  # it is asked for again, perhaps
-            if any(line.kind != "window" for line in wanted):
-                return self._reserve_beside(wanted, entry, hold_s, on_expiry)
-            found = self._bring(
-                wanted, lambda: self._local.hold(entry, wanted, expires_at_s, on_expiry, over)
-            )
-            if isinstance(found, Refusal):
-                return found
-            call = found
-        if not wanted:
-            self._wake()  # it asks for no slice, and its entry is to be written all the same
+        call = self._bring(wanted, lambda: self._local.hold(entry, wanted, expires_at_s, on_expiry, over))
+        if isinstance(call, Refusal):
+            return call
         if call.state == "recorded":
             raise books.already(entry.id, call.state)
         return Reservation(entry.id, call.lines, call.expires_at_s, tuple(over))
+
+    def reserve_at_once(
+        self,
+        lines: Sequence[Line],
+        *,
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None = None,
+    ) -> Reservation | None:
+        """
+        Hold every line if the slices have room for it.
+        """
+        return self._hold_here(lines, entry, hold_s, on_expiry, controls)
+
+    def ends_at_once(self, reservation: Reservation) -> bool:
+        """
+        Whether all that is held of it is here.
+        """
+        id_ = reservation.id
+        return id_ not in self._beside.held and self._local.find(id_) is not None
 
     def extend(
         self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
@@ -151,7 +165,7 @@ class LeasedLedger:
             if isinstance(found, Refusal):
                 return self._beside.refused(found, more, self._clock())
             call = found
-        if not special and id_ not in self._beside:
+        if not special and id_ not in self._beside.held:
             return Reservation(id_, call.lines, call.expires_at_s, tuple(over))
         try:
             answer = self._beside.extend(call, id_, special, hold_s)
@@ -169,7 +183,7 @@ class LeasedLedger:
         Turn a reservation into spend, at what the call did cost.
         """
         id_ = reservation.id
-        if id_ not in self._beside:
+        if id_ not in self._beside.held:
             ended = self._local.end(id_, "settled", amounts, entry)
             if ended is not None:
                 return books.SETTLED[ended]
@@ -179,7 +193,7 @@ class LeasedLedger:
         """
         Give back everything that is held; without an *entry*, the call leaves none.
         """
-        if reservation.id not in self._beside:
+        if reservation.id not in self._beside.held:
             ended = self._local.end(reservation.id, "released", {}, entry)
             if ended is not None:
                 return books.SETTLED[ended]
@@ -192,22 +206,18 @@ class LeasedLedger:
         if entry.held is not None:  # of a job, whose hold nobody would find without it
             self._exact.record(entry)
             return
+        self._journal.admit(self._wake)
         if self._local.find(entry.id) is None:
             self._local.remember(entry)
         self._journal.count(entry)
-        self._wake()
 
     def controls(self) -> Controls:
         """
         Stops and top-ups, and their version, as they were `control_refresh_s` ago or later.
         """
-        return self._copy.fresh or self._read_controls()
-
-    def write_control(self, control: Control, entry: Entry) -> int:
-        """
-        Put *control* into the record, and *entry* into the journal; the new version.
-        """
-        return self._exact.write_control(control, entry)
+        if self._is_closed:
+            raise LedgerUnavailable("The ledger is closed.")
+        return self._copy.fresh or self._hearing.read()
 
     def balances(self, keys: Sequence[LedgerKey] | None = None) -> list[Balance]:
         """
@@ -242,7 +252,7 @@ class LeasedLedger:
         """
         End reservations whose time is over, each by its own `on_expiry`, and charge leases of dead processes.
         """
-        count, keys = self._local.expire(now, limit, is_elsewhere=self._beside.__contains__)
+        count, keys = self._local.expire(now, limit, is_elsewhere=self._beside.held.__contains__)
         left = limit - sum(count.values())
         reports = [SweepReport(count["charge"], count["release"], frozenset(keys))]
         if left > 0:
@@ -256,24 +266,6 @@ class LeasedLedger:
             sum(report.released for report in reports),
             frozenset().union(*(report.keys for report in reports)),
         )
-
-    def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
-        """
-        Whether the caller is to tell it.
-        """
-        return self._exact.claim_alert(claim, retry_after_s=retry_after_s)
-
-    def confirm_alert(self, claim: AlertClaim) -> None:
-        """
-        It has been told.
-        """
-        self._exact.confirm_alert(claim)
-
-    def unconfirmed_alerts(self, *, limit: int = 100) -> list[AlertClaim]:
-        """
-        Claims that are not confirmed, at most *limit*.
-        """
-        return self._exact.unconfirmed_alerts(limit=limit)
 
     def look(self) -> float:
         """
@@ -312,6 +304,31 @@ class LeasedLedger:
             except LedgerUnavailable as error:
                 log.warning("What is leased is charged when it expires; the last entries are lost: %s", error)
             self._exact.close()
+
+    def _hold_here(
+        self,
+        lines: Sequence[Line],
+        entry: Entry,
+        hold_s: float,
+        on_expiry: OnExpiry,
+        controls: int | None,
+    ) -> Reservation | None:
+        """
+        Hold every line in slices; None where somebody has to be asked, or was asked for the call before.
+        """
+        now = self._clock()
+        if not lines:
+            self._journal.admit(self._wake)
+        if controls is not None:
+            known = self._copy.fresh_at(now)
+            if known is None or known.version != controls:
+                return None
+        over: list[RefusedLine] = []
+        wanted = tuple(lines)
+        call = self._local.hold(entry, wanted, now + hold_s, on_expiry, over)
+        if call is None or call.lines is not wanted or call.state == "recorded":
+            return None
+        return Reservation(entry.id, wanted, call.expires_at_s, tuple(over))
 
     def _reserve_beside(
         self, wanted: tuple[Line, ...], entry: Entry, hold_s: float, on_expiry: OnExpiry
@@ -370,21 +387,6 @@ class LeasedLedger:
     def _wake(self) -> None:
         if self._thread is not None:
             self._thread.wake()
-
-    def _read_controls(self) -> Controls:
-        """
-        The record; as it was read last, while the table does not answer: slices may be spent all the same.
-        """
-        last = self._copy.last
-        if last is not None and time.monotonic() < self._gone_until:
-            return last
-        try:
-            return self._exact.controls()
-        except LedgerUnavailable:
-            if last is None or self._is_closed:
-                raise
-            self._gone_until = time.monotonic() + _GONE_S
-            return last
 
 
 def _forget_of(found: weakref.ref[LeasedLedger]) -> Callable[[], None]:

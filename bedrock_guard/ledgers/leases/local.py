@@ -10,40 +10,37 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, NamedTuple
+from typing import Final
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import Clock, LedgerKey, Line, OnExpiry, RefusedLine
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers import books, memory_sums
-from bedrock_guard.ledgers.dynamodb.lines import is_rolling
-from bedrock_guard.ledgers.dynamodb.segments import Note
-from bedrock_guard.ledgers.leases.slices import Others
-from bedrock_guard.ledgers.lines import is_rate
-from bedrock_guard.ledgers.memory_sums import NOTHING, Call, Sums
+from bedrock_guard.ledgers import books
+from bedrock_guard.ledgers.leases import purses
+from bedrock_guard.ledgers.leases.purses import (
+    NEVER_LEASED,
+    NO_CHANGE,
+    NOTHING,
+    Call,
+    Change,
+    Purse,
+    Sums,
+    new_call,
+)
+from bedrock_guard.ledgers.leases.slices import Others, Want, has_special, refused_line, want
 
 # Ended calls that are remembered, for an end that comes twice.
 KEEP_ENDED: Final = 10_000
-_NO_SUMS: Final[Mapping[LedgerKey, Sums]] = {}
-
-
-class Want(NamedTuple):
-    """
-    A line that a slice has no room for, and how much more of it would do.
-    """
-
-    line: Line
-    missing: int
 
 
 class Local:
     """
-    Open calls, sums by key, and how much of each may be spent.
+    Open calls, and a purse for each key.
 
     Attributes:
-        notes: Entries that no segment has yet, the oldest first.
+        notes: What no segment has yet, the oldest first: the fields of a `Note` of each.
         strangers: Balances that were charged, and nothing of them was ever leased.
         soft: Of balances that are over their limits, which not every line enforces: what others use.
     """
@@ -51,14 +48,13 @@ class Local:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._sums: dict[LedgerKey, Sums] = {}
-        self._granted: dict[LedgerKey, int] = {}
+        self._purses: dict[LedgerKey, Purse] = {}
         self._open: dict[str, Call] = {}
         self._ended: OrderedDict[str, Call] = OrderedDict()
-        self._noted: tuple[Mapping[LedgerKey, Sums], str, Call] | None = None
+        self._noted: tuple[Change, str, Call] | None = None
         self._sequence = time.time_ns()
         self._is_closed = False
-        self.notes: list[Note] = []
+        self.notes: list[tuple[int, float, Entry | None]] = []
         self.soft: dict[LedgerKey, Others] = {}
         self.strangers: set[LedgerKey] = set()
 
@@ -90,12 +86,14 @@ class Local:
             known = self._open.get(id_) or self._ended.get(id_)
             if known is not None:
                 return known
-            sums = self._held(lines, over)
-            if sums is None:
+            change = self._held(lines, over)
+            if change is None:
                 return None
             self._sequence += 1
-            call = Call(self._sequence, "pending", entry, lines, (), expires_at_s, on_expiry)
-            self._write(sums, id_, call)
+            call = new_call(
+                Call, (self._sequence, "pending", entry, lines, change[0], (), expires_at_s, on_expiry)
+            )
+            self._write(change, id_, call)
             return call
 
     def hold_more(
@@ -109,12 +107,15 @@ class Local:
         """
         with self.turn():
             call = self._pending(id_)
-            sums = self._held(more, over, by=call) if more else _NO_SUMS
-            if sums is None:
+            change = self._held(more, over)
+            if change is None:
                 return None
-            until_s = max(call.expires_at_s, expires_at_s or 0.0)
-            call = call._replace(lines=books.merge((*call.lines, *more)), expires_at_s=until_s)
-            self._write(sums, id_, call)
+            call = call._replace(
+                lines=books.merge((*call.lines, *more)),
+                purses=tuple(dict.fromkeys((*call.purses, *change[0]))),
+                expires_at_s=max(call.expires_at_s, expires_at_s or 0.0),
+            )
+            self._write(change, id_, call)
             return call
 
     def hold_less(self, id_: str, less: tuple[Line, ...]) -> None:
@@ -127,27 +128,19 @@ class Local:
                 return
             amounts = {line.key: line.amount for line in less}
             lines = tuple(line._replace(amount=line.amount - amounts.get(line.key, 0)) for line in call.lines)
-            sums = {}
-            for key, amount in amounts.items():
-                spent, pending, calls = self._sums[key]
-                sums[key] = spent, pending - amount, calls
-            self._write(sums, id_, call._replace(lines=lines))
+            sums = []
+            for purse in call.purses:
+                spent, pending = purse.sums
+                sums.append((spent, pending - amounts.get(purse.key, 0)))
+            self._write((call.purses, sums), id_, call._replace(lines=lines))
 
     def missing(self, lines: Sequence[Line]) -> list[Want]:
         """
         Those of *lines* that the slices have no room for.
         """
-        wants = []
         with self.turn():
-            for line in lines:
-                spent, pending, _ = self._sums.get(line.key, NOTHING)
-                granted = self._granted.get(line.key)
-                used = spent + pending + line.amount
-                missing = used - (granted or 0)
-                is_above = line.enforce and line.limit is not None and used > line.limit
-                if granted is None or missing > 0 or is_above:
-                    wants.append(Want(line, max(0, missing)))
-        return wants
+            wants = [want(line, self._purse(line.key)) for line in lines]
+        return [one for one in wants if one is not None]
 
     def end(
         self,
@@ -171,7 +164,8 @@ class Local:
                 return None
             how = books.how_ends(id_, call.state, state, is_same=booked == call.booked)
             if how != "replayed":
-                ended = Call(call.sequence, state, entry, lines, booked, call.expires_at_s, call.on_expiry)
+                sequence, until_s, on_expiry = call.sequence, call.expires_at_s, call.on_expiry
+                ended = new_call(Call, (sequence, state, entry, lines, (), booked, until_s, on_expiry))
                 self._end(id_, call, ended, is_noted=True)
         return how, is_overrun
 
@@ -192,7 +186,7 @@ class Local:
                 call, is_noted = self._open[id_], not is_elsewhere(id_)
                 entry = books.expired_entry(call.entry, call.on_expiry) if call.entry and is_noted else None
                 booked = books.expired_amounts(call.lines, call.on_expiry)
-                ended = call._replace(state="expired", entry=entry, booked=booked)
+                ended = call._replace(state="expired", entry=entry, purses=(), booked=booked)
                 self._end(id_, call, ended, is_noted=is_noted)
                 count[call.on_expiry] += is_noted
                 keys.update(line.key for line, spent in zip(call.lines, booked, strict=True) if spent)
@@ -205,9 +199,7 @@ class Local:
         with self.turn():
             call = self._open.get(id_)
             if call is not None:
-                ended = call._replace(state="released", booked=(0,) * len(call.lines))
-                self._write(memory_sums.ended(self._sums, call, ended, self._clock), id_, ended)
-                del self._ended[id_]
+                self._undo(id_, call)
 
     def hand_over(self, id_: str) -> None:
         """
@@ -218,11 +210,9 @@ class Local:
             if call is None:
                 return
             # First, for what is granted and held is safe, and what is granted and free is not.
-            for line in call.lines:
-                self._granted[line.key] -= line.amount
-            ended = call._replace(state="released", booked=(0,) * len(call.lines))
-            self._write(memory_sums.ended(self._sums, call, ended, self._clock), id_, ended)
-            del self._ended[id_]
+            for purse, line in zip(call.purses, call.lines, strict=True):
+                purse.granted -= line.amount
+            self._undo(id_, call)
 
     def remember(self, entry: Entry) -> None:
         """
@@ -230,7 +220,7 @@ class Local:
         """
         with self.turn():
             self._sequence += 1
-            self._write({}, entry.id, Call(self._sequence, "recorded", None))
+            self._write(NO_CHANGE, entry.id, Call(self._sequence, "recorded", None))
 
     # Slices
 
@@ -238,46 +228,41 @@ class Local:
         """
         What is spent and pending of a slice.
         """
-        return self._sums.get(key, NOTHING)
+        purse = self._purses.get(key)
+        return NOTHING if purse is None else purse.sums
 
     def granted(self, key: LedgerKey) -> int:
         """
         How much of a slice may be spent.
         """
-        return self._granted.get(key, 0)
+        purse = self._purses.get(key)
+        return 0 if purse is None else purse.spendable
 
     def grant(self, key: LedgerKey, granted: int, reported: int) -> None:
         """
-        From now on *granted* may be spent; of what is *reported* of a slice that is new here, nothing.
+        As `Purse.grant`.
         """
-        with self._inside():
-            if key not in self._granted:
-                spent, pending, calls = self._sums.get(key, NOTHING)  # what nobody had expected, so far
-                self._sums[key] = max(spent, reported), pending, calls
-            self._granted[key] = granted
+        with self.turn(is_last=True):
+            self._purse(key).grant(granted, reported)
 
     def give_up(self, key: LedgerKey, keep: int = 0) -> tuple[int, int]:
         """
-        Spend no more than *keep* of what is free of a slice: what is spent, and what is granted then.
-
-        What is pending stays granted; so does what has overrun, until it is booked.
+        As `Purse.give_up`.
         """
-        with self._inside():
-            spent, pending, _ = self._sums.get(key, NOTHING)
-            granted = min(self._granted.get(key, 0), spent + pending + keep)
-            self._granted[key] = granted
-            return spent, granted
+        with self.turn(is_last=True):
+            return self._purse(key).give_up(keep)
 
     def forget(self, key: LedgerKey) -> bool:
         """
-        Know nothing of a slice any more, if nothing is pending of it and all is spent; whether that is so.
+        Know nothing of a slice any more, if no call holds any of it and all is spent; whether that is so.
         """
-        with self._inside():
-            spent, pending, _ = self._sums.get(key, NOTHING)
-            if pending or spent != self._granted.get(key, 0):
+        with self.turn(is_last=True):
+            purse = self._purse(key)
+            if purse.sums != (purse.spendable, 0):
                 return False
-            self._granted.pop(key, None)
-            self._sums.pop(key, None)
+            if any(purse in call.purses for call in self._open.values()):
+                return False
+            del self._purses[key]
             self.soft.pop(key, None)
             return True
 
@@ -285,7 +270,7 @@ class Local:
         """
         The oldest *count* notes are looked after by the caller from now on.
         """
-        with self._inside():
+        with self.turn(is_last=True):
             del self.notes[:count]
 
     def begin_anew(self) -> None:
@@ -300,15 +285,12 @@ class Local:
         """
         self._is_closed = True
 
-    def turn(self) -> AbstractContextManager[bool]:
+    def turn(self, *, is_last: bool = False) -> AbstractContextManager[bool]:
         """
-        The lock, while calls may begin and end.
+        The lock, while calls may begin and end; *is_last* for what is done when they may not any more.
         """
-        if self._is_closed:
+        if self._is_closed and not is_last:
             raise LedgerUnavailable("The ledger is closed.")
-        return self._inside()
-
-    def _inside(self) -> AbstractContextManager[bool]:
         # Not for a finalizer that runs in the very thread that holds it, half-way through a sum.
         if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks
             raise LedgerUnavailable("The ledger was called from inside itself; try again later.")
@@ -320,29 +302,45 @@ class Local:
 
     # Inside the lock
 
-    def _held(
-        self, lines: tuple[Line, ...], over: list[RefusedLine], *, by: Call | None = None
-    ) -> dict[LedgerKey, Sums] | None:
-        granted, known, soft = self._granted, self._sums, self.soft
-        sums: dict[LedgerKey, Sums] = {}
+    def _purse(self, key: LedgerKey) -> Purse:
+        purse = self._purses.get(key)
+        if purse is None:
+            purse = self._purses[key] = Purse(key)
+        return purse
+
+    def _held(self, lines: tuple[Line, ...], over: list[RefusedLine]) -> Change | None:
+        """
+        The purses of *lines* with those held; None where one has no room, or there is none: what is never
+        leased has none. Nor is it looked into what two lines of one key, or less than nothing, come to.
+        """
+        find = self._purses.get
+        found: list[Purse] = []
+        sums: list[Sums] = []
         for line in lines:
-            key, limit, amount, kind, enforce, _, _ = line
-            if kind != "window":
-                return None
-            spent, pending, calls = known.get(key, NOTHING)
+            purse = find(line.key)
+            if purse is None:
+                break
+            spent, pending = purse.sums
+            amount, limit = line.amount, line.limit
             used = spent + pending + amount
-            # Above the limit where that was lowered, or another line of the same balance has none.
-            if used > granted.get(key, -1) or (enforce and limit is not None and used > limit):
-                over.clear()
-                return None
-            if not enforce and key in soft:
-                refused = refused_line(line, soft[key], (spent, pending, calls))
-                if refused is not None:
-                    over.append(refused)
-            if by is None or all(key != held.key for held in by.lines):
-                calls += 1
-            sums[key] = spent, pending + amount, calls
-        return sums
+            if used > purse.granted or amount < 0 or purse in found:
+                break
+            if not line.enforce:
+                self._see_soft(line, purse, over)
+            elif limit is not None and used > limit:
+                break  # it was lowered, or another line of the same balance has none
+            found.append(purse)
+            sums.append((spent, pending + amount))
+        else:
+            return found, sums
+        over.clear()
+        return None
+
+    def _see_soft(self, line: Line, purse: Purse, over: list[RefusedLine]) -> None:
+        others = self.soft.get(line.key)
+        refused = None if others is None else refused_line(line, others, purse.sums)
+        if refused is not None:
+            over.append(refused)
 
     def _pending(self, id_: str) -> Call:
         call = self._open.get(id_)
@@ -352,19 +350,43 @@ class Local:
         return call
 
     def _end(self, id_: str, call: Call, ended: Call, *, is_noted: bool) -> None:
-        sums = memory_sums.ended(self._sums, call, ended, self._clock)
+        change = purses.ended(call, ended.booked)
+        if len(ended.lines) > len(change[0]):
+            change = self._booked_too(change, call, ended)
         entry = ended.entry
-        if is_noted and (entry is not None or call.entry is not None):
+        if is_noted and (entry is not None or (call.entry is not None and call.state == "expired")):
             at_s = (entry or call.entry).at_s  # type: ignore[union-attr]
-            if entry is not None or call.state == "expired":
-                self.notes.append(Note(call.sequence, at_s, entry))
-        if len(ended.lines) > len(call.lines):
-            self.strangers.update(key for key in sums if key not in self._granted)
-        self._write(sums, id_, ended)
+            self.notes.append((call.sequence, at_s, entry))
+        self._write(change, id_, ended)
 
-    def _write(self, sums: Mapping[LedgerKey, Sums], id_: str, call: Call) -> None:
-        self._noted = sums, id_, call
-        self._sums.update(sums)
+    def _booked_too(self, change: Change, call: Call, ended: Call) -> Change:
+        """
+        *change*, and what *ended* books of lines that *call* does not hold: AWS billed what nobody had
+        expected, or the call had expired.
+        """
+        found, sums = list(change[0]), list(change[1])
+        before = (*call.booked, *[0] * (len(ended.lines) - len(call.booked)))
+        rest = list(zip(ended.lines, ended.booked, before, strict=True))[len(found) :]
+        for line, new, old in rest:
+            if old and line.key not in self._purses:
+                continue  # the slice is forgotten
+            purse = self._purse(line.key)
+            spent, pending = purse.sums
+            found.append(purse)
+            sums.append((spent + new - old, pending))
+            if purse.granted == NEVER_LEASED:
+                self.strangers.add(line.key)
+        return found, sums
+
+    def _undo(self, id_: str, call: Call) -> None:
+        nothing = (0,) * len(call.lines)
+        self._write(purses.ended(call, nothing), id_, call._replace(state="released", purses=()))
+        del self._ended[id_]
+
+    def _write(self, change: Change, id_: str, call: Call) -> None:
+        self._noted = change, id_, call
+        for purse, sums in zip(*change):  # noqa: B905 - as long as each other, by how they are made
+            purse.sums = sums
         if call.state == "pending":
             self._open[id_] = call
         else:
@@ -373,27 +395,3 @@ class Local:
             if len(self._ended) > KEEP_ENDED:
                 self._ended.popitem(last=False)
         self._noted = None
-
-
-def is_special(key: LedgerKey) -> bool:
-    """
-    Whether the balance of *key* is never leased.
-    """
-    return is_rolling(key) or is_rate(key)
-
-
-def has_special(keys: Iterable[LedgerKey]) -> bool:
-    """
-    Whether one of them is such a key.
-    """
-    return any(is_special(key) for key in keys)
-
-
-def refused_line(line: Line, others: Others, sums: Sums) -> RefusedLine | None:
-    """
-    *line*, if it does not fit beside what *others* use and this process has spent and holds.
-    """
-    spent, pending, _ = sums
-    if line.limit is None or others.used + spent + pending + line.amount <= line.limit:
-        return None
-    return RefusedLine(line, others.spent + spent, others.used - others.spent + pending)

@@ -13,10 +13,13 @@ is sent. So `spent + pending` of all processes is at most the sum of what is gra
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from bedrock_guard.domain.ledger import Balance
-from bedrock_guard.ledgers.memory_sums import Sums
+from bedrock_guard.domain.ledger import Balance, LedgerKey, Line, RefusedLine
+from bedrock_guard.ledgers.dynamodb.lines import is_rolling
+from bedrock_guard.ledgers.leases.purses import NEVER_LEASED, Purse, Sums
+from bedrock_guard.ledgers.lines import is_rate
 
 # Of what is free, a process takes at most this share: the others must find something, too.
 SHARE: Final = 2
@@ -63,6 +66,15 @@ class Others(NamedTuple):
     spent: int
     holders: int
     at: float
+
+
+class Want(NamedTuple):
+    """
+    A line that a slice has no room for, and how much more of it would do.
+    """
+
+    line: Line
+    missing: int
 
 
 class Slice:
@@ -143,7 +155,7 @@ def with_own(balance: Balance, own: Slice, sums: Sums, granted: int) -> Balance:
     """
     *balance*, as the table has it, with what this process has spent and holds of its *own* slice since.
     """
-    spent, pending, _ = sums
+    spent, pending = sums
     free = max(0, granted - spent - pending)
     return Balance(
         balance.key,
@@ -152,3 +164,40 @@ def with_own(balance: Balance, own: Slice, sums: Sums, granted: int) -> Balance:
         None,
         max(0, balance.leased - own.lease.outstanding + free),
     )
+
+
+def want(line: Line, purse: Purse) -> Want | None:
+    """
+    How much of *line* its *purse* has no room for; None where it has.
+    """
+    spent, pending = purse.sums
+    used = spent + pending + line.amount
+    missing = used - purse.spendable
+    is_above = line.enforce and line.limit is not None and used > line.limit
+    if purse.granted == NEVER_LEASED or missing > 0 or is_above:
+        return Want(line, max(0, missing))
+    return None
+
+
+def is_special(key: LedgerKey) -> bool:
+    """
+    Whether the balance of *key* is never leased.
+    """
+    return is_rolling(key) or is_rate(key)
+
+
+def has_special(keys: Iterable[LedgerKey]) -> bool:
+    """
+    Whether one of them is such a key.
+    """
+    return any(is_special(key) for key in keys)
+
+
+def refused_line(line: Line, others: Others, sums: Sums) -> RefusedLine | None:
+    """
+    *line*, if it does not fit beside what *others* use and this process has spent and holds.
+    """
+    spent, pending = sums
+    if line.limit is None or others.used + spent + pending + line.amount <= line.limit:
+        return None
+    return RefusedLine(line, others.spent + spent, others.used - others.spent + pending)

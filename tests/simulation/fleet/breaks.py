@@ -161,9 +161,9 @@ BREAKS: dict[str, Break] = {
         "a change of a lease that comes late is done twice",
     ),
     "lease-return": Break(
-        "leases.local",
-        "            self._granted[key] = granted\n            return spent, granted",
-        "            return spent, granted",
+        "leases.purses",
+        "self.granted = granted = min(",
+        "granted = min(",
         "lease",
         "what is given back is spent all the same",
     ),

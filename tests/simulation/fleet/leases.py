@@ -130,7 +130,7 @@ class LeaseStore(DynamoDBStore):
         for node in self._nodes:
             ledger = None if node.is_dead else node.ledger
             if ledger is not None and pk == items.leases(ledger._desk.owner):
-                own = ledger._local._granted.get(key, 0)
+                own = ledger._local.granted(key)
                 if own > granted:
                     raise Wrong(f"{node.name} takes {own} of {key} for its own, and {granted} is granted")
 
