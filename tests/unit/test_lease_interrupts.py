@@ -9,6 +9,7 @@ from typing import Final
 
 import dynamodb_engine
 import pytest
+from interrupts import Interrupted
 
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import LedgerKey, Line, Reservation, read_all_entries
@@ -19,10 +20,10 @@ from bedrock_guard.ledgers.dynamodb.address import read_address
 from bedrock_guard.ledgers.leases import LeasedLedger, desk, journal, keeper, ledger, local, slices, store
 from bedrock_guard.testing.ledger_calls import DAY, SetClock, answered, open_entry
 
-from . import test_memory_interrupts
-from .test_memory_interrupts import Interrupted, in_a_thread
+from .test_memory_interrupts import in_a_thread
 
 _MODULES: Final = (ledger, local, desk, journal, keeper, store, slices, table, segments, memory_sums, books)
+_FILES: Final = tuple(module.__file__ for module in _MODULES)
 _MOST: Final = 2000
 
 
@@ -61,7 +62,7 @@ class Fleet:
                     process.release(Reservation(id_, (), 0.0))
             process._keeper.finish()
 
-        struck = Interrupted(work, nth)
+        struck = Interrupted(work, nth, files=_FILES)
         in_a_thread(end)
         self.check(key, id_, cost=40 if held else 0)
         return struck.has_struck
@@ -76,13 +77,10 @@ class Fleet:
 @pytest.mark.parametrize(
     "step", [pytest.param(29, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
 )
-def test_an_interrupt_leaves_nothing_leased_and_nothing_locked(
-    step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_nothing_leased_and_nothing_locked(step: int) -> None:
     """
     Whoever is interrupted ends the call, and the program ends as it should.
     """
-    monkeypatch.setattr(test_memory_interrupts, "_FILES", tuple(module.__file__ for module in _MODULES))
     with dynamodb_engine.quick():
         fleet = Fleet()
         points = next(nth for nth in range(0, _MOST, step) if not fleet.interrupt(nth))

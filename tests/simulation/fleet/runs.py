@@ -23,7 +23,7 @@ if __name__ == "__main__":  # as a program, it stands where pytest would have pu
 from simulation.fleet import breaks  # noqa: E402 - and nothing that imports a ledger, or it could not be broken
 
 SAYS_EVERY_S = 10.0
-KINDS = ("cut", "freeze", "step", "deploy")
+KINDS = ("cut", "freeze", "step", "deploy", "policy", "fork", "interrupt")
 
 
 @dataclass

@@ -95,7 +95,7 @@ def _os(world: World) -> _Instead:
         os,
         urandom=lambda size: node().dice.randbytes(size),
         getpid=lambda: node().pid,
-        register_at_fork=lambda **_: None,
+        register_at_fork=lambda **given: node().fork_hooks.append(given["after_in_child"]),
         open=open_,
         close=close,
     )
