@@ -14,9 +14,10 @@ from dynamodb_faults import Watched
 
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import Line, Refusal, Reservation, read_all_entries
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger
 from bedrock_guard.ledgers.dynamodb.address import read_address
-from bedrock_guard.ledgers.leases import LeasedLedger
+from bedrock_guard.ledgers.leases import LeasedLedger, keeper
 from bedrock_guard.testing.ledger_calls import (
     DAY,
     TEAM,
@@ -154,6 +155,44 @@ def test_what_is_charged_unexpectedly_while_that_is_reported_is_reported_next() 
 
         found = DynamoDBLedger(address, clock=clock).balances([DAY, TEAM])
         assert [(one.spent, one.pending, one.leased) for one in found] == [(8, 0, 0), (9, 0, 0)]
+
+
+def test_what_is_counted_leaves_memory_only_once_the_table_has_it() -> None:
+    """
+    Of a refusal nothing but its entry tells.
+    """
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        ledger = LeasedLedger(address, clock=clock, keeps_itself=False)
+        watched = Watched(ledger)  # type: ignore[arg-type]
+        ledger.record(open_entry("refused", outcome="refused", cost_nanousd=0))
+        watched.is_over = True
+        with pytest.raises(LedgerUnavailable):
+            ledger.flush()
+        watched.is_over = False
+        ledger.flush()
+        ledger.flush()
+
+        (entry,) = read_all_entries(DynamoDBLedger(address, clock=clock), EntryFilter())
+        assert (entry.id, entry.count) == ("refused", 1)
+
+
+def test_an_overrun_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It is above what was granted, so that others would be let in to what is spent already.
+    """
+    monkeypatch.setattr(keeper, "REPORT_S", 3600.0)
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        ledger = LeasedLedger(address, clock=clock, keeps_itself=False)
+        settle(ledger, hold(ledger, "one", 10), 90)
+        ledger.look()
+
+        exact = DynamoDBLedger(address, clock=clock)
+        assert books(exact) == (90, 0)
+        assert isinstance(reserve(exact, "other", 11), Refusal)
 
 
 def test_an_interrupt_while_entries_are_cut_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:

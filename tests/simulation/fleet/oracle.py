@@ -51,10 +51,10 @@ class Kept(NamedTuple):
         """
         It, but for one balance.
         """
-        both = [(line, spent) for line, spent in zip(self.lines, self.booked, strict=False) if line.key != key]
-        return self._replace(
-            lines=tuple(line for line, _ in both), booked=tuple(spent for _, spent in both)
-        )
+        both = [
+            (line, spent) for line, spent in zip(self.lines, self.booked, strict=False) if line.key != key
+        ]
+        return self._replace(lines=tuple(line for line, _ in both), booked=tuple(spent for _, spent in both))
 
 
 @dataclass
@@ -239,7 +239,9 @@ class Oracle:
             raise Wrong(f"{id_} is {kept.state} at {kept.booked}; its program knows {wanted}")
         is_risked = story.plan.on_expiry == "release" and kept.state == "expired"
         is_told = story.told is not None and story.told[0] == "settled"
-        least = {line.key: story.billed if is_told else min(story.billed, line.amount) for line in story.lines}
+        least = {
+            line.key: story.billed if is_told else min(story.billed, line.amount) for line in story.lines
+        }
         sums = kept.sums()
         low = [key for key, amount in least.items() if sums.get(key, (0, 0))[1] < amount]
         if story.billed and not is_risked and (low or not kept.booked):

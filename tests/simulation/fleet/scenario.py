@@ -169,8 +169,10 @@ def _odd_events(dice: random.Random, slots: int) -> list[Event]:
     found: list[Event] = []
     kinds: tuple[tuple[EventKind, float, float], ...] = (("policy", 0.3, 1.7), ("fork", 1, 1))
     for kind, low, high in kinds:
-        for _ in range(dice.randint(0, 2)):
-            found.append(Event(kind, _moment(dice), dice.randrange(slots), dice.uniform(low, high)))
+        found.extend(
+            Event(kind, _moment(dice), dice.randrange(slots), dice.uniform(low, high))
+            for _ in range(dice.randint(0, 2))
+        )
     return found
 
 
