@@ -195,6 +195,23 @@ def test_an_overrun_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(reserve(exact, "other", 11), Refusal)
 
 
+def test_an_overrun_of_who_was_taken_for_dead_is_used_as_well() -> None:
+    """
+    What was charged is what was granted: the process that comes back has spent more.
+    """
+    clock = SetClock()
+    address = read_address(dynamodb_engine.table_url())
+    with dynamodb_engine.quick():
+        ledger, other = (LeasedLedger(address, clock=clock, keeps_itself=False) for _ in range(2))
+        settle(ledger, hold(ledger, "one", 10), 90)
+        other.sweep(now=clock() + 1000.0)
+        ledger.close()
+
+        exact = DynamoDBLedger(address, clock=clock)
+        assert books(exact) == (90, 0)
+        assert isinstance(reserve(exact, "other", 11), Refusal)
+
+
 def test_an_interrupt_while_entries_are_cut_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     They are in memory alone, until they are in a segment.

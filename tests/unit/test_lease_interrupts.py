@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 import dynamodb_engine
+import dynamodb_memory
 import pytest
 from interrupts import Interrupted
 
@@ -18,13 +19,17 @@ from bedrock_guard.ledgers import books, memory_sums
 from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, segments, table
 from bedrock_guard.ledgers.dynamodb.address import read_address
 from bedrock_guard.ledgers.leases import LeasedLedger, desk, journal, keeper, ledger, local, slices, store
-from bedrock_guard.testing.ledger_calls import DAY, SetClock, answered, open_entry
+from bedrock_guard.testing.ledger_calls import DAY, TEAM, SetClock, answered, hold, ids, open_entry
+from bedrock_guard.testing.ledger_calls import books as books_of
 
 from .test_memory_interrupts import in_a_thread
 
 _MODULES: Final = (ledger, local, desk, journal, keeper, store, slices, table, segments, memory_sums, books)
 _FILES: Final = tuple(module.__file__ for module in _MODULES)
+_IN_MEMORY: Final = tuple(module.__file__ for module in (ledger, local, memory_sums, books))
 _MOST: Final = 2000
+# What is spent and pending once a step has been done again.
+_AFTER: Final = {"reserve": (0, 60), "settle": (40, 0), "release": (0, 0)}
 
 
 class Fleet:
@@ -86,3 +91,39 @@ def test_an_interrupt_leaves_nothing_leased_and_nothing_locked(step: int) -> Non
         points = next(nth for nth in range(0, _MOST, step) if not fleet.interrupt(nth))
 
     assert points > 300
+
+
+@pytest.mark.parametrize("step", ["reserve", "settle", "release"])
+def test_an_interrupted_step_is_done_or_not_done_and_can_be_done_again(step: str) -> None:
+    """
+    At every point, where it asks nobody: a sum that is changed and a call that is not would be charged twice.
+    """
+
+    def interrupt(nth: int) -> bool:
+        process = LeasedLedger(
+            read_address(dynamodb_memory.table_url()), clock=SetClock(), keeps_itself=False
+        )
+        lines = [Line(key, 1000, 60) for key in (DAY, TEAM)]
+        process.settle(hold(process, "before", *lines), {}, answered("before"))
+        reservation = (
+            Reservation("call", tuple(lines), 0.0) if step == "reserve" else hold(process, "call", *lines)
+        )
+        work = {
+            "reserve": lambda: hold(process, "call", *lines),
+            "settle": lambda: process.settle(reservation, dict.fromkeys((DAY, TEAM), 40), answered("call")),
+            "release": lambda: process.release(reservation),
+        }[step]
+        struck = Interrupted(work, nth, files=_IN_MEMORY)
+
+        def end() -> None:
+            work()
+            assert books_of(process, DAY) == books_of(process, TEAM) == _AFTER[step]
+            assert ids(process).count("call") == (step == "settle")
+
+        in_a_thread(end)
+        return struck.has_struck
+
+    with dynamodb_memory.installed():
+        points = next(nth for nth in range(_MOST) if not interrupt(nth))
+
+    assert points > 10
