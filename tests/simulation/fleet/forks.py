@@ -16,7 +16,7 @@ from simulation.fleet.nodes import Node
 
 def forked(ledger: Any, node: Node, child: Node, inside: list[Any]) -> Any:
     """
-    A copy of the *ledger* of *node* for *child*, after what it had registered for a fork.
+    A copy of the *ledger* of *node* for *child*, which runs first what was registered for a fork.
 
     *inside* is what belongs to a thread, of which a fork has the one that forked.
     """
@@ -26,7 +26,6 @@ def forked(ledger: Any, node: Node, child: Node, inside: list[Any]) -> Any:
         moved = _moved(hook, memo)
         if moved is not None:  # else it is that of a ledger that could not be opened
             child.fork_hooks.append(moved)
-            moved()
     return copied
 
 

@@ -51,6 +51,9 @@ class Program:
         """
         if self.node.ledger is None:
             self.node.ledger = self._stubborn(lambda: self._store.open(self.node))
+        else:
+            for run in list(self.node.fork_hooks):
+                run()
         while not self.node.is_leaving:
             self.node.sleep(EVERY_S)
             self._renew()
