@@ -90,7 +90,6 @@ _BESIDE: Final = "ledgers/leases/beside.py"
 _JOURNAL: Final = "ledgers/leases/journal.py"
 _KEEPER: Final = "ledgers/leases/keeper.py"
 _READING: Final = "ledgers/dynamodb/reading.py"
-_SEGMENTS: Final = "ledgers/dynamodb/segments.py"
 
 MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
     "all": (
@@ -670,12 +669,6 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             _READING,
             "-row.sequence, -row.revision, -count, row",
             "-row.sequence, -row.revision, count, row",
-        ),
-        Mutant(
-            "notes lose their sequence in a segment",
-            _SEGMENTS,
-            "sequence += int(step)",
-            "sequence += abs(int(step))",
         ),
         Mutant(
             "what an interrupt left is not written again",

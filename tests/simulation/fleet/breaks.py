@@ -188,13 +188,6 @@ BREAKS: dict[str, Break] = {
         "lease",
         "what a call cost beyond what was granted is spent, and not used",
     ),
-    "lease-lowered": Break(
-        "leases.local",
-        "or (enforce and limit is not None and used > limit):",
-        "or (enforce and limit is not None and used > 2 * limit):",
-        "lease",
-        "a limit that was lowered is none for what was granted before",
-    ),
     "lease-corrected": Break(
         "dynamodb.reading",
         "is_older = at == seen",

@@ -164,8 +164,8 @@ class Fleet:
         name = f"{node.name}f{len(forks)}"
         child = Node(self.world, name, seed=self.scenario.seed, offset_s=node.offset_s, drift=node.drift)
         child.began_s = node.began_s
+        forks.append(self._add(event.slot, child))  # its first thread, which runs what is registered for a fork
         self.store.fork(node, child)
-        forks.append(self._add(event.slot, child))
 
     def _top_up(self, event: Event, program: Program, node: Node) -> None:
         if node.is_dead or node.ledger is None:
