@@ -164,7 +164,9 @@ class Fleet:
         name = f"{node.name}f{len(forks)}"
         child = Node(self.world, name, seed=self.scenario.seed, offset_s=node.offset_s, drift=node.drift)
         child.began_s = node.began_s
-        forks.append(self._add(event.slot, child))  # its first thread, which runs what is registered for a fork
+        forks.append(
+            self._add(event.slot, child)
+        )  # its first thread, which runs what is registered for a fork
         self.store.fork(node, child)
 
     def _top_up(self, event: Event, program: Program, node: Node) -> None:
