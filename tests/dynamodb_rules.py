@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 # Words that may stand in an expression as they are; everything else is a name, and some are reserved.
@@ -74,7 +75,8 @@ def check_one(body: dict[str, Any]) -> None:
         key_of(body)
 
 
-def check_expression(text: str, *, is_condition: bool) -> set[str]:
+@cache
+def check_expression(text: str, *, is_condition: bool) -> frozenset[str]:
     require(len(text.encode()) <= 4096, "expression too long")
     used = set()
     for token in TOKEN.findall(text):
@@ -89,7 +91,7 @@ def check_expression(text: str, *, is_condition: bool) -> set[str]:
             is_arithmetic = token in set("+-*/")
             require(not (is_arithmetic and is_condition), f"arithmetic in {text!r}")
             require(token not in {"*", "/"}, f"{token!r} in {text!r}")
-    return used
+    return frozenset(used)
 
 
 def size_of(item: dict[str, Any]) -> int:

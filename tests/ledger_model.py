@@ -2,6 +2,8 @@
 A model of thirty lines, and the machine that compares a ledger with it, whatever the order of the calls.
 
     python ledger_model.py SCHEME EXAMPLES STEPS NUMBER
+
+As a program, a ledger in DynamoDB is on one in its own process: a request to another takes most of the time.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import dynamodb_engine
+import dynamodb_memory
 import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
@@ -38,6 +41,12 @@ URLS: dict[str, Callable[[str], str]] = {
     "sqlite": lambda folder: f"sqlite:///{folder}/ledger.db",
     "dynamodb": lambda _: dynamodb_engine.table_url(),
     "dynamodb, leased": lambda _: f"{dynamodb_engine.table_url()}&mode=lease",
+}
+
+URLS_IN_MEMORY: dict[str, Callable[[str], str]] = {
+    **URLS,
+    "dynamodb": lambda _: dynamodb_memory.table_url(),
+    "dynamodb, leased": lambda _: f"{dynamodb_memory.table_url()}&mode=lease",
 }
 
 KEYS = [
@@ -99,12 +108,13 @@ lines_of_a_call = st.lists(
 class LedgerMachine(RuleBasedStateMachine):
     reservations = Bundle("reservations")
     scheme = ""
+    urls = URLS
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.mkdtemp()
         self.clock = SetClock()
-        self.url = URLS[self.scheme](self.folder)
+        self.url = self.urls[self.scheme](self.folder)
         self.ledger = open_ledger(self.url, clock=self.clock)
         self.model = Model()
         self.steps = 0
@@ -259,12 +269,14 @@ class LedgerMachine(RuleBasedStateMachine):
             assert do() == Settled(how)
 
 
-def run(scheme: str, examples: int, steps: int, *, number: int = 0) -> None:
+def run(scheme: str, examples: int, steps: int, *, number: int = 0, in_memory: bool = False) -> None:
     """
     Try *examples* orders of calls on the ledger of *scheme*; each *number* has its own, always the same.
     """
-    machine = seed(number)(type("Machine", (LedgerMachine,), {"scheme": scheme}))
-    with dynamodb_engine.quick() if scheme.startswith("dynamodb") else nullcontext():
+    urls = URLS_IN_MEMORY if in_memory else URLS
+    machine = seed(number)(type("Machine", (LedgerMachine,), {"scheme": scheme, "urls": urls}))
+    engine = dynamodb_memory.installed if in_memory else dynamodb_engine.quick
+    with engine() if scheme.startswith("dynamodb") else nullcontext():
         run_state_machine_as_test(
             machine,
             settings=settings(
@@ -278,4 +290,4 @@ def run(scheme: str, examples: int, steps: int, *, number: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], *map(int, sys.argv[2:4]), number=int(sys.argv[4]))
+    run(sys.argv[1], *map(int, sys.argv[2:4]), number=int(sys.argv[4]), in_memory=True)

@@ -59,6 +59,7 @@ AREAS: Final = {
             "tests/unit/test_lease_slices.py",
             "tests/unit/test_lease_doubts.py",
             "tests/unit/test_leases.py",
+            "tests/unit/test_lease_interrupts.py",
             CONTRACT,
             "tests/simulation/test_fleet.py",
         ),
@@ -87,6 +88,9 @@ _DESK: Final = "ledgers/leases/desk.py"
 _SLICES: Final = "ledgers/leases/slices.py"
 _CHARGING: Final = "ledgers/leases/sweeping.py"
 _BESIDE: Final = "ledgers/leases/beside.py"
+_JOURNAL: Final = "ledgers/leases/journal.py"
+_KEEPER: Final = "ledgers/leases/keeper.py"
+_READING: Final = "ledgers/dynamodb/reading.py"
 
 MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
     "all": (
@@ -634,6 +638,78 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             _BESIDE,
             "there = self._end(held, end, special, entry)",
             'there = books.SETTLED[books.ENDS["pending", end], False]',
+        ),
+        Mutant(
+            "an entry is dropped before its put",
+            _JOURNAL,
+            "self._put(turn, self._segments[0])\n            del self._segments[0]",
+            "self._put(turn, self._segments.pop(0))",
+        ),
+        Mutant(
+            "what is counted is dropped before it is added",
+            _JOURNAL,
+            "self._add(turn, *self._adding[0])\n            del self._adding[0]",
+            "self._add(turn, *self._adding.pop(0))",
+        ),
+        Mutant(
+            "nobody asks whether a process is alive",
+            _STORE,
+            "condition=IS_ALIVE,",
+            'condition="",',
+        ),
+        Mutant(
+            "an overrun waits for the next report",
+            _KEEPER,
+            "                or spent > granted\n",
+            "",
+        ),
+        Mutant(
+            "an overrun is not used",
+            _DESK,
+            "granted = max(granted, spent)",
+            "granted = max(granted, 0)",
+        ),
+        Mutant(
+            "an overrun of who was taken for dead is not used",
+            _STORE,
+            '"used": move.granted - expired.granted,',
+            '"used": 0,',
+        ),
+        Mutant(
+            "a corrected entry is there twice",
+            _LOCAL,
+            "self.notes.append(Note(call.sequence, at_s, entry))",
+            'self.notes.append(Note(call.sequence + (call.state == "expired"), at_s, entry))',
+        ),
+        Mutant(
+            "entries of one call are all read",
+            _READING,
+            "is_older = at == seen",
+            "is_older = at == page",
+        ),
+        Mutant(
+            "the older of two segments is right",
+            _READING,
+            "-row.sequence, -row.revision, -count, row",
+            "-row.sequence, row.revision, -count, row",
+        ),
+        Mutant(
+            "the first of two notes in one segment is right",
+            _READING,
+            "-row.sequence, -row.revision, -count, row",
+            "-row.sequence, -row.revision, count, row",
+        ),
+        Mutant(
+            "what an interrupt left is not written again",
+            _LOCAL,
+            "                if self._noted is not None:\n                    self._write(*self._noted)",
+            "                pass",
+        ),
+        Mutant(
+            "a hold in the table is forgotten by who was interrupted",
+            _BESIDE,
+            "self._remember(id_, None)  # beforehand",
+            "pass  # beforehand",
         ),
     ),
 }

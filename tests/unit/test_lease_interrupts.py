@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import Final
 
 import dynamodb_engine
+import dynamodb_memory
 import pytest
+from interrupts import Interrupted
 
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import LedgerKey, Line, Reservation, read_all_entries
@@ -27,13 +29,17 @@ from bedrock_guard.ledgers.leases import (
     slices,
     store,
 )
-from bedrock_guard.testing.ledger_calls import DAY, SetClock, answered, open_entry
+from bedrock_guard.testing.ledger_calls import DAY, TEAM, SetClock, answered, hold, ids, open_entry
+from bedrock_guard.testing.ledger_calls import books as books_of
 
-from . import test_memory_interrupts
-from .test_memory_interrupts import Interrupted, in_a_thread
+from .test_memory_interrupts import in_a_thread
 
 _MODULES: Final = (ledger, local, purses, desk, journal, keeper, store, slices, table, segments, books)
+_FILES: Final = tuple(module.__file__ for module in _MODULES)
+_IN_MEMORY: Final = tuple(module.__file__ for module in (ledger, local, purses, books))
 _MOST: Final = 2000
+# What is spent and pending once a step has been done again.
+_AFTER: Final = {"reserve": (0, 60), "settle": (40, 0), "release": (0, 0)}
 
 
 class Fleet:
@@ -71,7 +77,7 @@ class Fleet:
                     process.release(Reservation(id_, (), 0.0))
             process._keeper.finish()
 
-        struck = Interrupted(work, nth)
+        struck = Interrupted(work, nth, files=_FILES)
         in_a_thread(end)
         self.check(key, id_, cost=40 if held else 0)
         return struck.has_struck
@@ -86,15 +92,48 @@ class Fleet:
 @pytest.mark.parametrize(
     "step", [pytest.param(29, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
 )
-def test_an_interrupt_leaves_nothing_leased_and_nothing_locked(
-    step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_nothing_leased_and_nothing_locked(step: int) -> None:
     """
     Whoever is interrupted ends the call, and the program ends as it should.
     """
-    monkeypatch.setattr(test_memory_interrupts, "_FILES", tuple(module.__file__ for module in _MODULES))
     with dynamodb_engine.quick():
         fleet = Fleet()
         points = next(nth for nth in range(0, _MOST, step) if not fleet.interrupt(nth))
 
     assert points > 300
+
+
+@pytest.mark.parametrize("step", ["reserve", "settle", "release"])
+def test_an_interrupted_step_is_done_or_not_done_and_can_be_done_again(step: str) -> None:
+    """
+    At every point, where it asks nobody: a sum that is changed and a call that is not would be charged twice.
+    """
+
+    def interrupt(nth: int) -> bool:
+        process = LeasedLedger(
+            read_address(dynamodb_memory.table_url()), clock=SetClock(), keeps_itself=False
+        )
+        lines = [Line(key, 1000, 60) for key in (DAY, TEAM)]
+        process.settle(hold(process, "before", *lines), {}, answered("before"))
+        reservation = (
+            Reservation("call", tuple(lines), 0.0) if step == "reserve" else hold(process, "call", *lines)
+        )
+        work = {
+            "reserve": lambda: hold(process, "call", *lines),
+            "settle": lambda: process.settle(reservation, dict.fromkeys((DAY, TEAM), 40), answered("call")),
+            "release": lambda: process.release(reservation),
+        }[step]
+        struck = Interrupted(work, nth, files=_IN_MEMORY)
+
+        def end() -> None:
+            work()
+            assert books_of(process, DAY) == books_of(process, TEAM) == _AFTER[step]
+            assert ids(process).count("call") == (step == "settle")
+
+        in_a_thread(end)
+        return struck.has_struck
+
+    with dynamodb_memory.installed():
+        points = next(nth for nth in range(_MOST) if not interrupt(nth))
+
+    assert points > 10

@@ -4,14 +4,12 @@ Ctrl-C inside the ledger in memory: at each point where Python looks for one, in
 
 from __future__ import annotations
 
-import dis
-import sys
 import threading
 from collections.abc import Callable
-from functools import cache
-from types import CodeType, FrameType
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
+import interrupts
 import pytest
 
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -22,61 +20,13 @@ from bedrock_guard.ledgers.memory import MemoryLedger
 from bedrock_guard.testing.ledger_calls import DAY, TEAM, open_entry
 
 _FILES: Final = (memory.__file__, memory_sums.__file__, books.__file__)
-# CPython looks for signals when a call has returned, a function begins, or a loop goes round, as part of
-# that instruction. A tracer can raise before the next one only: which must have the same handlers.
-_CHECKS: Final = ("CALL", "RESUME", "JUMP_BACKWARD")
 _MOST: Final = 400
+
+Interrupted = partial(interrupts.Interrupted, files=_FILES)
 
 ONE, OTHER = DAY, TEAM
 LINES: Final = (Line(ONE, 1_000, 60), Line(OTHER, 1_000, 60))
 """Two balances of which a call holds 60 each; it costs 40."""
-
-
-class Interrupted:
-    """
-    Run *work*, and raise `KeyboardInterrupt` at the point *nth* of those where a signal can strike.
-    """
-
-    def __init__(self, work: Callable[[], object], nth: int) -> None:
-        self.has_struck = False
-        self._left = nth
-        self._at: dict[FrameType, int] = {}
-        before = sys.gettrace()  # who measures coverage goes on afterwards
-        sys.settrace(self._trace)
-        try:
-            work()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(before)
-
-    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename not in _FILES:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            before, now = self._at.get(frame), frame.f_lasti
-            self._at[frame] = now
-            names, handlers = read_code(frame.f_code)
-            is_look = before is not None and names[before].startswith(_CHECKS)
-            if is_look and handlers.get(before) == handlers.get(now):
-                self._left -= 1
-                if self._left < 0 and not self.has_struck:
-                    self.has_struck = True
-                    raise KeyboardInterrupt
-        return self._trace
-
-
-@cache
-def read_code(code: CodeType) -> tuple[dict[int, str], dict[int | None, int]]:
-    """
-    By offset: an instruction's name, and where its exceptions are handled.
-    """
-    names = {each.offset: each.opname for each in dis.get_instructions(code)}
-    handlers: dict[int | None, int] = {}
-    for each in dis._parse_exception_table(code):  # type: ignore[attr-defined]
-        handlers |= {offset: each.target for offset in names if each.start <= offset < each.end}
-    return names, handlers
 
 
 def in_a_thread(work: Callable[[], object]) -> None:
@@ -131,7 +81,7 @@ STEPS: Final[dict[str, tuple[Callable[[MemoryLedger, Reservation], None], int]]]
 """A step that is interrupted, and what the call has cost when it has ended after it."""
 
 
-def points(interrupt: Callable[[int], Interrupted]) -> int:
+def points(interrupt: Callable[[int], interrupts.Interrupted]) -> int:
     """
     Interrupt at every point in turn; how many there were.
     """
@@ -159,7 +109,7 @@ def test_an_interrupted_step_is_done_or_not_done_and_can_be_done_again(step: str
     """
     work, spent = STEPS[step]
 
-    def interrupt(nth: int) -> Interrupted:
+    def interrupt(nth: int) -> interrupts.Interrupted:
         ledger = MemoryLedger(clock=lambda: 0.0)
         reservation = reserve(ledger)
         struck = Interrupted(lambda: work(ledger, reservation), nth)
@@ -183,7 +133,7 @@ def test_an_interrupted_reserve_holds_all_or_nothing(is_ended: bool) -> None:
     Whoever is interrupted releases what may be held; a hold that is left to itself expires.
     """
 
-    def interrupt(nth: int) -> Interrupted:
+    def interrupt(nth: int) -> interrupts.Interrupted:
         ledger = MemoryLedger(clock=lambda: 0.0)
         struck = Interrupted(lambda: reserve(ledger), nth)
 
@@ -211,7 +161,7 @@ def test_an_interrupted_record_counts_once_or_not_at_all() -> None:
     A refusal is kept beside the one before, or it is not.
     """
 
-    def interrupt(nth: int) -> Interrupted:
+    def interrupt(nth: int) -> interrupts.Interrupted:
         ledger = MemoryLedger(clock=lambda: 0.0)
         refusal = open_entry("refusal").changed(outcome="refused")
         ledger.record(refusal)

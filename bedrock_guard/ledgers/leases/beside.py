@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line, OnExpiry, Refusal, RefusedLine, Reservation, Settled
 from bedrock_guard.errors import LedgerUnavailable
@@ -37,7 +38,8 @@ class Beside:
     def __init__(self, exact: DynamoDBLedger, local: Local) -> None:
         self._exact = exact
         self._local = local
-        self.held: OrderedDict[str, Reservation] = OrderedDict()
+        # None for one that was asked for: after Ctrl-C nobody knows whether it is there.
+        self.held: OrderedDict[str, Reservation | None] = OrderedDict()
 
     def reserve(
         self, call: Call, entry: Entry, wanted: Sequence[Line], hold_s: float, on_expiry: OnExpiry
@@ -47,14 +49,13 @@ class Beside:
         """
         special = part(wanted)[1]
         try:
-            answer = self._exact.reserve(special, entry=entry, hold_s=hold_s, on_expiry=on_expiry)
+            answer = self._ask(special, entry, hold_s, on_expiry)
         except LedgerUnavailable:
             self._local.undo(entry.id)
             raise
         if not isinstance(answer, Reservation):
             self._local.undo(entry.id)
             return answer if isinstance(answer, Refusal) else Refusal(())
-        self._remember(answer)
         together = in_order((*call.lines, *answer.lines), wanted)
         return Reservation(entry.id, together, answer.expires_at_s, answer.over)
 
@@ -83,12 +84,11 @@ class Beside:
         held = self.held.get(id_)
         if held is not None:
             answer = self._exact.extend(held, more, hold_s=hold_s)
-        else:
-            found = self._open(call, id_, more, hold_s or _MOMENT_S)
-            answer = found if isinstance(found, Reservation | Refusal) else Refusal(())
-        if isinstance(answer, Reservation):
-            self._remember(answer)
-        return answer
+            if isinstance(answer, Reservation):
+                self._remember(id_, answer)
+            return answer
+        found = self._open(call, id_, more, hold_s or _MOMENT_S)
+        return found if isinstance(found, Reservation | Refusal) else Refusal(())
 
     def hand_over(self, id_: str, hold_s: float) -> None:
         """
@@ -101,6 +101,8 @@ class Beside:
             return
         lines = tuple(line._replace(limit=None) for line in call.lines)
         held = self.held.get(id_)
+        if held is None and id_ in self.held:
+            held = self._reopened(call, id_)
         if held is not None:
             self._exact.extend(held, lines, hold_s=hold_s)
         else:
@@ -124,10 +126,7 @@ class Beside:
             return self._end(reservation, end, amounts, entry)
         held = self.held.get(id_)
         if held is None:
-            opened = self._open(call, id_, (), _MOMENT_S)
-            if not isinstance(opened, Reservation):
-                raise books.unknown(id_)
-            held = opened
+            held = self._reopened(call, id_)
         special = {key: amount for key, amount in amounts.items() if is_special(key)}
         there = self._end(held, end, special, entry)
         own = {key: amount for key, amount in amounts.items() if key not in special}
@@ -143,13 +142,41 @@ class Beside:
         """
         self.held.clear()
 
+    def _reopened(self, call: Call, id_: str) -> Reservation:
+        """
+        What a call holds in the table, where it is held from now on, if only to be ended.
+        """
+        opened = self._open(call, id_, (), _MOMENT_S)
+        if not isinstance(opened, Reservation):
+            raise books.unknown(id_)
+        return opened
+
     def _open(self, call: Call, id_: str, more: tuple[Line, ...], hold_s: float) -> object:
         if call.entry is None:
             raise books.unknown(id_)
-        opened = self._exact.reserve(more, entry=call.entry, hold_s=hold_s, on_expiry=call.on_expiry)
-        if isinstance(opened, Reservation):
-            self._remember(opened)
-        return opened
+        return self._ask(more, call.entry, hold_s, call.on_expiry)
+
+    def _ask(
+        self, lines: tuple[Line, ...], entry: Entry, hold_s: float, on_expiry: OnExpiry
+    ) -> Reservation | Refusal | ControlsChanged:
+        """
+        Hold *lines* in the table; for a call that holds there already, what it does.
+        """
+        id_ = entry.id
+        is_new = id_ not in self.held
+        if is_new:
+            self._remember(id_, None)  # beforehand: whoever is interrupted ends it there, too
+        try:
+            answer = self._exact.reserve(lines, entry=entry, hold_s=hold_s, on_expiry=on_expiry)
+        except LedgerUnavailable:
+            if is_new:
+                self.held.pop(id_, None)
+            raise
+        if isinstance(answer, Reservation):
+            self._remember(id_, answer)
+        else:
+            self.held.pop(id_, None)
+        return answer
 
     def _end(
         self,
@@ -162,8 +189,8 @@ class Beside:
             return self._exact.settle(reservation, amounts, entry)
         return self._exact.release(reservation, entry)
 
-    def _remember(self, reservation: Reservation) -> None:
-        self.held[reservation.id] = reservation
+    def _remember(self, id_: str, reservation: Reservation | None) -> None:
+        self.held[id_] = reservation
         if len(self.held) > KEEP_ENDED:
             self.held.popitem(last=False)
 

@@ -174,4 +174,32 @@ BREAKS: dict[str, Break] = {
         "lease",
         "what a dead process had leased is charged to nobody",
     ),
+    "lease-fork": Break(
+        "leases.ledger",
+        "        self._desk.begin_anew()\n",
+        "",
+        "lease",
+        "a fork goes on with its parent's slices",
+    ),
+    "lease-overrun": Break(
+        "leases.desk",
+        "granted = max(granted, spent)",
+        "granted = max(granted, 0)",
+        "lease",
+        "what a call cost beyond what was granted is spent, and not used",
+    ),
+    "lease-corrected": Break(
+        "dynamodb.reading",
+        "is_older = at == seen",
+        "is_older = at == page",
+        "lease",
+        "a call that is settled after it has expired has two entries",
+    ),
+    "lease-interrupted": Break(
+        "leases.beside",
+        "self._remember(id_, None)  # beforehand",
+        "pass  # beforehand",
+        "lease",
+        "what rolls stays held for a call that was interrupted and released",
+    ),
 }

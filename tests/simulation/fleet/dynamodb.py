@@ -8,7 +8,7 @@ service does (loss, conflicts, throttling) is not here: see `network`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import dynamodb_rules
@@ -224,22 +224,15 @@ class Engine:
         """
         Refuse what DynamoDB would; each form of request once.
         """
-        form = " ".join([operation, *_texts(params)])
+        bodies = [body for action in params.get("TransactItems", ()) for body in action.values()]
+        form = operation, *[body.get(name) for body in bodies or [params] for name in _EXPRESSIONS]
         if form not in _CHECKED:
             _CHECKED.add(form)
             dynamodb_rules.check(operation, dict(params))
 
 
-_CHECKED: set[str] = set()
-
-
-def _texts(params: Mapping[str, Any]) -> Iterable[str]:
-    for action in params.get("TransactItems", ()):
-        for body in action.values():
-            yield from _texts(body)
-    for name, value in params.items():
-        if name.endswith("Expression"):
-            yield value
+_CHECKED: set[tuple[str | None, ...]] = set()
+_EXPRESSIONS = ("UpdateExpression", "ConditionExpression", "KeyConditionExpression", "FilterExpression")
 
 
 def _place(key: Mapping[str, Any]) -> Place:

@@ -60,6 +60,8 @@ class Fleet:
         self.oracle = Oracle()
         self.store: Any = STORES[scenario.ledger](self.world, scenario, self.oracle)
         self._programs: dict[int, Program] = {}
+        self._forks: dict[int, list[Program]] = {}
+        self._factors: dict[int, float] = {}
         self._all: list[Program] = []
         self._born: Counter[int] = Counter()
         self._stepped: Counter[int] = Counter()
@@ -104,17 +106,29 @@ class Fleet:
         name = f"p{slot}.{self._born[slot]}"
         offset_s = clock.offset_s + self._stepped[slot]
         node = Node(self.world, name, seed=self.scenario.seed, offset_s=offset_s, drift=clock.drift)
-        program = self._programs[slot] = Program(self.world, node, self.scenario, self.oracle, self.store)
+        self._programs[slot] = self._add(slot, node)
+
+    def _add(self, slot: int, node: Node) -> Program:
+        program = Program(self.world, node, self.scenario, self.oracle, self.store)
+        program.factor = self._factors.get(slot, 1.0)
         self._all.append(program)
         self.world.spawn(node, "upkeep", program.begin)
+        return program
+
+    def _one_of(self, slot: int, number: int) -> Program:
+        """
+        The process of a slot, or one that it has forked.
+        """
+        forks = [program for program in self._forks.get(slot, ()) if not program.node.is_dead]
+        return [self._programs[slot], *forks][number % (len(forks) + 1)]
 
     def _call(self, plan: Any) -> None:
-        program = self._programs[plan.slot]
+        program = self._one_of(plan.slot, plan.number)
         if not program.node.is_dead:
             self.world.spawn(program.node, f"call {plan.number}", partial(program.call, plan))
 
     def _befall(self, event: Event) -> None:
-        program = self._programs[event.slot]
+        program = self._one_of(event.slot, int(event.at_s * 1000))
         node = program.node
         self.oracle.counts[event.kind] += 1
         self.world.tell(f"{node.name} {event.kind} {event.amount:.3f}")
@@ -138,6 +152,22 @@ class Fleet:
     def _step(self, event: Event, program: Program, node: Node) -> None:
         node.offset_s += event.amount
         self._stepped[event.slot] += round(event.amount)
+
+    def _policy(self, event: Event, program: Program, node: Node) -> None:
+        self._factors[event.slot] = event.amount
+        program.factor = event.amount
+
+    def _fork(self, event: Event, program: Program, node: Node) -> None:
+        if node.is_dead or node.is_leaving or node.ledger is None or not self.store.can_fork:
+            return
+        forks = self._forks.setdefault(event.slot, [])
+        name = f"{node.name}f{len(forks)}"
+        child = Node(self.world, name, seed=self.scenario.seed, offset_s=node.offset_s, drift=node.drift)
+        child.began_s = node.began_s
+        forks.append(
+            self._add(event.slot, child)
+        )  # its first thread, which runs what is registered for a fork
+        self.store.fork(node, child)
 
     def _top_up(self, event: Event, program: Program, node: Node) -> None:
         if node.is_dead or node.ledger is None:
@@ -178,7 +208,7 @@ class Fleet:
         self.world.spawn(node, f"operator {control.id}", run)
 
     def _end_all(self) -> None:
-        for program in self._programs.values():
+        for program in self._all:
             program.node.is_leaving = True
 
     def _audit(self) -> None:
@@ -203,6 +233,10 @@ class Fleet:
             entry for entry in read_all_entries(auditor.ledger, EVERYTHING) if entry.outcome not in others
         ]
         self.store.check_calls(Counter(entry.id for entry in entries))
+        for entry in entries:
+            story = self.oracle.stories.get(entry.id)
+            if story is not None and (self.store.has_calls or story.is_whole):
+                self.oracle.check_entry(story, entry)
         self.store.check()
         for balance in auditor.ledger.balances():
             if balance.pending:

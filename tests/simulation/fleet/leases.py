@@ -11,8 +11,9 @@ from collections import Counter
 from typing import Any
 
 from simulation.fleet.dynamodb import Changes
+from simulation.fleet.forks import forked
 from simulation.fleet.nodes import Node
-from simulation.fleet.oracle import Kept, Oracle, Wrong
+from simulation.fleet.oracle import Kept, Oracle, Story, Wrong
 from simulation.fleet.scenario import Scenario
 from simulation.fleet.table import DynamoDBStore
 from simulation.fleet.world import World
@@ -46,6 +47,31 @@ class LeaseStore(DynamoDBStore):
         """
         address = read_address("dynamodb://books?region=us-east-1&deadline_ms=2000&mode=lease")
         ledger = LeasedLedger(address, clock=node.clock, keeps_itself=False)
+        self._look_after(node, ledger)
+        return ledger
+
+    def fork(self, node: Node, child: Node) -> None:
+        """
+        Give *child* a copy of the ledger of *node*, as a fork does.
+        """
+        child.ledger = forked(node.ledger, node, child, [node.ledger._table._inside])
+        del child.ledger._keeper.finish  # which is the parent's
+        self._look_after(child, child.ledger)
+
+    def check_admitted(self, node: Node, story: Story) -> None:
+        """
+        What a process has spent and holds of its slices is within the limit by which a call had asked.
+        """
+        for key in story.caps:
+            spent, pending, _ = node.ledger._local.sums(key)
+            self._oracle.check_cap(story, key, spent + pending - self._oracle.allowed[key])
+
+    def told(self, story: Story) -> None:
+        """
+        What it cost beyond what it held is in the table a moment later.
+        """
+
+    def _look_after(self, node: Node, ledger: LeasedLedger) -> None:
         self._nodes.append(node)
         finish = ledger._keeper.finish
 
@@ -61,7 +87,6 @@ class LeaseStore(DynamoDBStore):
                 node.sleep(max(node.dice.uniform(*LOOKS_EVERY_S), ledger.look()))
 
         node.world.spawn(node, "keeper", keep)
-        return ledger
 
     def is_whole(self, node: Node) -> bool:
         """
@@ -80,6 +105,9 @@ class LeaseStore(DynamoDBStore):
         for (pk, sk), item in self.engine.items.items():
             if pk.startswith("L#") and item["st"]["S"] == "O" and item["g"]["N"] != item["s"]["N"]:
                 raise Wrong(f"{pk} still leases {item['g']['N']} of {sk}, and has reported {item['s']['N']}")
+        for story in self._oracle.stories.values():
+            if story.is_whole:
+                self._oracle.book(story)
         settled = self._settled()
         is_whole = all(story.is_whole for story in self._oracle.stories.values()) and not self._has_expired()
         for key, spent in self.spent().items():
@@ -94,9 +122,10 @@ class LeaseStore(DynamoDBStore):
     def _settled(self) -> Counter[LedgerKey]:
         found: Counter[LedgerKey] = Counter()
         for story in self._oracle.stories.values():
-            if story.told is not None:
-                for line in story.lines:
-                    found[line.key] += story.told[1]
+            if story.told is not None and story.told[0] == "settled":
+                for key, amount in story.charged(story.told[1]).items():
+                    # What died with its process was charged at what it held.
+                    found[key] += amount if story.is_whole else min(amount, story.held(key))
         return found
 
     def calls(self) -> dict[str, Kept]:

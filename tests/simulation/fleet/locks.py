@@ -37,8 +37,14 @@ class Lock:
             self._waiting.append(task)
             try:
                 self._world.park(until_s)
-            finally:
+            except KeyboardInterrupt:
                 self._waiting.remove(task)
+                self._wake_next()  # it may have been this one's turn
+                raise
+            except BaseException:
+                self._waiting.remove(task)
+                raise
+            self._waiting.remove(task)
         self._holder, self._depth = task, 1
         return True
 
@@ -49,11 +55,22 @@ class Lock:
         if self._depth:
             return
         self._holder = None
-        if self._waiting and not self._world.is_over:
-            self._world.wake(self._waiting[0])
+        self._wake_next()
+
+    def __deepcopy__(self, _: Any) -> Lock:
+        """
+        As a fork finds it: whoever has it there does not let go of it here, and nobody waits.
+        """
+        copied = type(self)(self._world)
+        copied._holder, copied._depth = self._holder, self._depth
+        return copied
 
     def locked(self) -> bool:
         return self._holder is not None
+
+    def _wake_next(self) -> None:
+        if self._holder is None and self._waiting and not self._world.is_over:
+            self._world.wake(self._waiting[0])
 
     def _is_owned(self) -> bool:
         return self._holder is self._world.current
@@ -94,8 +111,8 @@ class Condition:
         finally:
             if task in self._waiting:
                 self._waiting.remove(task)
-        self._lock.acquire()
-        self._lock._depth = depth
+            self._lock.acquire()
+            self._lock._depth = depth
         return is_told
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:

@@ -85,6 +85,9 @@ class Network:
         self.on_revival: Callable[[Iterable[str]], None] = lambda _: None
         self._refused: set[str] = set()
 
+    def __deepcopy__(self, _: Any) -> Network:
+        return self
+
     def make_client(self, clients: Any, shares: tuple[float, float]) -> Any:
         """
         Stands in for `Clients._make`: a client with the time-outs that the ledger gives it.

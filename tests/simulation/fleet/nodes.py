@@ -43,6 +43,8 @@ class Node:
         self.ledger: Any = None
         self.descriptors: set[int] = set()
         self.connections: list[sqlite3.Connection] = []
+        # What runs in a fork of it.
+        self.fork_hooks: list[Callable[[], None]] = []
         self._hooks: list[tuple[Callable[..., Any], Callable[[], Any]]] = []
 
     def clock(self) -> float:

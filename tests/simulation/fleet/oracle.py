@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from simulation.fleet.scenario import CallPlan
 
+from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.ledgers.books import State
 
@@ -46,6 +47,15 @@ class Kept(NamedTuple):
             return {line.key: (line.amount, 0) for line in self.lines}
         return {line.key: (amount, amount) for line, amount in zip(self.lines, self.booked, strict=False)}
 
+    def without(self, key: LedgerKey) -> Kept:
+        """
+        It, but for one balance.
+        """
+        both = [
+            (line, spent) for line, spent in zip(self.lines, self.booked, strict=False) if line.key != key
+        ]
+        return self._replace(lines=tuple(line for line, _ in both), booked=tuple(spent for _, spent in both))
+
 
 @dataclass
 class Story:
@@ -55,6 +65,9 @@ class Story:
     Attributes:
         lines: What it holds, as it was told; empty while it does not know.
         asked: What it may hold: extensions that were lost included.
+        at_s: When it began, by the clock of its process.
+        caps: The limits by which it asked.
+        extra: The balance that it is charged to, and had reserved nothing of.
         tried: Ends that it asked for; `told` the one that was confirmed.
         billed: What Bedrock has charged.
         is_refused: It was told that it holds nothing.
@@ -65,11 +78,27 @@ class Story:
     plan: CallPlan
     lines: tuple[Line, ...] = ()
     asked: dict[LedgerKey, int] = field(default_factory=dict)
+    at_s: float = 0.0
+    caps: dict[LedgerKey, int] = field(default_factory=dict)
+    extra: LedgerKey | None = None
     tried: list[tuple[Ending, int]] = field(default_factory=list)
     told: tuple[Ending, int] | None = None
     billed: int = 0
     is_refused: bool = False
     is_whole: bool = False
+
+    def held(self, key: LedgerKey) -> int:
+        """
+        How much of a balance it knows that it holds.
+        """
+        return sum(line.amount for line in self.lines if line.key == key)
+
+    def charged(self, amount: int) -> dict[LedgerKey, int]:
+        """
+        What its program charges to each balance, if it cost *amount*.
+        """
+        more = {} if self.extra is None else {self.extra: self.plan.extra}
+        return {**{line.key: amount for line in self.lines}, **more}
 
 
 @dataclass
@@ -78,8 +107,11 @@ class Oracle:
     Follows the fleet, and raises as soon as something is not as it must be.
 
     Attributes:
-        truth: What Bedrock has billed, by balance, for calls that are charged where nobody knows.
-        allowed: What may be above a limit: what calls are charged that wished to give their money back on expiry.
+        limits: The highest of each balance that any process went by, and `topped` what operators have added.
+        truth: What Bedrock has billed, by balance, for calls that are charged where nobody knows; above what
+            a call held, once the ledger has been told.
+        allowed: What may be above a limit: overruns, what was never reserved, and what calls are charged that
+            wished to give their money back on expiry.
         stops: When each was written, and when it may pass for the first.
         stops_after_s: How long programs may go by a copy of before, clocks that drift included.
         revived: Calls of which a request was repeated after it had been refused, and was done then. Nobody can
@@ -88,6 +120,7 @@ class Oracle:
 
     stories: dict[str, Story] = field(default_factory=dict)
     limits: dict[LedgerKey, int] = field(default_factory=dict)
+    topped: Counter[LedgerKey] = field(default_factory=Counter)
     truth: Counter[LedgerKey] = field(default_factory=Counter)
     allowed: Counter[LedgerKey] = field(default_factory=Counter)
     stops: list[tuple[float, float]] = field(default_factory=list)
@@ -101,7 +134,7 @@ class Oracle:
         """
         for line in lines:
             if line.limit is not None and line.kind != "rate":
-                self.limits.setdefault(line.key, line.limit)
+                self.limits[line.key] = max(self.limits.get(line.key, 0), line.limit)
         story = self.stories.setdefault(id_, Story(id_, plan))
         story.asked = {line.key: line.amount for line in lines}
         return story
@@ -110,7 +143,23 @@ class Oracle:
         """
         An operator tops a balance up; from now on it may have been done.
         """
-        self.limits[key] = self.limits.get(key, base) + amount
+        self.limits.setdefault(key, base)
+        self.topped[key] += amount
+
+    def most(self, key: LedgerKey) -> int | None:
+        """
+        What may be used of a balance; None where it has no limit.
+        """
+        limit = self.limits.get(key)
+        return None if limit is None else limit + self.topped[key] + self.allowed[key]
+
+    def check_cap(self, story: Story, key: LedgerKey, used: int) -> None:
+        """
+        A call was let in, after which so much was used: no more than the limit by which it had asked.
+        """
+        cap = story.caps.get(key)
+        if cap is not None and used > cap:
+            raise Wrong(f"{story.id} was let in where {used} of {cap} is used then on {key}")
 
     def admit(self, story: Story, asked_s: float) -> None:
         """
@@ -131,29 +180,39 @@ class Oracle:
         self.counts["billed"] += 1
         for line in story.lines:
             if story.plan.on_expiry == "charge":
-                self.truth[line.key] += story.billed
-                limit = self.limits.get(line.key)
-                if limit is not None and self.truth[line.key] > limit + self.allowed[line.key]:
-                    raise Wrong(f"Bedrock has billed {self.truth[line.key]} of {limit} on {line.key}")
+                self.truth[line.key] += min(story.billed, line.amount)
+                most = self.most(line.key)
+                if most is not None and self.truth[line.key] > most:
+                    raise Wrong(f"Bedrock has billed {self.truth[line.key]} of {most} on {line.key}")
+
+    def book(self, story: Story) -> None:
+        """
+        What a call cost beyond what it held is in the books from now on.
+        """
+        if story.told is None or story.told[0] != "settled" or story.plan.on_expiry != "charge":
+            return
+        for key, amount in story.charged(story.told[1]).items():
+            self.truth[key] += max(0, amount - story.held(key))
 
     def check_balance(self, key: LedgerKey, used: int, spent: int, *, is_whole: bool = True) -> None:
         """
         A balance, at any moment; not *is_whole* where what was spent leaves it as time goes by.
         """
-        limit = self.limits.get(key)
+        most = self.most(key)
         if not 0 <= spent <= used:
             raise Wrong(f"{key}: {spent} is spent of {used} that are used")
-        if limit is not None and used > limit + self.allowed[key]:
-            raise Wrong(f"{used} of {limit} is used on {key}")
+        if most is not None and used > most:
+            raise Wrong(f"{used} of {most} is used on {key}")
         if is_whole and used < self.truth[key]:
             raise Wrong(f"Bedrock has billed {self.truth[key]}, and {used} is used on {key}")
 
     def risk(self, story: Story, amount: int) -> None:
         """
-        A call that gives its money back on expiry is charged; others may have that money by now.
+        A call is about to be charged *amount*: where it holds less, others may have that money by now.
         """
-        for line in story.lines:
-            self.allowed[line.key] += amount
+        is_sure = story.plan.on_expiry == "charge"
+        for key, charged in story.charged(amount).items():
+            self.allowed[key] += max(0, charged - story.held(key)) if is_sure else charged
 
     def check_call(self, id_: str, kept: Kept | None, listed: int) -> None:
         """
@@ -179,15 +238,33 @@ class Oracle:
         if found is None or found not in wanted:
             raise Wrong(f"{id_} is {kept.state} at {kept.booked}; its program knows {wanted}")
         is_risked = story.plan.on_expiry == "release" and kept.state == "expired"
-        low = [key for key, (_, spent) in kept.sums().items() if spent < story.billed]
+        is_told = story.told is not None and story.told[0] == "settled"
+        least = {
+            line.key: story.billed if is_told else min(story.billed, line.amount) for line in story.lines
+        }
+        sums = kept.sums()
+        low = [key for key, amount in least.items() if sums.get(key, (0, 0))[1] < amount]
         if story.billed and not is_risked and (low or not kept.booked):
             raise Wrong(f"Bedrock has billed {story.billed} for {id_}, of which {low} knows less: {kept}")
         self.counts[kept.state] += 1
+
+    def check_entry(self, story: Story, entry: Entry) -> None:
+        """
+        What the journal tells of a call: what its program was told that it is charged, if it was told.
+        """
+        if story.told is None:
+            return
+        if entry.cost_nanousd != story.told[1] or entry.basis == "expired":
+            raise Wrong(f"{entry.id} is {story.told}, and its entry says {entry.cost_nanousd}, {entry.basis}")
 
     def _as_ended(self, story: Story, kept: Kept) -> tuple[str, int] | None:
         """
         How a call has ended, if that is an end that is the same on all its balances.
         """
+        if kept.state == "settled" and story.extra is not None:
+            if kept.sums().get(story.extra) != (story.plan.extra, story.plan.extra):
+                return None
+            kept = kept.without(story.extra)
         booked = {*kept.booked} or {0}
         if kept.state == "expired":
             held = {line.amount if story.plan.on_expiry == "charge" else 0 for line in kept.lines}

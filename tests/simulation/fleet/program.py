@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from simulation.fleet.interrupts import interrupted
 from simulation.fleet.nodes import Node
 from simulation.fleet.oracle import Ending, Oracle, Story, Wrong
-from simulation.fleet.scenario import HOLD_S, CallPlan, Scenario, lines_of
+from simulation.fleet.scenario import HOLD_S, CallPlan, Scenario, extra_key, lines_of
 from simulation.fleet.world import World
 
 from bedrock_guard.budgets.steering import Steering
@@ -35,6 +37,8 @@ class Program:
     def __init__(self, world: World, node: Node, scenario: Scenario, oracle: Oracle, store: Any) -> None:
         self.world, self.node = world, node
         self._scenario, self._oracle, self._store = scenario, oracle, store
+        # Its policy's limits are so many times those of the scenario.
+        self.factor = 1.0
         self._stories: list[Story] = []
         self._open: dict[str, Reservation] = {}
         self._unwritten: dict[str, Callable[[], None]] = {}
@@ -43,9 +47,13 @@ class Program:
 
     def begin(self) -> None:
         """
-        Open the ledger, and look after it from then on.
+        Open the ledger, which a fork has already, and look after it from then on.
         """
-        self.node.ledger = self._stubborn(lambda: self._store.open(self.node))
+        if self.node.ledger is None:
+            self.node.ledger = self._stubborn(lambda: self._store.open(self.node))
+        else:
+            for run in list(self.node.fork_hooks):
+                run()
         while not self.node.is_leaving:
             self.node.sleep(EVERY_S)
             self._renew()
@@ -83,8 +91,11 @@ class Program:
     def _reserve(self, plan: CallPlan) -> tuple[Story, Reservation | None]:
         node, now, asked_s = self.node, self.node.clock(), 0.0
         id_ = f"{int(now * 1000):011x}-{plan.number:x}"
-        lines = lines_of(self._scenario, plan, now, plan.estimate)
+        lines = lines_of(self._scenario, plan, now, plan.estimate, factor=self.factor)
         story = self._oracle.begin(id_, plan, lines)
+        story.at_s = now
+        if plan.extra:
+            story.extra = extra_key(plan, now)
         self._oracle.counts["calls"] += 1
         entry = open_entry(id_, at_s=now, estimated_cost_nanousd=plan.estimate)
         try:
@@ -94,15 +105,23 @@ class Program:
                     self._oracle.counts["stopped"] += 1
                     return story, None
                 asked_s = self.world.now
-                answer = node.ledger.reserve(
-                    steering.top_up(lines, node.clock()),
+                asked = steering.top_up(lines, node.clock())
+                story.caps |= {line.key: line.limit for line in asked if line.limit and line.kind != "rate"}
+                reserve = partial(
+                    node.ledger.reserve,
+                    asked,
                     entry=entry,
                     hold_s=HOLD_S,
                     on_expiry=plan.on_expiry,
                     controls=steering.version,
                 )
+                answer = self._run(reserve, plan.strike)
                 if not isinstance(answer, ControlsChanged):
                     break
+        except KeyboardInterrupt:
+            self.world.tell(f"{id_} reserve: interrupted")
+            self._put_off(story, Reservation(id_, tuple(lines), now + HOLD_S), "released", 0, is_doubted=True)
+            return story, None
         except LedgerUnavailable as error:
             self.world.tell(f"{id_} reserve: {error.outcome}")
             self._oracle.counts[f"reserve {error.outcome}"] += 1
@@ -120,7 +139,17 @@ class Program:
         story.lines = answer.lines
         self._stories.append(story)
         self._oracle.admit(story, asked_s)
+        self._store.check_admitted(node, story)
         return story, answer
+
+    def _run(self, work: Callable[[], Any], strike: int) -> Any:
+        """
+        *work*; where *strike* is positive, Ctrl-C strikes in it, unless it is over before.
+        """
+        if strike <= 0:
+            return work()
+        self._oracle.counts["interrupt"] += 1
+        return interrupted(self.world, work, strike)
 
     def _extend(self, story: Story, more: int) -> None:
         lines = [line._replace(amount=more) for line in self._open[story.id].lines]
@@ -133,6 +162,7 @@ class Program:
             return
         if isinstance(answer, Reservation):
             self._open[story.id] = answer
+            story.lines = answer.lines
 
     def _end(self, story: Story) -> None:
         plan = story.plan
@@ -141,31 +171,40 @@ class Program:
             amount = plan.estimate
         reservation = self._open.pop(story.id)
         try:
-            self._write(story, reservation, end, amount)  # type: ignore[arg-type]
-        except LedgerUnavailable as error:
-            self.world.tell(f"{story.id} {end}: {error.outcome}")
+            self._write(story, reservation, end, amount, strike=-plan.strike)  # type: ignore[arg-type]
+        except (LedgerUnavailable, KeyboardInterrupt) as error:
+            self.world.tell(f"{story.id} {end}: {getattr(error, 'outcome', 'interrupted')}")
             self._put_off(story, reservation, end, amount)  # type: ignore[arg-type]
 
     def _write(
-        self, story: Story, reservation: Reservation, end: Ending, amount: int, *, is_doubted: bool = False
+        self,
+        story: Story,
+        reservation: Reservation,
+        end: Ending,
+        amount: int,
+        *,
+        is_doubted: bool = False,
+        strike: int = 0,
     ) -> None:
         if (end, amount) not in story.tried:
             story.tried.append((end, amount))
-            if end == "settled" and story.plan.on_expiry == "release":
-                self._oracle.risk(story, amount)
-        try:
             if end == "settled":
-                amounts = {line.key: amount for line in reservation.lines}
-                entry = answered(story.id, at_s=_at_s(story.id), cost_nanousd=amount)
-                how = self.node.ledger.settle(reservation, amounts, entry).how
-            else:
-                how = self.node.ledger.release(reservation, _not_sent(story)).how
+                self._oracle.risk(story, amount)
+        ledger = self.node.ledger
+        if end == "settled":
+            entry = answered(story.id, at_s=story.at_s, cost_nanousd=amount)
+            write = partial(ledger.settle, reservation, story.charged(amount), entry)
+        else:
+            write = partial(ledger.release, reservation, _not_sent(story))
+        try:
+            how = self._run(write, strike).how
         except ReservationClosed as error:
             if not is_doubted:
                 raise Wrong(f"{story.id} cannot be {end}: {error}") from error
             return  # it never arrived, and never will
         self._oracle.counts[how] += 1
         story.told = end, amount
+        self._store.told(story)
         self.world.tell(f"{story.id} {how} at {amount}")
 
     def _put_off(
@@ -187,7 +226,8 @@ class Program:
     def _renew(self) -> None:
         now = self.node.clock()
         for id_, reservation in list(self._open.items()):
-            if reservation.expires_at_s - now > HOLD_S / 2:
+            story = self._oracle.stories[id_]
+            if not story.plan.is_renewed or reservation.expires_at_s - now > HOLD_S / 2:
                 continue
             try:
                 longer = self.node.ledger.extend(reservation, hold_s=HOLD_S)
@@ -226,9 +266,5 @@ class Program:
                 self.node.sleep(1.0)
 
 
-def _at_s(id_: str) -> float:
-    return int(id_[:11], 16) / 1000
-
-
 def _not_sent(story: Story) -> Entry:
-    return replace(open_entry(story.id, at_s=_at_s(story.id)), outcome="rejected", cost_nanousd=0)
+    return replace(open_entry(story.id, at_s=story.at_s), outcome="rejected", cost_nanousd=0)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from bedrock_guard.domain.ledger import LedgerKey, Line, OnExpiry
 
 Profile: TypeAlias = Literal["calm", "usual", "storm"]
-EventKind: TypeAlias = Literal["kill", "deploy", "freeze", "cut", "step", "top_up", "stop"]
+EventKind: TypeAlias = Literal["kill", "deploy", "freeze", "cut", "step", "top_up", "stop", "policy", "fork"]
 PROFILES: dict[Profile, float] = {"calm": 0.0, "usual": 0.25, "storm": 1.0}
 
 LASTS_S = 420.0
@@ -28,11 +28,15 @@ class CallPlan(NamedTuple):
 
     Attributes:
         slot: Of which process.
-        estimate: The most that it costs; `cost` is what it does.
+        estimate: The most that it is thought to cost; `cost` is what it does, which may be more.
         team: Whose balance it counts towards beside that of all, and that of its user.
         takes_s: How long Bedrock takes.
         outcome: `lost`: Bedrock bills, and its answer does not arrive.
         more: By how much it is extended while it is under way; 0 for not.
+        extra: What it is charged beside, to a balance of which it had reserved nothing.
+        is_renewed: Whether its hold lasts as long as it does; else it is settled after it has expired.
+        strike: Where Ctrl-C strikes: in its reserve where it is positive, in its end where it is negative;
+            0 for nowhere.
     """
 
     number: int
@@ -45,11 +49,17 @@ class CallPlan(NamedTuple):
     outcome: Literal["answered", "rejected", "lost"]
     more: int = 0
     on_expiry: OnExpiry = "charge"
+    extra: int = 0
+    is_renewed: bool = True
+    strike: int = 0
 
 
 class Event(NamedTuple):
     """
     What befalls a process, or what an operator does.
+
+    Attributes:
+        amount: Seconds; of a top-up money, and of a policy by how much its limits are multiplied.
     """
 
     kind: EventKind
@@ -102,8 +112,9 @@ def make(seed: int, ledger: str, network: dict[str, float], *, calls: int = 110)
     profile: Profile = dice.choices(list(PROFILES), [1, 3, 4])[0]
     share = PROFILES[profile]
     slots = dice.randint(2, 5)
-    plans = tuple(_call(dice, number, slots) for number in range(calls))
-    events = tuple(_events(dice, slots, share))
+    odd = random.Random(f"{ledger}/{seed}/odd")
+    plans = tuple(_odd(odd, _call(dice, number, slots)) for number in range(calls))
+    events = (*_events(dice, slots, share), *_odd_events(odd, slots))
     return Scenario(
         seed=seed,
         ledger=ledger,
@@ -138,6 +149,33 @@ def _call(dice: random.Random, number: int, slots: int) -> CallPlan:
     )
 
 
+def _odd(dice: random.Random, plan: CallPlan) -> CallPlan:
+    """
+    *plan*, perhaps with what hardly any call does.
+    """
+    is_answered = plan.outcome == "answered"
+    if is_answered and dice.random() < 0.06:
+        plan = plan._replace(cost=plan.estimate + dice.randint(1, 40))
+    if is_answered and dice.random() < 0.06:
+        plan = plan._replace(extra=dice.randint(1, 20))
+    if dice.random() < 0.06:
+        plan = plan._replace(is_renewed=False, takes_s=dice.uniform(HOLD_S, 2 * HOLD_S))
+    if dice.random() < 0.06:
+        plan = plan._replace(strike=dice.choice([1, -1]) * round(1 + 400 * dice.random() ** 2))
+    return plan
+
+
+def _odd_events(dice: random.Random, slots: int) -> list[Event]:
+    found: list[Event] = []
+    kinds: tuple[tuple[EventKind, float, float], ...] = (("policy", 0.3, 1.7), ("fork", 1, 1))
+    for kind, low, high in kinds:
+        found.extend(
+            Event(kind, _moment(dice), dice.randrange(slots), dice.uniform(low, high))
+            for _ in range(dice.randint(0, 2))
+        )
+    return found
+
+
 def _moment(dice: random.Random) -> float:
     """
     Any; but much comes together, as in a busy program.
@@ -166,23 +204,38 @@ def _events(dice: random.Random, slots: int, share: float) -> list[Event]:
     return found
 
 
-def lines_of(scenario: Scenario, plan: CallPlan, now: float, amount: int) -> list[Line]:
+def lines_of(
+    scenario: Scenario, plan: CallPlan, now: float, amount: int, *, factor: float = 1.0
+) -> list[Line]:
     """
-    What a call counts towards, by the clock of its process.
+    What a call counts towards, by the clock of its process, whose policy has *factor* times the limits.
     """
     start = int(now // WINDOW_S * WINDOW_S)
+    limits = [round(limit * factor) for limit in scenario.limits]
     found = [
-        Line(LedgerKey("all", "USD/3 minutes@UTC", (), start), scenario.limits[0], amount),
-        Line(LedgerKey("team", "USD", (("team", str(plan.team)),), 0), scenario.limits[1], amount),
+        Line(LedgerKey("all", "USD/3 minutes@UTC", (), start), limits[0], amount),
+        Line(LedgerKey("team", "USD", (("team", str(plan.team)),), 0), limits[1], amount),
         # Hardly made when it is full: those of one user call together.
-        Line(LedgerKey("user", "USD", (("user", str(plan.at_s // 20)),), 0), scenario.limits[2], amount),
+        Line(LedgerKey("user", "USD", (("user", str(plan.at_s // 20)),), 0), limits[2], amount),
         Line(LedgerKey("count", "requests", (), 0), None, amount),
     ]
     if scenario.has_rolling:
         step = ROLL_S // 30
         key = LedgerKey("roll", "USD/rolling 2 minutes", (), int(now // step * step))
-        found.append(Line(key, scenario.limits[0], amount, kind="rolling", span_s=ROLL_S))
+        found.append(Line(key, limits[0], amount, kind="rolling", span_s=ROLL_S))
     if scenario.has_rate:
         key = LedgerKey("rate", "USD/minute rate", (), 0)
         found.append(Line(key, 200, amount, kind="rate", span_s=60, refill=200))
     return found
+
+
+def extra_key(plan: CallPlan, now: float) -> LedgerKey:
+    """
+    What a call is charged beside: to the balance of another team, to one that nobody reserves, or to what rolls.
+    """
+    step = ROLL_S // 30
+    return (
+        LedgerKey("team", "USD", (("team", str((plan.team + 1) % 3)),), 0),
+        LedgerKey("tools", "USD", (), 0),
+        LedgerKey("tools", "USD/rolling 2 minutes", (), int(now // step * step)),
+    )[plan.extra % 3]

@@ -19,6 +19,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -95,7 +96,7 @@ def _os(world: World) -> _Instead:
         os,
         urandom=lambda size: node().dice.randbytes(size),
         getpid=lambda: node().pid,
-        register_at_fork=lambda **_: None,
+        register_at_fork=lambda **given: node().fork_hooks.append(given["after_in_child"]),
         open=open_,
         close=close,
     )
@@ -159,6 +160,7 @@ def _replacements(world: World, more: dict[Any, Any]) -> dict[int, Any]:
     return {id(module): instead for module, instead in found.items()}
 
 
+@cache
 def modules() -> list[ModuleType]:
     """
     Every module of the ledgers.
@@ -186,6 +188,8 @@ def installed(
         patch.setattr(logging.getLogger("bedrock_guard"), "disabled", True)  # of thousands of faults
         for module in modules():
             for name, value in list(vars(module).items()):
+                if hasattr(value, "cache_clear"):  # or Ctrl-C would strike elsewhere the second time
+                    value.cache_clear()
                 if id(value) in instead:
                     patch.setattr(module, name, instead[id(value)])
         if make_client is not None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from simulation.fleet import seams
 from simulation.fleet.nodes import Node
-from simulation.fleet.oracle import Kept, Oracle, Wrong
+from simulation.fleet.oracle import Kept, Oracle, Story, Wrong
 from simulation.fleet.scenario import Scenario
 from simulation.fleet.world import World
 
@@ -49,6 +49,8 @@ class SQLiteStore:
     faults: Mapping[str, float] = {"none": 0.0}
     network = None
     has_calls = True
+    # Connections are the machine's own, and cannot be copied; tests/unit forks real processes.
+    can_fork = False
 
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
         self._world, self._oracle = world, oracle
@@ -79,6 +81,23 @@ class SQLiteStore:
         if self._books is not None:
             self._books.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def fork(self, node: Node, child: Node) -> None:
+        """
+        Not here.
+        """
+        raise NotImplementedError
+
+    def check_admitted(self, node: Node, story: Story) -> None:
+        """
+        Others may have changed the books since.
+        """
+
+    def told(self, story: Story) -> None:
+        """
+        A process was told that a call has ended.
+        """
+        self._oracle.book(story)
 
     def is_whole(self, node: Node) -> bool:
         """
@@ -118,7 +137,7 @@ class SQLiteStore:
         """
         self._commits += 1
         for budget, rule, per, start, spent, pending in self._read(_BALANCES):
-            key = sqlite_rows.read_key(budget, rule, per, start)
+            key = _read_key(budget, rule, per, start)
             if "/rolling " not in rule:
                 self._oracle.check_balance(key, spent + pending, spent)
         if self._commits % SUMS_EVERY == 0:
@@ -132,7 +151,7 @@ class SQLiteStore:
                 sums[0] += used
                 sums[1] += spent
         for *columns, spent, pending in self._read(_BALANCES):
-            key = sqlite_rows.read_key(*columns)
+            key = _read_key(*columns)
             found = wanted.pop(key, [0, 0])
             if found != [spent + pending, spent]:
                 raise Wrong(f"{key} is at {spent + pending} used, {spent} spent; its calls come to {found}")
@@ -206,6 +225,11 @@ class _Connection(sqlite3.Connection):
         node = self.node
         node.world.task()  # the dead are told
         node.world.park(node.world.now + node.dice.uniform(*STATEMENT_S))
+
+
+@lru_cache(maxsize=10_000)
+def _read_key(*columns: Any) -> LedgerKey:
+    return sqlite_rows.read_key(*columns)
 
 
 @lru_cache(maxsize=10_000)

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from simulation.fleet.leases import LeaseStore
 from simulation.fleet.network import Network
 from simulation.fleet.nodes import Node
-from simulation.fleet.oracle import Kept, Oracle
+from simulation.fleet.oracle import Kept, Oracle, Story
 from simulation.fleet.scenario import Scenario
 from simulation.fleet.sqlite import SQLiteStore
 from simulation.fleet.table import DynamoDBStore
@@ -27,11 +27,13 @@ class Store(Protocol):
         faults: What can happen to messages, and how often in a storm.
         network: None where there is none.
         has_calls: Whether each call that holds money is kept.
+        can_fork: Whether a process can be forked here.
     """
 
     faults: Mapping[str, float]
     network: Network | None
     has_calls: bool
+    can_fork: bool
 
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None: ...
 
@@ -44,6 +46,24 @@ class Store(Protocol):
     def open(self, node: Node) -> Any:
         """
         The ledger of a process.
+        """
+        ...
+
+    def fork(self, node: Node, child: Node) -> None:
+        """
+        Give *child* a copy of the ledger of *node*, as a fork does.
+        """
+        ...
+
+    def check_admitted(self, node: Node, story: Story) -> None:
+        """
+        A process was told that a call may go.
+        """
+        ...
+
+    def told(self, story: Story) -> None:
+        """
+        A process was told that a call has ended.
         """
         ...
 

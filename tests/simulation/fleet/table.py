@@ -13,9 +13,10 @@ from typing import Any
 
 from simulation.fleet import seams
 from simulation.fleet.dynamodb import Changes, Engine
+from simulation.fleet.forks import forked
 from simulation.fleet.network import STORM, Network
 from simulation.fleet.nodes import Node
-from simulation.fleet.oracle import Kept, Oracle, Wrong
+from simulation.fleet.oracle import Kept, Oracle, Story, Wrong
 from simulation.fleet.scenario import Scenario
 from simulation.fleet.world import World
 
@@ -32,6 +33,7 @@ class DynamoDBStore:
 
     faults: Mapping[str, float] = STORM
     has_calls = True
+    can_fork = True
 
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
         self._oracle = oracle
@@ -59,6 +61,23 @@ class DynamoDBStore:
         return DynamoDBLedger(
             read_address("dynamodb://books?region=us-east-1&deadline_ms=2000"), clock=node.clock
         )
+
+    def fork(self, node: Node, child: Node) -> None:
+        """
+        Give *child* a copy of the ledger of *node*, as a fork does.
+        """
+        child.ledger = forked(node.ledger, node, child, [node.ledger.table._inside])
+
+    def check_admitted(self, node: Node, story: Story) -> None:
+        """
+        Each write was looked at already.
+        """
+
+    def told(self, story: Story) -> None:
+        """
+        A process was told that a call has ended.
+        """
+        self._oracle.book(story)
 
     def is_whole(self, node: Node) -> bool:
         """
@@ -122,10 +141,24 @@ class DynamoDBStore:
         for (pk, _), (before, after) in changes.items():
             if pk.startswith("B#") and after is not None:
                 self._check_balance(pk, before, after, moved)
+        for story, key in self._opened(changes):
+            item = self.engine.items.get(items.place_of_balance(key))
+            if item is not None and not is_rolling(key):
+                self._oracle.check_cap(story, key, int(item["used"]["N"]))
         # What has left a rolling window is in no balance any more.
         left = {name: sums for name, sums in moved.items() if "@" not in name.rpartition("]")[2]}
         if left:
             raise Wrong(f"{operation}: calls have changed by {left}, and no balance has")
+
+    def _opened(self, changes: Changes) -> Iterator[tuple[Story, LedgerKey]]:
+        """
+        Calls that hold money from now on, and where.
+        """
+        for (pk, _), (before, after) in changes.items():
+            kept = _read_call(after) if _is_call(pk) and not before else None
+            story = self._oracle.stories.get(after["id"]["S"]) if kept and after else None
+            if kept is not None and story is not None and kept.state == "pending":
+                yield from ((story, line.key) for line in kept.lines)
 
     def _moved_by(self, changes: Changes) -> dict[str, list[int]]:
         """
@@ -177,6 +210,8 @@ class DynamoDBStore:
         if (used, spent) != (sum(map(sum, now.values())), sum(part[0] for part in now.values())):
             raise Wrong(f"{key}: {used} is used, which its sub-windows do not come to: {now}")
         limits = [limit for each, limit in self._oracle.limits.items() if each.budget == key.budget]
+        if not limits:
+            return  # calls were charged to it, and none ever asked
         allowed = sum(amount for each, amount in self._oracle.allowed.items() if each.budget == key.budget)
         if used > max(limits) + allowed:
             raise Wrong(f"{used} of {limits} is used on {key}")
