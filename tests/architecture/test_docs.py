@@ -41,6 +41,8 @@ STANDS_FOR = {"converse(...)": f"converse(**{HELLO})", "/var/lib/app/": "{folder
 NOT_RUN = {
     "docs/how-to/guard-agents.md": "an agent of the reader's; tests/journeys/test_other_services.py",
     "docs/how-to/guard-other-clients.md": "packages of others; tests/journeys/test_httpx.py",
+    "docs/how-to/litellm-proxy.md": "packages of others; tests/frameworks/test_litellm_proxy.py",
+    "docs/how-to/use-with-frameworks.md": "packages of others; tests/frameworks/test_page_and_examples.py",
     "docs/how-to/run-batch-jobs.md": "a role and a bucket; tests/journeys/test_batches.py",
     "docs/how-to/see-spend-in-aws.md": "an inference profile; tests/journeys/test_tags_to_aws.py",
     "docs/how-to/share-a-budget-across-hosts.md": "a table in AWS; tests/journeys/test_dynamodb.py",

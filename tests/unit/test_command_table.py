@@ -21,6 +21,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 # Commands that programs read already, or have nothing to tell.
 NO_JSON = {
     "schema": "prints JSON",
+    "dashboard": "its pages have JSON at the same addresses",
     "aws backstop": "prints a template for CloudFormation",
     "aws dashboard": "prints a template for CloudFormation",
     "dynamodb template": "prints a template for CloudFormation",
