@@ -78,11 +78,10 @@ class Edge:
         ledger: Ledger,
         clock: Clock,
         helm: Helm,
+        *,
         upkeep: Upkeep,
         sweeper: Sweeper,
-        *,
         alerts: Alerts | None = None,
-        asks_at_end: bool = False,
     ) -> None:
         self.clamp = Clamp(planner, ledger, clock, helm, alerts=alerts)
         self.queue = Queue()
@@ -92,8 +91,8 @@ class Edge:
         self._helm = helm
         self._upkeep = upkeep
         self._sweeper = sweeper
-        may_wait = asks_at_end or planner.settings.mode == "shadow"
-        self.quick = None if may_wait or not isinstance(ledger, AnswersAtOnce) else ledger
+        is_shadow = planner.settings.mode == "shadow"
+        self.quick = None if is_shadow or not isinstance(ledger, AnswersAtOnce) else ledger
         self.lingers = self._refines or any(budget.wait_s for budget in planner.matcher.budgets)
 
     def hold_at_once(self, opened: OpenCall, hold_s: float, *, is_gone: bool) -> Reservation:

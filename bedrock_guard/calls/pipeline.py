@@ -71,9 +71,11 @@ class Pipeline:
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
             alerts.balances.topped_up = self.helm.topped_up
-        asks = self._tells_first or breakers is not None  # the ledger, when a call ends
-        rooms = planner, ledger, clock, self.helm, self.upkeep, self.sweeper
-        self.edge = Edge(*rooms, alerts=alerts, asks_at_end=asks)
+        self.edge = Edge(
+            planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper, alerts=alerts
+        )
+        if self._tells_first or breakers is not None:
+            self.edge.quick = None  # these may ask, too, when a call ends
         self.loops = None if breakers is None else breakers.join(self.helm, alerts)
         self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
@@ -105,9 +107,7 @@ class Pipeline:
         Whether an operation that may bill, and cannot be counted, may be called.
         """
         if self.is_shadow and self._wanted.on_unmetered == "refuse":
-            shadow.tell_unmetered(
-                self.ledger, self.clock(), service=service, operation=operation, region=region
-            )
+            shadow.tell_unmetered(self.ledger, self.clock(), service, operation, region)
         return self.settings.on_unmetered == "allow"
 
     def reserve(self, opened: OpenCall, *, hold_s: float, source: Source | None = None) -> None:

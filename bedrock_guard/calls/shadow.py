@@ -55,7 +55,7 @@ def tell(ledger: Ledger, planner: Planner, wanted: Settings, plan: Plan, entry: 
         record_would_refuse(ledger, entry, reason=reason, budget=budget)
 
 
-def tell_unmetered(ledger: Ledger, now: float, *, service: str, operation: str, region: str) -> None:
+def tell_unmetered(ledger: Ledger, now: float, service: str, operation: str, region: str) -> None:
     """
     Leave an entry for an operation that may bill and cannot be counted.
     """

@@ -678,8 +678,8 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         Mutant(
             "a corrected entry is there twice",
             _LOCAL,
-            "self.notes.append(Note(call.sequence, at_s, entry))",
-            'self.notes.append(Note(call.sequence + (call.state == "expired"), at_s, entry))',
+            "self.notes.append((call.sequence, at_s, entry))",
+            'self.notes.append((call.sequence + (call.state == "expired"), at_s, entry))',
         ),
         Mutant(
             "entries of one call are all read",
