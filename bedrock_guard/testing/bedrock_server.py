@@ -28,7 +28,6 @@ from pathlib import Path
 from threading import Event, Lock
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import unquote
 
 from bedrock_guard.testing.loopback.answers import (
     USUAL,
@@ -59,11 +58,11 @@ from bedrock_guard.testing.loopback.content import JSON_HEADERS, dump
 from bedrock_guard.testing.loopback.generation import Generation, Usage, filler
 from bedrock_guard.testing.loopback.guardrails import units_of
 from bedrock_guard.testing.loopback.http_wire import Head, Reply
-from bedrock_guard.testing.loopback.operations import OPERATIONS, Asked, Operation, find_bare, parse
+from bedrock_guard.testing.loopback.operations import Asked, Operation, parse
 from bedrock_guard.testing.loopback.other_operation import OtherOperation
 from bedrock_guard.testing.loopback.prompt import Body, Prompt
 from bedrock_guard.testing.loopback.prompt_cache import PromptCache
-from bedrock_guard.testing.loopback.services import find_other
+from bedrock_guard.testing.loopback.routing import route
 
 __all__ = [
     "Answer",
@@ -263,7 +262,7 @@ class BedrockServer:
             return self._control(head)
         if head.path.startswith(S3_PATH):
             return self.batches.serve(head)
-        model_id, operation = _route(head, body, self.batches)
+        model_id, operation = route(head, body, self.batches.operations)
         with self._lock:
             name = operation.name if operation else ""
             self._requests.append(Received(name, model_id, head.path, head.headers, body, self._clock()))
@@ -363,19 +362,6 @@ class BedrockServer:
             self.reset()
             return Reply(200, JSON_HEADERS, b"{}")
         return _UNKNOWN_OPERATION
-
-
-def _route(head: Head, body: bytes, batches: Batches) -> tuple[str, Operation | OtherOperation | None]:
-    subject, _, end = head.path.rpartition("/")
-    bare = find_bare(head.method, head.path, body)
-    if bare is not None:
-        return bare
-    kind, _, name = subject.removeprefix("/").partition("/")
-    operation = OPERATIONS.get(end)
-    if head.method != "POST" or operation is None or kind != operation.resource or not name:
-        other = find_other(head.method, head.path, batches.operations)
-        return ("", None) if other is None else (unquote(other[0]), other[1])
-    return unquote(name.partition("/version/")[0]), operation
 
 
 def main() -> None:
