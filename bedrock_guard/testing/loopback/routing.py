@@ -16,8 +16,8 @@ def route(
     head: Head, body: bytes, beside: tuple[OtherOperation, ...]
 ) -> tuple[str, Operation | OtherOperation | None]:
     """
-    The model, or whoever else is addressed, and the operation: of those in the tables, or *beside* them; None where
-    there is none.
+    The model, or whoever else is addressed, and the operation: of those in the tables, or *beside* them;
+    None where there is none.
     """
     bare = find_bare(head.method, head.path, body)
     if bare is not None:
