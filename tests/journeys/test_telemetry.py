@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import BudgetExceeded, Guard, bind, scope
+from bedrock_guard import Budget, BudgetExceeded, Guard, bind, scope
 from bedrock_guard.errors import LedgerUnavailable, Stopped
 from bedrock_guard.hooks.httpx import GuardTransport
 from bedrock_guard.telemetry.collecting import watch_collector
@@ -498,6 +498,20 @@ def test_how_much_of_a_budget_is_used_is_a_gauge(
         "pace": pytest.approx(0.5, abs=0.01),  # it is refilled all the time
     }
     assert per_user.guard.budgets[0].name == "users"
+
+
+def test_a_budget_of_nothing_has_no_gauge_and_leaves_others_theirs(
+    make_guarded: Callable[..., Guarded], backend: Backend
+) -> None:
+    """
+    Such a budget turns a model off; there is no share of nothing.
+    """
+    budgets = [Budget("off", "0 USD/day", match={"model": "*opus*"}), "day: 5 USD/day"]
+    guarded = make_guarded(budgets=budgets, telemetry=otel(backend))
+    guarded.client.converse(**HELLO)
+
+    shares = backend.sums("bedrock_guard.budget.used_share", "bedrock_guard.budget")
+    assert shares == {"day": pytest.approx(guarded.server.bill.nanousd / 5e9)}
 
 
 def test_a_ledger_that_is_gone_leaves_the_gauge_out(
