@@ -7,7 +7,9 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from bedrock_guard import Budget, BudgetExceeded, Guard, bind, scope
 from bedrock_guard.errors import LedgerUnavailable, Stopped
 from bedrock_guard.hooks.httpx import GuardTransport
 from bedrock_guard.telemetry.collecting import watch_collector
+from bedrock_guard.telemetry.otel import OpenTelemetry
+from bedrock_guard.telemetry.wanted import Wanted
 from bedrock_guard.testing.bedrock_server import converse_reply, lost_answer
 
 from .conftest import HELLO, NOVA, SONNET, Guarded, eventually
@@ -546,10 +550,11 @@ class Broken(NonRecordingSpan):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_what_a_backend_raises_reaches_no_call(
-    told: Guarded, call: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+    told: Guarded, backend: Backend, call: Callable[[Any], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """
-    The reply has been paid for, and the books are kept; the log says it once.
+    The reply has been paid for, and the books are kept; the log says it once. Who fails as a span may do well
+    as a meter.
     """
     with use_span(Broken()):
         call(told.client)
@@ -563,6 +568,61 @@ def test_what_a_backend_raises_reaches_no_call(
     assert [each.getMessage() for each in warned if each.name == "bedrock_guard"] == [
         "A call could not be told to OpenTelemetry: RuntimeError('backend')"
     ]
+    assert backend.sums("bedrock_guard.calls", "bedrock_guard.outcome") == {"answered": 2}
+    assert backend.sums("bedrock_guard.refused_calls") == {(): 1}
+
+
+@pytest.mark.parametrize("name", ["opentelemetry.trace.get_current_span", "opentelemetry.context.get_current"])
+def test_a_context_that_fails_reaches_no_call(
+    make_guarded: Callable[..., Guarded], backend: Backend, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """
+    How contexts are kept is a plug-in's, too.
+    """
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("backend")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(name, fail)
+        guarded = make_guarded("search: 5 USD/day", telemetry=otel(backend))
+    guarded.client.converse(**HELLO)
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**{**HELLO, "system": [{"text": "x" * 10**7}]})
+
+    assert guarded.pending == [0]
+    assert backend.sums("bedrock_guard.calls") == backend.sums("bedrock_guard.refused_calls") == {(): 1}
+
+
+def test_guards_may_be_made_while_the_gauge_is_read(told: Guarded, backend: Backend) -> None:
+    """
+    The exporter has a thread of its own.
+    """
+
+    class Nothing:
+        def shares(self) -> list[tuple[str, float]]:
+            return []
+
+    telemetry = OpenTelemetry(Wanted(meter_provider=backend.meters))
+    is_over = threading.Event()
+
+    def follow() -> None:
+        kept = deque[Nothing](maxlen=100)
+        while not is_over.is_set():
+            kept.append(Nothing())
+            telemetry.follow(kept[-1])
+
+    thread, interval = threading.Thread(target=follow), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        read = [backend.sums("bedrock_guard.budget.used_share") for _ in range(200)]
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+    assert read == [{(): 0}] * 200
 
 
 def test_without_being_asked_nothing_is_told(

@@ -32,6 +32,15 @@ def read(attribute: str, entry: Entry) -> Any:
     return found
 
 
+class Dead:
+    """
+    A provider that makes no meters.
+    """
+
+    def get_meter(self, *_: object) -> Any:
+        raise RuntimeError("dead")
+
+
 # Asked for
 
 
@@ -74,6 +83,7 @@ def test_both_may_be_asked_for() -> None:
         ({"use": "otel", "gen_ai": "no"}, "gen_ai is 'no'; it is true or false"),
         ({"use": "powertools", "service": ""}, "service is ''; it is a string"),
         ({"use": "otel", "meter_provider": 5}, "it is a MeterProvider"),
+        ({"use": "otel", "meter_provider": Dead()}, r"makes no metrics: RuntimeError\('dead'\)"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_before_the_first_call(given: Any, told: str) -> None:
