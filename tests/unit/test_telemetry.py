@@ -73,7 +73,9 @@ def test_both_may_be_asked_for() -> None:
     ("given", "told"),
     [
         ("otl", "'otl' is no telemetry; did you mean 'otel'?"),
-        ([7], "'7' is no telemetry|7 is no telemetry; known are otel, powertools"),
+        ([7], "^7 is no telemetry; known are otel, powertools"),
+        ([{"use": "otel"}], "^{'use': 'otel'} is no telemetry; known are otel, powertools"),
+        ({1: "otel"}, "no option 1; known are use, tags"),
         ("prometheus", "known are otel, powertools"),
         (True, r'telemetry is True; it is telemetry="otel"'),
         ({"tags": ["team"]}, r'it is telemetry="otel"'),
