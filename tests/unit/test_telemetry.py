@@ -4,6 +4,7 @@ How telemetry is asked for, and the table of what it tells.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -83,7 +84,10 @@ def test_both_may_be_asked_for() -> None:
         ({"use": "otel", "tags": "team"}, "tags is 'team'; it is a list of at most 10 names of tags"),
         ({"use": "otel", "tags": [f"{n}" for n in range(11)]}, "at most 10"),
         ({"use": "otel", "gen_ai": "no"}, "gen_ai is 'no'; it is true or false"),
-        ({"use": "powertools", "service": ""}, "service is ''; it is a string"),
+        ({"use": "powertools", "service": ""}, "service is ''; it is a word of printable ASCII"),
+        ({"use": "powertools", "service": "  "}, "it is a word of printable ASCII"),
+        ({"use": "powertools", "service": "café"}, "it is a word of printable ASCII"),
+        ({"use": "powertools", "service": 7}, "it is a word of printable ASCII"),
         ({"use": "otel", "meter_provider": 5}, "it is a MeterProvider"),
         ({"use": "otel", "meter_provider": Dead()}, r"makes no metrics: RuntimeError\('dead'\)"),
     ],
@@ -157,7 +161,30 @@ def test_a_tag_s_value_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
 
     exporter.observe(answered("one", tags={"team": "x" * 10_000}))
 
-    assert f'"{TAG_DIMENSION}team":"{"x" * 256}"' in capsys.readouterr().out
+    assert f'"{TAG_DIMENSION}team":"{"x" * 255}"' in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tag_that_cloudwatch_would_not_take_is_written_so_that_it_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    It drops the whole line for one dimension that is not printable ASCII, and for a blank one.
+    """
+    (exporter,) = open_telemetry({"use": "powertools", "tags": ["équipe", "team", "blank", "long"]})
+    assert isinstance(exporter, EmbeddedMetrics)
+
+    tags = {"équipe": "été", "team": "a\nb\0", "blank": " \t", "long": "é" * 400}
+    exporter.observe(answered("one", tags=tags))
+
+    line = json.loads(capsys.readouterr().out)
+    (dimensions,) = line["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
+    told = {name: line[name] for name in dimensions if name.startswith(TAG_DIMENSION)}
+    assert told == {
+        "tag_\\xe9quipe": "\\xe9t\\xe9",
+        "tag_team": "a\\nb\\x00",
+        "tag_long": ("\\xe9" * 400)[:255],
+    }
 
 
 @pytest.mark.parametrize(
