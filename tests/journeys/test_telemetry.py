@@ -23,7 +23,7 @@ from bedrock_guard.hooks.httpx import GuardTransport
 from bedrock_guard.telemetry.collecting import watch_collector
 from bedrock_guard.telemetry.otel import OpenTelemetry
 from bedrock_guard.telemetry.wanted import Wanted
-from bedrock_guard.testing.bedrock_server import converse_reply, lost_answer
+from bedrock_guard.testing.bedrock_server import converse_reply, cut_stream, lost_answer, stream_error
 
 from .conftest import HELLO, NOVA, SONNET, Guarded, eventually
 
@@ -333,6 +333,21 @@ def test_a_call_that_fails_is_told_by_aws_s_own_code(told: Guarded, backend: Bac
     assert "gen_ai.usage.input_tokens" not in attributes
     assert backend.sums("gen_ai.client.operation.duration", "error.type").keys() == {"ValidationException"}
     assert backend.points("gen_ai.client.token.usage") == backend.points("bedrock_guard.usage") == []
+
+
+@pytest.mark.parametrize("broken", [stream_error(), cut_stream(after_events=1)])
+def test_a_stream_that_breaks_off_has_no_status_as_its_error(
+    told: Guarded, backend: Backend, broken: Any
+) -> None:
+    """
+    It began with 200.
+    """
+    told.server.will_answer(broken)
+    with backend.span(), pytest.raises(Exception, match="modelStreamErrorException|ended prematurely"):
+        list(told.client.converse_stream(**HELLO)["stream"])
+
+    (attributes,) = backend.spans
+    assert (attributes["error.type"], attributes["bedrock_guard.outcome"]) == ("_OTHER", "lost")
 
 
 def test_a_stream_that_outlives_its_span_has_left_its_entry_there(told: Guarded, backend: Backend) -> None:

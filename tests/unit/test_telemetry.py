@@ -223,6 +223,8 @@ def test_operations_have_the_names_of_the_conventions(operation: str, model: str
         ),
         (open_entry("one", outcome="rejected", attempts=(Attempt("rejected", 404),)), "404"),
         (open_entry("one", outcome="lost", attempts=(Attempt("lost"),)), "_OTHER"),
+        (open_entry("one", outcome="lost", attempts=(Attempt("lost", 200),)), "_OTHER"),
+        (open_entry("one", outcome="lost", attempts=(Attempt("lost", 503),)), "503"),
         (open_entry("one", outcome="not_sent"), "_OTHER"),
         (open_entry("one", outcome="abandoned"), None),
         (open_entry("one", outcome="abandoned", reason="stopped"), "Stopped"),
