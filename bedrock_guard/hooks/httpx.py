@@ -86,7 +86,7 @@ class GuardTransport:
                 response.stream.close()
                 ended.settle(response, content)
             else:
-                hold.rejected(response.status_code, response.headers.get("x-amzn-errortype"))
+                hold.rejected(response.status_code, _error_code(response))
         return response
 
 
@@ -144,7 +144,7 @@ class AsyncGuardTransport:
                 await response.stream.aclose()
                 await self._run(lambda: ended.settle(response, content))
             else:
-                code = response.headers.get("x-amzn-errortype")
+                code = _error_code(response)
                 await self._run(lambda: hold.rejected(response.status_code, code))
         except BaseException as error:
             failed = error  # its own name is gone when the thread asks for it
@@ -203,6 +203,12 @@ class _Ended:
             self._hold.rejected(None, type(error).__name__)
         else:
             self._hold.lost(None, type(error).__name__)
+
+
+def _error_code(response: Any) -> str | None:
+    # As botocore reads it: `ValidationException:http://internal.amazon.com/...`.
+    code: str | None = response.headers.get("x-amzn-errortype")
+    return None if code is None else code.partition(":")[0].rpartition("#")[-1]
 
 
 def _usual(name: str) -> Any:
