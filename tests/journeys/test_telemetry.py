@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from bedrock_guard import Budget, BudgetExceeded, Guard, bind, scope
 from bedrock_guard.errors import LedgerUnavailable, Stopped
@@ -702,6 +703,24 @@ def test_calls_are_lines_that_cloudwatch_reads(
     (told,) = refused.pop("_aws")["CloudWatchMetrics"]
     assert sorted(told["Dimensions"][0]) == ["budget", "model", "service"]
     assert refused == {"service": "chat", "model": BEHIND, "budget": "search", "refused_calls": [1.0]}
+
+
+def test_a_call_that_could_not_be_sent_is_told_to_both(
+    make_guarded: Callable[..., Guarded], backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    It is free, and a sign of trouble.
+    """
+    guarded = make_guarded(telemetry=otel(backend, use=["otel", "powertools"]), sinks=[])
+    guarded.server.stop()
+    with pytest.raises(EndpointConnectionError):
+        guarded.client.converse(**HELLO)
+    assert guarded.guard.flush(10)
+
+    by = ("bedrock_guard.outcome", "error.type")
+    assert backend.sums("bedrock_guard.calls", *by) == {("not_sent", "EndpointConnectionError"): 1}
+    (line,) = lines(capsys.readouterr().out)
+    assert (line["calls"], line["cost_usd"]) == ([1.0], [0.0])
 
 
 def test_a_lambda_handler_returns_with_its_calls_told(
