@@ -277,7 +277,7 @@ FIGURES: Final = (
         is_early=True,
     ),
     Figure(
-        "the same, of calls that ended",
+        "of calls that ended, what was reserved for their first attempts, in USD",
         _of_call(lambda entry: _usd(entry.estimated_cost_nanousd)),
         metric="bedrock_guard.reserved",
         unit="USD",
@@ -315,7 +315,7 @@ FIGURES: Final = (
         unit="s",
     ),
     Figure(
-        "the same in milliseconds",
+        "how long it took, streams to their end, in milliseconds",
         lambda entry: entry.duration_ms,
         emf=metric_names.DURATION_MS,
         emf_unit="Milliseconds",
