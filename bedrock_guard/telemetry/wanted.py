@@ -45,7 +45,7 @@ class Wanted:
             raise ConfigurationError(
                 f"telemetry: tags is {tags!r}; it is a list of at most {_MOST_TAGS} names of tags."
             )
-        object.__setattr__(self, "tags", tuple(dict.fromkeys(tags)))
+        object.__setattr__(self, "tags", tuple(tags))
         if not isinstance(self.gen_ai, bool):
             raise ConfigurationError(f"telemetry: gen_ai is {self.gen_ai!r}; it is true or false.")
         service = self.service

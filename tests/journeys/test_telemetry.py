@@ -360,8 +360,14 @@ def test_a_stream_that_outlives_its_span_has_left_its_entry_there(told: Guarded,
     list(stream)
 
     (attributes,) = backend.spans
-    assert attributes["bedrock_guard.entry.id"] == told.entry.id
-    assert "bedrock_guard.cost_usd" not in attributes
+    assert attributes == {
+        "gen_ai.provider.name": "aws.bedrock",
+        "gen_ai.system": "aws.bedrock",
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": SONNET,
+        "bedrock_guard.entry.id": told.entry.id,
+        "bedrock_guard.reserved_usd": float(told.entry.estimated_cost or 0),
+    }
     (cost,) = backend.points("bedrock_guard.cost")
     assert [exemplar.span_id for exemplar in cost.exemplars] == [span.get_span_context().span_id]
 
@@ -608,6 +614,20 @@ def test_a_context_that_fails_reaches_no_call(
 
     assert guarded.pending == [0]
     assert backend.sums("bedrock_guard.calls") == backend.sums("bedrock_guard.refused_calls") == {(): 1}
+
+
+def test_guards_share_the_metrics_of_a_provider(
+    make_guarded: Callable[..., Guarded], backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The SDK warns of each that is made twice.
+    """
+    for name in ("one", "two"):
+        make_guarded(f"{name}: 5 USD/day", telemetry=otel(backend)).client.converse(**HELLO)
+
+    shares = backend.sums("bedrock_guard.budget.used_share", "bedrock_guard.budget")
+    assert sorted(shares) == ["one", "two"]
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("opentelemetry")] == []
 
 
 def test_guards_may_be_made_while_the_gauge_is_read(told: Guarded, backend: Backend) -> None:

@@ -21,7 +21,16 @@ from bedrock_guard.operations import METERED
 from bedrock_guard.telemetry import EXPORTERS, open_telemetry
 from bedrock_guard.telemetry.emf import EmbeddedMetrics
 from bedrock_guard.telemetry.otel import OpenTelemetry
-from bedrock_guard.telemetry.table import FIGURES, NAMES, TAG, TAG_DIMENSION, USAGE, USED_SHARE
+from bedrock_guard.telemetry.table import (
+    DURATION_BUCKETS,
+    FIGURES,
+    NAMES,
+    TAG,
+    TAG_DIMENSION,
+    TOKEN_BUCKETS,
+    USAGE,
+    USED_SHARE,
+)
 from bedrock_guard.testing.ledger_calls import answered, open_entry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,9 +203,12 @@ def test_a_tag_that_cloudwatch_would_not_take_is_written_so_that_it_does(
         ("InvokeModel", "anthropic.claude-sonnet-4-5-20250929-v1:0", "chat"),
         ("InvokeModel", "amazon.titan-embed-text-v2:0", "embeddings"),
         ("InvokeModel", "amazon.titan-text-express-v1", "text_completion"),
+        ("InvokeModel", "amazon.titan-image-generator-v2:0", "generate_content"),
+        ("InvokeModel", "cohere.rerank-v3-5:0", "rerank"),
         ("InvokeModel", None, "chat"),
         ("StartAsyncInvoke", "amazon.nova-reel-v1:1", "generate_content"),
         ("InvokeAgent", None, "invoke_agent"),
+        ("InvokeInlineAgent", None, "invoke_agent"),
         ("InvokeFlow", None, "invoke_workflow"),
         ("Retrieve", None, "retrieval"),
         ("RetrieveAndGenerateStream", None, "retrieve_and_generate_stream"),
@@ -237,6 +249,61 @@ def test_an_error_has_a_name_of_few_values(entry: Entry, told: str | None) -> No
     As metrics have it as an attribute.
     """
     assert read("error.type", entry) == told
+
+
+def test_a_model_that_is_not_known_has_its_operation_by_its_id() -> None:
+    """
+    The id is all there is.
+    """
+    entry = open_entry("one", operation="InvokeModel", model=None, model_id="x.embed-v9")
+
+    assert read("gen_ai.operation.name", entry) == "embeddings"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "fields", "told"),
+    [
+        ("bedrock_guard.exceeded", {"exceeded": ("team",)}, ("team",)),
+        ("bedrock_guard.exceeded", {}, None),
+        ("bedrock_guard.allowed_by", {"allowed_by": "on_ledger_error"}, "on_ledger_error"),
+        ("bedrock_guard.clamped_max_tokens", {"clamped_max_tokens": 50}, 50),
+        ("bedrock_guard.waited_ms", {"waited_ms": 20}, 20),
+        ("bedrock_guard.waited_ms", {}, None),
+        ("bedrock_guard.list_cost_usd", {"list_cost_nanousd": 10**9}, 1.0),
+        ("gen_ai.usage.input_tokens", {"reported_usage": {"output_tokens": 3}}, None),
+        ("gen_ai.usage.output_tokens", {"reported_usage": {"output_tokens": 3}}, 3),
+    ],
+)
+def test_what_a_call_has_is_told_and_what_it_has_not_is_left_out(
+    attribute: str, fields: dict[str, Any], told: Any
+) -> None:
+    """
+    A name without a value would be one more to look at.
+    """
+    assert read(attribute, answered("one", **fields)) == told
+
+
+def test_refusals_that_were_alike_are_all_counted() -> None:
+    """
+    One entry may stand for many.
+    """
+    (figure,) = [each for each in FIGURES if each.metric == "bedrock_guard.refused_calls"]
+
+    assert figure.read(open_entry("one", outcome="refused", count=3)) == 3
+
+
+def test_histograms_have_the_bounds_of_the_conventions() -> None:
+    """
+    Backends compare the figures of several tools.
+    """
+    assert TOKEN_BUCKETS == (
+        *(1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536),
+        *(262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864),
+    )
+    assert DURATION_BUCKETS == (
+        *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
+        *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    )
 
 
 def test_what_has_no_price_tells_no_cost() -> None:
