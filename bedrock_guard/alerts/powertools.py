@@ -108,8 +108,8 @@ class MetricLines:
 
     def write(self, dimensions: Mapping[str, str], figures: Mapping[str, tuple[str, float]]) -> None:
         """
-        One line of *figures*, each its unit and value, with the service and these *dimensions*; blank ones are
-        left out.
+        One line of *figures*, each its unit and value, with the service and these *dimensions*, but for those
+        that are blank.
         """
         metrics = self._metrics(namespace=metric_names.NAMESPACE)
         metrics.add_dimension(metric_names.DIMENSION_SERVICE, self._service)

@@ -195,8 +195,8 @@ NAMES: Final = (
         dimension="model",
     ),
     Name(
-        "AWS's error code, or the name of an exception, where the call failed; `_OTHER` where there is none, as of "
-        "a stream that broke off; `BudgetExceeded` or `Stopped`",
+        "AWS's error code, or the name of an exception, where the call failed; `_OTHER` where there is none, "
+        "as of a stream that broke off; `BudgetExceeded` or `Stopped`",
         _error_type,
         "error.type",
         is_of_metrics=True,

@@ -344,7 +344,7 @@ def test_a_stream_that_breaks_off_has_no_status_as_its_error(
     It began with 200.
     """
     told.server.will_answer(broken)
-    with backend.span(), pytest.raises(Exception, match="modelStreamErrorException|ended prematurely"):
+    with backend.span(), pytest.raises(Exception, match=r"modelStreamErrorException|ended prematurely"):
         list(told.client.converse_stream(**HELLO)["stream"])
 
     (attributes,) = backend.spans
@@ -594,7 +594,9 @@ def test_what_a_backend_raises_reaches_no_call(
     assert backend.sums("bedrock_guard.refused_calls") == {(): 1}
 
 
-@pytest.mark.parametrize("name", ["opentelemetry.trace.get_current_span", "opentelemetry.context.get_current"])
+@pytest.mark.parametrize(
+    "name", ["opentelemetry.trace.get_current_span", "opentelemetry.context.get_current"]
+)
 def test_a_context_that_fails_reaches_no_call(
     make_guarded: Callable[..., Guarded], backend: Backend, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

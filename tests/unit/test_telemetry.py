@@ -296,14 +296,14 @@ def test_histograms_have_the_bounds_of_the_conventions() -> None:
     """
     Backends compare the figures of several tools.
     """
-    assert TOKEN_BUCKETS == (
+    assert (
         *(1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536),
         *(262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864),
-    )
-    assert DURATION_BUCKETS == (
+    ) == TOKEN_BUCKETS
+    assert (
         *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
         *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
-    )
+    ) == DURATION_BUCKETS
 
 
 def test_what_has_no_price_tells_no_cost() -> None:
