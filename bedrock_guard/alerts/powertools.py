@@ -17,6 +17,7 @@ from bedrock_guard.domain.usage import ALL_INPUT_METERS, CACHE_READ
 from bedrock_guard.errors import ConfigurationError
 
 _SERVICE: Final = "bedrock"
+_MOST_CHARACTERS: Final = 255
 _COUNTS: Final = frozenset({metric_names.REFUSED_CALLS, metric_names.CLAMPED_BALANCES})
 
 
@@ -107,15 +108,22 @@ class MetricLines:
 
     def write(self, dimensions: Mapping[str, str], figures: Mapping[str, tuple[str, float]]) -> None:
         """
-        One line of *figures*, each its unit and value, with the service and these *dimensions*.
+        One line of *figures*, each its unit and value, with the service and these *dimensions*, but for those
+        that are blank.
         """
         metrics = self._metrics(namespace=metric_names.NAMESPACE)
         metrics.add_dimension(metric_names.DIMENSION_SERVICE, self._service)
         for name, text in dimensions.items():
-            metrics.add_dimension(name, text)
+            if text.strip():
+                metrics.add_dimension(_plain(name), _plain(text))
         for name, (unit, value) in figures.items():
             metrics.add_metric(name, getattr(self._unit, unit), value)
         metrics.flush_metrics()
+
+
+def _plain(text: str) -> str:
+    # CloudWatch drops a line for one dimension that is longer, or not printable ASCII.
+    return text.encode("unicode_escape").decode()[:_MOST_CHARACTERS]
 
 
 def _import(module: str) -> Any:

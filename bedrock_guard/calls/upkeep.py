@@ -132,6 +132,8 @@ class Upkeep:
         try:
             if entry.outcome == "not_sent":
                 self._ledger.release(opened.reservation, entry)
+                if self._alerts is not None:
+                    self._alerts.see_unsent(entry)
             else:
                 if self._breakers is None:
                     settled = self._ledger.settle(opened.reservation, opened.amounts(entry), entry)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from bedrock_guard.errors import GuardError, ReservationClosed
 from bedrock_guard.hooks.httpx_frames import Frames
 from bedrock_guard.hooks.httpx_refusals import Refusals, check_refusals, reply_of
-from bedrock_guard.hooks.httpx_requests import Held, Holding, hold_for, is_metered
+from bedrock_guard.hooks.httpx_requests import Held, Holding, error_code, hold_for, is_metered
 from bedrock_guard.hooks.threads import in_own_thread, off_loop, run_soon
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class GuardTransport:
                 response.stream.close()
                 ended.settle(response, content)
             else:
-                held.hold.rejected(response.status_code, response.headers.get("x-amzn-errortype"))
+                held.hold.rejected(response.status_code, error_code(response))
         return response
 
 
@@ -184,7 +184,7 @@ class AsyncGuardTransport:
     async def _see(self, response: Any, held: Held, ended: _Ended) -> None:
         frames = held.frames
         if response.status_code != _OK:
-            code = response.headers.get("x-amzn-errortype")
+            code = error_code(response)
             await self._run(lambda: held.hold.rejected(response.status_code, code))
         elif frames is None:
             content = b"".join([part async for part in response.stream])

@@ -133,6 +133,14 @@ def hold_for(guard: Holding, request: Any, region: str | None, hosts: Collection
     return Held(hold, Frames(hold, read_server_sent if asked.is_chat else read_event_stream))
 
 
+def error_code(response: Any) -> str | None:
+    """
+    What a reply names as its error, as botocore reads it: `ValidationException:http://internal.amazon.com/...`.
+    """
+    code: str | None = response.headers.get("x-amzn-errortype")
+    return None if code is None else code.partition(":")[0].rpartition("#")[-1]
+
+
 def _refuse_unmetered(guard: Holding, request: Any, hosts: Collection[str]) -> None:
     host, path = request.url.host, request.url.path
     may_bill = request.method == "POST" and _is_ours(host, hosts) and not path.endswith("/count-tokens")

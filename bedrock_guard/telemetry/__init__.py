@@ -45,18 +45,23 @@ def open_telemetry(given: Given | None) -> tuple[Exporter, ...]:
     table: Mapping[str, Any] = given if isinstance(given, Mapping) else {"use": given}
     for option in table:
         if option not in _OPTIONS:
-            raise ConfigurationError(f"telemetry has no option {option!r}; {_near(option, _OPTIONS)}")
+            raise ConfigurationError(f"telemetry has no option {option!r}; {_near(str(option), _OPTIONS)}")
     wanted = Wanted(**{option: value for option, value in table.items() if option != "use"})
     use = table.get("use")
     names = [use] if isinstance(use, str) else use
     if not isinstance(names, Iterable):
         raise ConfigurationError(f"telemetry is {given!r}; it is {_HOW_TO}.")
-    return tuple([_open(name, wanted) for name in dict.fromkeys(names)])
+    known = [_known(name) for name in names]
+    return tuple([_open(name, wanted) for name in dict.fromkeys(known)])
 
 
-def _open(name: object, wanted: Wanted) -> Exporter:
+def _known(name: object) -> str:
     if not isinstance(name, str) or name not in EXPORTERS:
         raise ConfigurationError(f"{name!r} is no telemetry; {_near(str(name), tuple(EXPORTERS))}")
+    return name
+
+
+def _open(name: str, wanted: Wanted) -> Exporter:
     module, _, made = EXPORTERS[name].partition(":")
     exporter: Exporter = getattr(import_module(module), made)(wanted)
     return exporter

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from bedrock_guard.background import COURIER
 from bedrock_guard.domain.entry import Entry
@@ -73,33 +73,32 @@ class OpenTelemetry:
         self._figures = [each for each in FIGURES if each.metric is not None and self._is_told(each.metric)]
         # The global provider may be set later: its module makes a meter that waits for it.
         source: Any = metrics if wanted.meter_provider is None else wanted.meter_provider
-        self._instruments = _instruments(source)
+        try:
+            self._instruments = _instruments(source)
+        except Exception as error:
+            raise ConfigurationError(f"telemetry: meter_provider makes no metrics: {error!r}.") from error
 
     def begin(self, entry: Entry) -> Told:
         """
         A call is about to be made: its span is told what is known by now, as it may end before the call does.
         """
-        span = self._current_span()
-        try:
-            if span.is_recording():
-                span.set_attributes(self._read(self._early, entry))
-        except Exception as error:  # noqa: BLE001 - a backend may raise anything
-            self._fail(error)
-        return Told(self, span, self._current_context())
+        span, context = self._here()
+        self._tell_span(span, self._early, entry)
+        return Told(self, span, context)
 
     def refuse(self, entry: Entry) -> None:
         """
         A call was refused.
         """
-        self.tell(self._current_span(), self._current_context(), entry)
+        self.tell(*self._here(), entry)
 
     def follow(self, shares: Shares) -> None:
         """
         Tell the shares of budgets whenever metrics are collected.
         """
-        self._instruments.followed.add(shares)
+        self._instruments.followed[id(shares)] = shares
 
-    def tell(self, span: Span, context: Context, entry: Entry) -> None:
+    def tell(self, span: Span | None, context: Context | None, entry: Entry) -> None:
         """
         Tell *entry* to the *span* and *context* of its call.
         """
@@ -108,10 +107,23 @@ class OpenTelemetry:
         else:
             self._tell(span, context, entry)
 
-    def _tell(self, span: Span, context: Context, entry: Entry) -> None:
+    def _here(self) -> tuple[Span | None, Context | None]:
         try:
-            if span.is_recording():
-                span.set_attributes(self._read(self._shown, entry))
+            return self._current_span(), self._current_context()
+        except Exception as error:  # noqa: BLE001 - a backend may raise anything
+            self._fail(error)
+            return None, None
+
+    def _tell_span(self, span: Span | None, wanted: _Read, entry: Entry) -> None:
+        try:
+            if span is not None and span.is_recording():
+                span.set_attributes(self._read(wanted, entry))
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
+
+    def _tell(self, span: Span | None, context: Context | None, entry: Entry) -> None:
+        self._tell_span(span, self._shown, entry)
+        try:
             attributes = self._read(self._of_metrics, entry)
             for figure in self._figures:
                 value = figure.read(entry)
@@ -120,7 +132,7 @@ class OpenTelemetry:
                     self._instruments.record[figure.metric](value, own, context)
             for meter, quantity in usage_of(entry).items():
                 self._instruments.record[USAGE](quantity, {**attributes, METER: meter}, context)
-        except Exception as error:  # noqa: BLE001 - a backend may raise anything
+        except Exception as error:  # noqa: BLE001
             self._fail(error)
 
     def _is_told(self, name: str) -> bool:
@@ -149,7 +161,7 @@ class Told:
 
     __slots__ = ("_context", "_span", "_telemetry")
 
-    def __init__(self, telemetry: OpenTelemetry, span: Span, context: Context) -> None:
+    def __init__(self, telemetry: OpenTelemetry, span: Span | None, context: Context | None) -> None:
         self._telemetry = telemetry
         self._span = span
         self._context = context
@@ -167,7 +179,7 @@ class Instruments:
 
     Attributes:
         record: By its name, what takes a value of it, its attributes and the context.
-        followed: Whose shares of budgets are told.
+        followed: Whose shares of budgets are told, by their ids: guards are made while another thread reads.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -176,7 +188,7 @@ class Instruments:
             name: _make(meter, name, figure) for name, figure in by_name.items()
         }
         self.record[USAGE] = meter.create_counter(USAGE, "1", "what was charged of each meter").add
-        self.followed: WeakSet[Shares] = WeakSet()
+        self.followed: WeakValueDictionary[int, Shares] = WeakValueDictionary()
         meter.create_observable_gauge(
             USED_SHARE, [self._observe], "1", "the share of its limit that is spent"
         )
@@ -184,9 +196,10 @@ class Instruments:
     def _observe(self, _: CallbackOptions) -> Iterator[Observation]:
         from opentelemetry.metrics import Observation  # noqa: PLC0415
 
-        for each in list(self.followed):
+        for found in self.followed.valuerefs():
+            each = found()
             try:
-                shares = list(each.shares())
+                shares = [] if each is None else list(each.shares())
             except Exception as error:  # noqa: BLE001 - a ledger that is gone, or closed
                 log.debug("Shares of budgets could not be read: %r", error)
             else:

@@ -110,6 +110,9 @@ _BY_OPERATION: Final = {
 _OF_MODELS: Final = frozenset({"InvokeModel", "InvokeModelWithResponseStream", "StartAsyncInvoke"})
 _WORD: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])")
 _FAILED: Final = frozenset({"rejected", "lost", "not_sent"})
+# The conventions' word for an error that has no name.
+_UNKNOWN: Final = "_OTHER"
+_LEAST_FAILURE: Final = 300
 
 
 def _operation_name(entry: Entry) -> str:
@@ -124,8 +127,12 @@ def _error_type(entry: Entry) -> str | None:
     if entry.outcome == "refused":
         return "Stopped" if entry.budget is None else "BudgetExceeded"
     if entry.outcome in _FAILED:
-        last = entry.attempts[-1] if entry.attempts else None
-        return "_OTHER" if last is None else last.error_code or str(last.status or "_OTHER")
+        if not entry.attempts:
+            return _UNKNOWN
+        last = entry.attempts[-1]
+        # Of a stream that broke off, the status is 200.
+        is_failure = last.status is not None and last.status >= _LEAST_FAILURE
+        return last.error_code or (str(last.status) if is_failure else _UNKNOWN)
     return "Stopped" if entry.reason == "stopped" else None
 
 
@@ -188,7 +195,8 @@ NAMES: Final = (
         dimension="model",
     ),
     Name(
-        "AWS's error code, or the name of an exception, where the call failed; `BudgetExceeded` or `Stopped`",
+        "AWS's error code, or the name of an exception, where the call failed; `_OTHER` where there is none, "
+        "as of a stream that broke off; `BudgetExceeded` or `Stopped`",
         _error_type,
         "error.type",
         is_of_metrics=True,
@@ -269,7 +277,7 @@ FIGURES: Final = (
         is_early=True,
     ),
     Figure(
-        "the same, of calls that ended",
+        "of calls that ended, what was reserved for their first attempts, in USD",
         _of_call(lambda entry: _usd(entry.estimated_cost_nanousd)),
         metric="bedrock_guard.reserved",
         unit="USD",
@@ -307,7 +315,7 @@ FIGURES: Final = (
         unit="s",
     ),
     Figure(
-        "the same in milliseconds",
+        "how long it took, streams to their end, in milliseconds",
         lambda entry: entry.duration_ms,
         emf=metric_names.DURATION_MS,
         emf_unit="Milliseconds",

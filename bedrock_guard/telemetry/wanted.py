@@ -12,8 +12,8 @@ from bedrock_guard.errors import ConfigurationError
 
 # Each multiplies what metrics cost.
 _MOST_TAGS: Final = 10
-# Tags may be long; what backends take of a value is not.
-_MOST_CHARACTERS: Final = 256
+# Tags may be long; what backends take of a value is not. CloudWatch takes no longer name of a dimension.
+_MOST_CHARACTERS: Final = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,13 @@ class Wanted:
             raise ConfigurationError(
                 f"telemetry: tags is {tags!r}; it is a list of at most {_MOST_TAGS} names of tags."
             )
-        object.__setattr__(self, "tags", tuple(dict.fromkeys(tags)))
+        object.__setattr__(self, "tags", tuple(tags))
         if not isinstance(self.gen_ai, bool):
             raise ConfigurationError(f"telemetry: gen_ai is {self.gen_ai!r}; it is true or false.")
-        if not isinstance(self.service, str) or not self.service:
-            raise ConfigurationError(f"telemetry: service is {self.service!r}; it is a string.")
+        service = self.service
+        is_text = isinstance(service, str) and service.isascii() and service.isprintable()
+        if not is_text or not 0 < len(service.strip()) <= len(service) <= _MOST_CHARACTERS:
+            raise ConfigurationError(f"telemetry: service is {service!r}; it is a word of printable ASCII.")
         provider = self.meter_provider
         if provider is not None and not callable(getattr(provider, "get_meter", None)):
             raise ConfigurationError(

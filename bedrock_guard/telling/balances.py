@@ -105,7 +105,7 @@ class Balances:
     def shares(self) -> list[tuple[str, float]]:
         """
         The share of its limit, top-ups included, that is spent of each budget that keeps one balance; of a
-        rate, that is taken.
+        rate, that is taken. A limit of 0 has no shares.
 
         Raises:
             LedgerUnavailable: They cannot be read.
@@ -119,12 +119,11 @@ class Balances:
                 found += [] if match is None else [match]
         keys = [key for match in found for key in keys_of(match)]
         balances = {balance.key: balance for balance in self._ledger.balances(keys)}
+        limits = [match.limit + self.topped_up(match.key, now) for match in found]
         return [
-            (
-                match.budget.name,
-                spent_of(match, balances, now) / (match.limit + self.topped_up(match.key, now)),
-            )
-            for match in found
+            (match.budget.name, spent_of(match, balances, now) / limit)
+            for match, limit in zip(found, limits, strict=True)
+            if limit
         ]
 
     def _is_told(self, match: Match) -> bool:

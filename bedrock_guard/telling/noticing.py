@@ -164,6 +164,14 @@ class Alerts:
         if self._entries:
             self._wake()
 
+    def see_unsent(self, entry: Entry) -> None:
+        """
+        A call was not sent, as *entry*: no balance has changed. May be called by a finalizer.
+        """
+        if self._sees_all:
+            self._entries.append(entry)
+            self._wake()
+
     def see_booked(self, opened: OpenCall, entry: Entry) -> None:
         """
         A call that had been let through without the ledger is in it now, as *entry*.

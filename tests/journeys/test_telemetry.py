@@ -7,19 +7,24 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from bedrock_guard import BudgetExceeded, Guard, bind, scope
+from bedrock_guard import Budget, BudgetExceeded, Guard, bind, scope
 from bedrock_guard.errors import LedgerUnavailable, Stopped
 from bedrock_guard.hooks.httpx import GuardTransport
 from bedrock_guard.telemetry.collecting import watch_collector
-from bedrock_guard.testing.bedrock_server import converse_reply, lost_answer
+from bedrock_guard.telemetry.otel import OpenTelemetry
+from bedrock_guard.telemetry.wanted import Wanted
+from bedrock_guard.testing.bedrock_server import converse_reply, cut_stream, lost_answer, stream_error
 
 from .conftest import HELLO, NOVA, SONNET, Guarded, eventually
 
@@ -331,6 +336,21 @@ def test_a_call_that_fails_is_told_by_aws_s_own_code(told: Guarded, backend: Bac
     assert backend.points("gen_ai.client.token.usage") == backend.points("bedrock_guard.usage") == []
 
 
+@pytest.mark.parametrize("broken", [stream_error(), cut_stream(after_events=1)])
+def test_a_stream_that_breaks_off_has_no_status_as_its_error(
+    told: Guarded, backend: Backend, broken: Any
+) -> None:
+    """
+    It began with 200.
+    """
+    told.server.will_answer(broken)
+    with backend.span(), pytest.raises(Exception, match=r"modelStreamErrorException|ended prematurely"):
+        list(told.client.converse_stream(**HELLO)["stream"])
+
+    (attributes,) = backend.spans
+    assert (attributes["error.type"], attributes["bedrock_guard.outcome"]) == ("_OTHER", "lost")
+
+
 def test_a_stream_that_outlives_its_span_has_left_its_entry_there(told: Guarded, backend: Backend) -> None:
     """
     What it came to is in the metrics, under the context of the call, and in the ledger.
@@ -340,8 +360,14 @@ def test_a_stream_that_outlives_its_span_has_left_its_entry_there(told: Guarded,
     list(stream)
 
     (attributes,) = backend.spans
-    assert attributes["bedrock_guard.entry.id"] == told.entry.id
-    assert "bedrock_guard.cost_usd" not in attributes
+    assert attributes == {
+        "gen_ai.provider.name": "aws.bedrock",
+        "gen_ai.system": "aws.bedrock",
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": SONNET,
+        "bedrock_guard.entry.id": told.entry.id,
+        "bedrock_guard.reserved_usd": float(told.entry.estimated_cost or 0),
+    }
     (cost,) = backend.points("bedrock_guard.cost")
     assert [exemplar.span_id for exemplar in cost.exemplars] == [span.get_span_context().span_id]
 
@@ -500,6 +526,20 @@ def test_how_much_of_a_budget_is_used_is_a_gauge(
     assert per_user.guard.budgets[0].name == "users"
 
 
+def test_a_budget_of_nothing_has_no_gauge_and_leaves_others_theirs(
+    make_guarded: Callable[..., Guarded], backend: Backend
+) -> None:
+    """
+    Such a budget turns a model off; there is no share of nothing.
+    """
+    budgets = [Budget("off", "0 USD/day", match={"model": "*opus*"}), "day: 5 USD/day"]
+    guarded = make_guarded(budgets=budgets, telemetry=otel(backend))
+    guarded.client.converse(**HELLO)
+
+    shares = backend.sums("bedrock_guard.budget.used_share", "bedrock_guard.budget")
+    assert shares == {"day": pytest.approx(guarded.server.bill.nanousd / 5e9)}
+
+
 def test_a_ledger_that_is_gone_leaves_the_gauge_out(
     told: Guarded, backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -532,10 +572,11 @@ class Broken(NonRecordingSpan):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_what_a_backend_raises_reaches_no_call(
-    told: Guarded, call: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+    told: Guarded, backend: Backend, call: Callable[[Any], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """
-    The reply has been paid for, and the books are kept; the log says it once.
+    The reply has been paid for, and the books are kept; the log says it once. Who fails as a span may do well
+    as a meter.
     """
     with use_span(Broken()):
         call(told.client)
@@ -549,6 +590,77 @@ def test_what_a_backend_raises_reaches_no_call(
     assert [each.getMessage() for each in warned if each.name == "bedrock_guard"] == [
         "A call could not be told to OpenTelemetry: RuntimeError('backend')"
     ]
+    assert backend.sums("bedrock_guard.calls", "bedrock_guard.outcome") == {"answered": 2}
+    assert backend.sums("bedrock_guard.refused_calls") == {(): 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["opentelemetry.trace.get_current_span", "opentelemetry.context.get_current"]
+)
+def test_a_context_that_fails_reaches_no_call(
+    make_guarded: Callable[..., Guarded], backend: Backend, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """
+    How contexts are kept is a plug-in's, too.
+    """
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("backend")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(name, fail)
+        guarded = make_guarded("search: 5 USD/day", telemetry=otel(backend))
+    guarded.client.converse(**HELLO)
+    with pytest.raises(BudgetExceeded):
+        guarded.client.converse(**{**HELLO, "system": [{"text": "x" * 10**7}]})
+
+    assert guarded.pending == [0]
+    assert backend.sums("bedrock_guard.calls") == backend.sums("bedrock_guard.refused_calls") == {(): 1}
+
+
+def test_guards_share_the_metrics_of_a_provider(
+    make_guarded: Callable[..., Guarded], backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    The SDK warns of each that is made twice.
+    """
+    for name in ("one", "two"):
+        make_guarded(f"{name}: 5 USD/day", telemetry=otel(backend)).client.converse(**HELLO)
+
+    shares = backend.sums("bedrock_guard.budget.used_share", "bedrock_guard.budget")
+    assert sorted(shares) == ["one", "two"]
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("opentelemetry")] == []
+
+
+def test_guards_may_be_made_while_the_gauge_is_read(told: Guarded, backend: Backend) -> None:
+    """
+    The exporter has a thread of its own.
+    """
+
+    class Nothing:
+        def shares(self) -> list[tuple[str, float]]:
+            return []
+
+    telemetry = OpenTelemetry(Wanted(meter_provider=backend.meters))
+    is_over = threading.Event()
+
+    def follow() -> None:
+        kept = deque[Nothing](maxlen=100)
+        while not is_over.is_set():
+            kept.append(Nothing())
+            telemetry.follow(kept[-1])
+
+    thread, interval = threading.Thread(target=follow), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        read = [backend.sums("bedrock_guard.budget.used_share") for _ in range(200)]
+    finally:
+        is_over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+    assert read == [{(): 0}] * 200
 
 
 def test_without_being_asked_nothing_is_told(
@@ -613,6 +725,24 @@ def test_calls_are_lines_that_cloudwatch_reads(
     (told,) = refused.pop("_aws")["CloudWatchMetrics"]
     assert sorted(told["Dimensions"][0]) == ["budget", "model", "service"]
     assert refused == {"service": "chat", "model": BEHIND, "budget": "search", "refused_calls": [1.0]}
+
+
+def test_a_call_that_could_not_be_sent_is_told_to_both(
+    make_guarded: Callable[..., Guarded], backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    It is free, and a sign of trouble.
+    """
+    guarded = make_guarded(telemetry=otel(backend, use=["otel", "powertools"]), sinks=[])
+    guarded.server.stop()
+    with pytest.raises(EndpointConnectionError):
+        guarded.client.converse(**HELLO)
+    assert guarded.guard.flush(10)
+
+    by = ("bedrock_guard.outcome", "error.type")
+    assert backend.sums("bedrock_guard.calls", *by) == {("not_sent", "EndpointConnectionError"): 1}
+    (line,) = lines(capsys.readouterr().out)
+    assert (line["calls"], line["cost_usd"]) == ([1.0], [0.0])
 
 
 def test_a_lambda_handler_returns_with_its_calls_told(

@@ -4,6 +4,7 @@ How telemetry is asked for, and the table of what it tells.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -20,7 +21,16 @@ from bedrock_guard.operations import METERED
 from bedrock_guard.telemetry import EXPORTERS, open_telemetry
 from bedrock_guard.telemetry.emf import EmbeddedMetrics
 from bedrock_guard.telemetry.otel import OpenTelemetry
-from bedrock_guard.telemetry.table import FIGURES, NAMES, TAG, TAG_DIMENSION, USAGE, USED_SHARE
+from bedrock_guard.telemetry.table import (
+    DURATION_BUCKETS,
+    FIGURES,
+    NAMES,
+    TAG,
+    TAG_DIMENSION,
+    TOKEN_BUCKETS,
+    USAGE,
+    USED_SHARE,
+)
 from bedrock_guard.testing.ledger_calls import answered, open_entry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +40,15 @@ PAGE = (ROOT / "docs" / "how-to" / "telemetry.md").read_text()
 def read(attribute: str, entry: Entry) -> Any:
     (found,) = [each.read(entry) for each in (*NAMES, *FIGURES) if each.attribute == attribute]
     return found
+
+
+class Dead:
+    """
+    A provider that makes no meters.
+    """
+
+    def get_meter(self, *_: object) -> Any:
+        raise RuntimeError("dead")
 
 
 # Asked for
@@ -64,7 +83,9 @@ def test_both_may_be_asked_for() -> None:
     ("given", "told"),
     [
         ("otl", "'otl' is no telemetry; did you mean 'otel'?"),
-        ([7], "'7' is no telemetry|7 is no telemetry; known are otel, powertools"),
+        ([7], "^7 is no telemetry; known are otel, powertools"),
+        ([{"use": "otel"}], "^{'use': 'otel'} is no telemetry; known are otel, powertools"),
+        ({1: "otel"}, "no option 1; known are use, tags"),
         ("prometheus", "known are otel, powertools"),
         (True, r'telemetry is True; it is telemetry="otel"'),
         ({"tags": ["team"]}, r'it is telemetry="otel"'),
@@ -72,8 +93,12 @@ def test_both_may_be_asked_for() -> None:
         ({"use": "otel", "tags": "team"}, "tags is 'team'; it is a list of at most 10 names of tags"),
         ({"use": "otel", "tags": [f"{n}" for n in range(11)]}, "at most 10"),
         ({"use": "otel", "gen_ai": "no"}, "gen_ai is 'no'; it is true or false"),
-        ({"use": "powertools", "service": ""}, "service is ''; it is a string"),
+        ({"use": "powertools", "service": ""}, "service is ''; it is a word of printable ASCII"),
+        ({"use": "powertools", "service": "  "}, "it is a word of printable ASCII"),
+        ({"use": "powertools", "service": "café"}, "it is a word of printable ASCII"),
+        ({"use": "powertools", "service": 7}, "it is a word of printable ASCII"),
         ({"use": "otel", "meter_provider": 5}, "it is a MeterProvider"),
+        ({"use": "otel", "meter_provider": Dead()}, r"makes no metrics: RuntimeError\('dead'\)"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_before_the_first_call(given: Any, told: str) -> None:
@@ -145,7 +170,30 @@ def test_a_tag_s_value_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
 
     exporter.observe(answered("one", tags={"team": "x" * 10_000}))
 
-    assert f'"{TAG_DIMENSION}team":"{"x" * 256}"' in capsys.readouterr().out
+    assert f'"{TAG_DIMENSION}team":"{"x" * 255}"' in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tag_that_cloudwatch_would_not_take_is_written_so_that_it_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    It drops the whole line for one dimension that is not printable ASCII, and for a blank one.
+    """
+    (exporter,) = open_telemetry({"use": "powertools", "tags": ["équipe", "team", "blank", "long"]})
+    assert isinstance(exporter, EmbeddedMetrics)
+
+    tags = {"équipe": "été", "team": "a\nb\0", "blank": " \t", "long": "é" * 400}
+    exporter.observe(answered("one", tags=tags))
+
+    line = json.loads(capsys.readouterr().out)
+    (dimensions,) = line["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
+    told = {name: line[name] for name in dimensions if name.startswith(TAG_DIMENSION)}
+    assert told == {
+        "tag_\\xe9quipe": "\\xe9t\\xe9",
+        "tag_team": "a\\nb\\x00",
+        "tag_long": ("\\xe9" * 400)[:255],
+    }
 
 
 @pytest.mark.parametrize(
@@ -155,9 +203,12 @@ def test_a_tag_s_value_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
         ("InvokeModel", "anthropic.claude-sonnet-4-5-20250929-v1:0", "chat"),
         ("InvokeModel", "amazon.titan-embed-text-v2:0", "embeddings"),
         ("InvokeModel", "amazon.titan-text-express-v1", "text_completion"),
+        ("InvokeModel", "amazon.titan-image-generator-v2:0", "generate_content"),
+        ("InvokeModel", "cohere.rerank-v3-5:0", "rerank"),
         ("InvokeModel", None, "chat"),
         ("StartAsyncInvoke", "amazon.nova-reel-v1:1", "generate_content"),
         ("InvokeAgent", None, "invoke_agent"),
+        ("InvokeInlineAgent", None, "invoke_agent"),
         ("InvokeFlow", None, "invoke_workflow"),
         ("Retrieve", None, "retrieval"),
         ("RetrieveAndGenerateStream", None, "retrieve_and_generate_stream"),
@@ -184,6 +235,8 @@ def test_operations_have_the_names_of_the_conventions(operation: str, model: str
         ),
         (open_entry("one", outcome="rejected", attempts=(Attempt("rejected", 404),)), "404"),
         (open_entry("one", outcome="lost", attempts=(Attempt("lost"),)), "_OTHER"),
+        (open_entry("one", outcome="lost", attempts=(Attempt("lost", 200),)), "_OTHER"),
+        (open_entry("one", outcome="lost", attempts=(Attempt("lost", 503),)), "503"),
         (open_entry("one", outcome="not_sent"), "_OTHER"),
         (open_entry("one", outcome="abandoned"), None),
         (open_entry("one", outcome="abandoned", reason="stopped"), "Stopped"),
@@ -196,6 +249,61 @@ def test_an_error_has_a_name_of_few_values(entry: Entry, told: str | None) -> No
     As metrics have it as an attribute.
     """
     assert read("error.type", entry) == told
+
+
+def test_a_model_that_is_not_known_has_its_operation_by_its_id() -> None:
+    """
+    The id is all there is.
+    """
+    entry = open_entry("one", operation="InvokeModel", model=None, model_id="x.embed-v9")
+
+    assert read("gen_ai.operation.name", entry) == "embeddings"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "fields", "told"),
+    [
+        ("bedrock_guard.exceeded", {"exceeded": ("team",)}, ("team",)),
+        ("bedrock_guard.exceeded", {}, None),
+        ("bedrock_guard.allowed_by", {"allowed_by": "on_ledger_error"}, "on_ledger_error"),
+        ("bedrock_guard.clamped_max_tokens", {"clamped_max_tokens": 50}, 50),
+        ("bedrock_guard.waited_ms", {"waited_ms": 20}, 20),
+        ("bedrock_guard.waited_ms", {}, None),
+        ("bedrock_guard.list_cost_usd", {"list_cost_nanousd": 10**9}, 1.0),
+        ("gen_ai.usage.input_tokens", {"reported_usage": {"output_tokens": 3}}, None),
+        ("gen_ai.usage.output_tokens", {"reported_usage": {"output_tokens": 3}}, 3),
+    ],
+)
+def test_what_a_call_has_is_told_and_what_it_has_not_is_left_out(
+    attribute: str, fields: dict[str, Any], told: Any
+) -> None:
+    """
+    A name without a value would be one more to look at.
+    """
+    assert read(attribute, answered("one", **fields)) == told
+
+
+def test_refusals_that_were_alike_are_all_counted() -> None:
+    """
+    One entry may stand for many.
+    """
+    (figure,) = [each for each in FIGURES if each.metric == "bedrock_guard.refused_calls"]
+
+    assert figure.read(open_entry("one", outcome="refused", count=3)) == 3
+
+
+def test_histograms_have_the_bounds_of_the_conventions() -> None:
+    """
+    Backends compare the figures of several tools.
+    """
+    assert (
+        *(1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536),
+        *(262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864),
+    ) == TOKEN_BUCKETS
+    assert (
+        *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64),
+        *(1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    ) == DURATION_BUCKETS
 
 
 def test_what_has_no_price_tells_no_cost() -> None:
@@ -267,6 +375,13 @@ def test_the_page_says_what_the_table_says() -> None:
         | {USAGE, USED_SHARE}
     )
     assert [name for name in told if name not in known] == []
+
+
+def test_a_figure_is_described_without_the_one_before() -> None:
+    """
+    It is in several tables of the page, each with other neighbours.
+    """
+    assert [figure.text for figure in FIGURES if "the same" in figure.text] == []
 
 
 def test_every_exporter_is_documented() -> None:
