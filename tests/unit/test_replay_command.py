@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,7 @@ def test_opaque_ids_and_own_prices_are_those_of_the_settings(tmp_path: Path) -> 
 
 # What cannot be read
 
+PACKED = gzip.compress(lines(record(number) for number in range(800)), mtime=0)
 
 HOSTILE_RECORDS: list[Any] = [
     "x",
@@ -429,6 +431,18 @@ def test_a_damaged_file_is_named_and_the_rest_of_it_counts(tmp_path: Path) -> No
         str(tmp_path / "b.json") + ":2",
         "no JSON: Unterminated string starting at",
     )
+
+
+@pytest.mark.parametrize("packed", [PACKED + b"more", PACKED[:-50]])
+def test_all_that_can_be_unpacked_counts(packed: bytes) -> None:
+    """
+    To the last record before the damage, which is on the line after it.
+    """
+    calls = zlib.decompressobj(wbits=31).decompress(packed).count(b"\n")
+    found = json.loads(run("-", "--json", sent=packed).stdout)
+
+    assert (found["total"]["calls"], found["problem_count"]) == (calls, 1)
+    assert found["problems"][0]["place"] == f"standard input:{calls + 1}"
 
 
 def test_no_call_at_all_is_no_bill() -> None:
