@@ -40,7 +40,8 @@ from typer.testing import CliRunner, Result
 from bedrock_guard import BudgetExceeded, Guard
 from bedrock_guard.calls.waiting import Queue
 from bedrock_guard.cli import app
-from bedrock_guard.replay import findings
+from bedrock_guard.replay import findings, replaying
+from bedrock_guard.replay.sorting import SortedCalls
 
 
 @pytest.fixture(autouse=True)
@@ -445,6 +446,26 @@ def test_all_that_can_be_unpacked_counts(packed: bytes) -> None:
     assert found["problems"][0]["place"] == f"standard input:{calls + 1}"
 
 
+class _Small(SortedCalls):
+    def __init__(self) -> None:
+        super().__init__()
+        self._db.execute("PRAGMA max_page_count = 8")
+
+
+@pytest.mark.parametrize("count", [100, 30])
+def test_a_full_disk_is_told(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where a call does not fit, or their order: with what would help, and no bill of a part.
+    """
+    monkeypatch.setattr(replaying, "SortedCalls", _Small)
+
+    done = run("-", sent=lines(record(number) for number in range(count)))
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Calls cannot be sorted in a temporary file: database or disk is full.")
+    assert "SQLITE_TMPDIR" in done.stderr
+
+
 def test_no_call_at_all_is_no_bill() -> None:
     """
     A wrong folder must not look like a quiet month.
@@ -638,6 +659,23 @@ def test_breakers_trip_on_the_clock_of_the_logs(tmp_path: Path) -> None:
 
     assert [(each["refused_by"], each["calls"]) for each in found["refusals"]] == [("breaker:loop", 8)]
     assert found["refusals"][0]["last_at"] == "2026-11-20T08:50:00+00:00"
+
+
+def test_another_operation_or_region_is_another_request(tmp_path: Path) -> None:
+    """
+    As in a guard, which knows a request by its URL and its body.
+    """
+    rows = policy(tmp_path, '[breakers.loop]\ncondition = "same_request <= 2/hour"\n')
+    asked = [("Converse", "us-east-1"), ("ConverseStream", "us-east-1"), ("Converse", "us-west-2")]
+    made = [
+        record(number, after_s=number, operation=operation, region=region)
+        for number, (operation, region) in enumerate(asked * 2)
+    ]
+
+    found = replayed(made, *rows)
+    more = replayed([*made, record(9, after_s=9)], *rows)
+
+    assert (found["total"]["refused"], more["total"]["refused"]) == (0, 1)
 
 
 def test_groups_beyond_the_most_are_told_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
