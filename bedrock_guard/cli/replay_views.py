@@ -99,6 +99,7 @@ def findings_json(findings: Findings) -> dict[str, Any]:
         "total": _tally_json(findings.total),
         "refusals": [_refusal_json(refused, found) for refused, found in findings.refusals],
         "warned": dict(findings.warned),
+        "tripped": dict(findings.tripped),
         "without_request": findings.without_request,
         "twice": findings.twice,
         "odd": findings.odd,
@@ -210,6 +211,9 @@ def _remarks(findings: Findings, *, is_policy: bool) -> Iterator[str]:
     for name, calls in findings.warned.most_common(_MOST_PROBLEMS):
         shown = counted(calls, "call")
         yield f"{plain(name)} had no room for {shown}, and lets them go on: it warns, or is in shadow."
+    for name, times in findings.tripped.most_common(_MOST_PROBLEMS):
+        shown = counted(times, "time")
+        yield f"{plain(name)} tripped {shown}, and lets calls go on: it warns, or is in shadow."
     if findings.without_request and is_policy:
         shown = counted(findings.without_request, "call")
         yield (

@@ -661,6 +661,35 @@ def test_breakers_trip_on_the_clock_of_the_logs(tmp_path: Path) -> None:
     assert found["refusals"][0]["last_at"] == "2026-11-20T08:50:00+00:00"
 
 
+@pytest.mark.parametrize(
+    "lenient",
+    [
+        '[breakers.loop]\non_trip = "warn"',
+        '[breakers.loop]\nmode = "shadow"',
+        'mode = "shadow"\n[breakers.loop]',
+    ],
+)
+def test_a_breaker_that_lets_calls_go_on_is_told(lenient: str, tmp_path: Path) -> None:
+    """
+    How often it tripped: it begins to count anew each time.
+    """
+    rows = policy(
+        tmp_path,
+        f'{lenient}\ncondition = "same_request <= 3/hour"\n'
+        '[breakers.stops]\ncondition = "same_request <= 9/hour"\nmatch = { model = "*claude*" }\n'
+        '[breakers.cache]\ncondition = "cache_hit >= 0.5 after 2K total_input_tokens"\non_trip = "warn"\n',
+    )
+    made = [record(number, after_s=number) for number in range(10)]
+    asked = {"messages": [{"role": "user", "content": "x" * 9000}]}
+    made += [claude(asked, {"usage": usage_of_claude(2000, 1)}, number=20, after_s=20)]
+
+    found = replayed(made, *rows)
+    shown = run("-", *rows, sent=lines(made)).stdout
+
+    assert (found["total"]["refused"], found["tripped"]) == (0, {"breaker:loop": 2, "breaker:cache": 1})
+    assert "breaker:loop tripped 2 times, and lets calls go on" in shown
+
+
 def test_another_operation_or_region_is_another_request(tmp_path: Path) -> None:
     """
     As in a guard, which knows a request by its URL and its body.
