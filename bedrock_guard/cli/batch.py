@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from bedrock_guard.cli.controls import Config, Json, Ledger, check_there
+from bedrock_guard.cli.screen import counted
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable, UnpricedModel
 
 if TYPE_CHECKING:
@@ -141,12 +142,8 @@ def _estimate_json(found: BatchEstimate) -> dict[str, object]:
 def _show_estimate(found: BatchEstimate) -> str:
     usage = ", ".join(f"{quantity:,} {meter}" for meter, quantity in found.usage.items()) or "nothing"
     cost = "no price" if found.cost is None else f"${found.cost:f}"
-    counted = f"{_count(found.records, 'record')} in {_count(len(found.files), 'file')}"
-    return f"{counted}\nat most {usage}\nat most {cost}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    shown = f"{counted(found.records, 'record')} in {counted(len(found.files), 'file')}"
+    return f"{shown}\nat most {usage}\nat most {cost}"
 
 
 def _settled_json(settled: SettledBatch) -> dict[str, object]:

@@ -14,7 +14,7 @@ from bedrock_guard.budgets.verdict import show
 from bedrock_guard.cli.entry_views import show_tags
 from bedrock_guard.cli.price_reports import million
 from bedrock_guard.cli.safe_text import plain
-from bedrock_guard.cli.screen import console, fit, table
+from bedrock_guard.cli.screen import console, counted, fit, table
 from bedrock_guard.domain.cost import Charge, round_up, usd_text
 from bedrock_guard.pricing.price_views import PricedMeter
 from bedrock_guard.pricing.rows import show_price
@@ -108,9 +108,9 @@ def show_month(traffic: Traffic, found: Sequence[Projection]) -> None:
     shown = f"{int(per_day):,}" if per_day.denominator == 1 else f"{float(per_day):,.2f}"
     usage = ", ".join(f"{quantity:,} {meter}" for meter, quantity in traffic.usage.items())
     out.print(
-        f"{traffic.total:,} conversations: {traffic.users:,} users, {shown} a day each, "
-        f"{traffic.days} days.\n"
-        f"A conversation is {traffic.requests:,} request{'s' if traffic.requests != 1 else ''} of {usage}.",
+        f"{counted(traffic.total, 'conversation')}: {counted(traffic.users, 'user')}, {shown} a day each, "
+        f"{counted(traffic.days, 'day')}.\n"
+        f"A conversation is {counted(traffic.requests, 'request')} of {usage}.",
         soft_wrap=True,
     )
     made = table(_MONTH, words=("model",))

@@ -2,7 +2,7 @@
 `bedrock-guard replay`: Bedrock's own invocation logs as a bill, and through a policy.
 
 Exit codes: 0 done, 1 no call was found, or, under `--strict`, a record could not be read or priced, 2 bad
-input.
+input, or no room on the disk to sort it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from bedrock_guard.replay.findings import Findings
 from bedrock_guard.replay.playing import Played, Player
 from bedrock_guard.replay.records import LoggedCall
 from bedrock_guard.replay.replaying import replay as play_all
+from bedrock_guard.replay.sorting import SortingFailed
 from bedrock_guard.reports.grouping import KINDS, TAG, read_kinds
 
 _MOST_ROWS: Final = 50
@@ -46,7 +47,10 @@ Policy = Annotated[
     typer.Option("--config", metavar="FILE", help="Settings file whose budgets and breakers to try."),
 ]
 BudgetOption = Annotated[
-    list[str] | None, typer.Option("--budget", help='"5 USD/day", "team: 9 USD/month". Repeat it: all hold.')
+    list[str] | None,
+    typer.Option(
+        "--budget", help='"5 USD/day", "team: 9 USD/month", in place of the file\'s. Repeat it: all hold.'
+    ),
 ]
 By = Annotated[
     list[str] | None,
@@ -92,16 +96,19 @@ def replay(
         fail(str(error), BAD_INPUT)
     findings = Findings(by=kinds)
     see = views.each_printer(as_json=as_json) if each else _see_nothing
-    with _quiet(), _progress(files) as told:
-        play_all(
-            player,
-            findings,
-            files,
-            stdin=sys.stdin.buffer,
-            tell_read=told.read,
-            tell_played=told.played,
-            see=see,
-        )
+    try:
+        with _quiet(), _progress(files) as told:
+            play_all(
+                player,
+                findings,
+                files,
+                stdin=sys.stdin.buffer,
+                tell_read=told.read,
+                tell_played=told.played,
+                see=see,
+            )
+    except SortingFailed as error:
+        fail(str(error), BAD_INPUT)
     if each:
         typer.echo(views.summary(findings, zone), err=True)
     elif as_json:

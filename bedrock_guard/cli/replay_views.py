@@ -18,7 +18,7 @@ from rich.text import Text
 from bedrock_guard.cli import report_views
 from bedrock_guard.cli.entry_views import show_tags
 from bedrock_guard.cli.safe_text import cell, plain, to_json
-from bedrock_guard.cli.screen import console, dollars, fit, percent, table
+from bedrock_guard.cli.screen import console, counted, dollars, fit, percent, table
 from bedrock_guard.domain.cost import usd_text
 from bedrock_guard.replay.findings import Findings, Refusals, Tally
 from bedrock_guard.replay.playing import Played, Refused
@@ -57,11 +57,11 @@ def summary(findings: Findings, zone: ZoneInfo) -> str:
     The whole on one line: how many calls, from when to when, what they cost, and what was refused of it.
     """
     logged, refused = findings.total.logged, findings.total.refused
-    files = _count(findings.files, "file")
+    files = counted(findings.files, "file")
     if findings.first_at_s is None or findings.last_at_s is None:
         return f"No call was found in {files}."
     since, until = (_moment(at_s, zone) for at_s in (findings.first_at_s, findings.last_at_s))
-    told = f"{_count(logged.calls, 'call')} in {files}, from {since} to {until}: {dollars(logged.nanousd)}."
+    told = f"{counted(logged.calls, 'call')} in {files}, from {since} to {until}: {dollars(logged.nanousd)}."
     if refused.calls:
         share = percent(Fraction(refused.calls, logged.calls))
         saved = dollars(refused.nanousd)
@@ -75,7 +75,7 @@ def problem_lines(findings: Findings) -> Iterator[str]:
     """
     if not findings.problem_count:
         return
-    yield f"{_count(findings.problem_count, 'record')} in no sum, as it could not be read or priced:"
+    yield f"{counted(findings.problem_count, 'record')} in no sum, as it could not be read or priced:"
     for problem in findings.problems[:_MOST_PROBLEMS]:
         yield f"  {plain(problem.place, None)}: {plain(problem.why, 200)}"
     if findings.problem_count > _MOST_PROBLEMS:
@@ -99,6 +99,7 @@ def findings_json(findings: Findings) -> dict[str, Any]:
         "total": _tally_json(findings.total),
         "refusals": [_refusal_json(refused, found) for refused, found in findings.refusals],
         "warned": dict(findings.warned),
+        "tripped": dict(findings.tripped),
         "without_request": findings.without_request,
         "twice": findings.twice,
         "odd": findings.odd,
@@ -208,18 +209,21 @@ def _remarks(findings: Findings, *, is_policy: bool) -> Iterator[str]:
     if doubt := report_views.doubts(findings.total.logged):
         yield doubt
     for name, calls in findings.warned.most_common(_MOST_PROBLEMS):
-        counted = _count(calls, "call")
-        yield f"{plain(name)} had no room for {counted}, and lets them go on: it warns, or is in shadow."
+        shown = counted(calls, "call")
+        yield f"{plain(name)} had no room for {shown}, and lets them go on: it warns, or is in shadow."
+    for name, times in findings.tripped.most_common(_MOST_PROBLEMS):
+        shown = counted(times, "time")
+        yield f"{plain(name)} tripped {shown}, and lets calls go on: it warns, or is in shadow."
     if findings.without_request and is_policy:
-        counted = _count(findings.without_request, "call")
+        shown = counted(findings.without_request, "call")
         yield (
-            f"{counted} logged without a request: what it can cost at most is not known, so it holds what it "
+            f"{shown} logged without a request: what it can cost at most is not known, so it holds what it "
             "did cost, and a guard refuses a little earlier."
         )
     if findings.twice:
-        yield f"{_count(findings.twice, 'record')} came twice, and counts once."
+        yield f"{counted(findings.twice, 'record')} came twice; each counts once."
     if findings.odd:
-        yield f"{_count(findings.odd, 'call')} with usage that cannot be right, charged as a guard does."
+        yield f"{counted(findings.odd, 'call')} with usage that cannot be right, charged as a guard does."
 
 
 def _tally_json(tally: Tally) -> dict[str, Any]:
@@ -245,7 +249,3 @@ def _iso(at_s: float | None) -> str | None:
 
 def _moment(at_s: float, zone: ZoneInfo) -> str:
     return f"{moment_of(at_s, zone):%Y-%m-%d %H:%M:%S}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

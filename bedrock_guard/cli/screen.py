@@ -96,6 +96,13 @@ def dollars(nanousd: int | None) -> str:
     return f"{'-' if rounded < 0 else ''}${_with_commas(usd_text(abs(rounded)))}"
 
 
+def counted(number: int, what: str) -> str:
+    """
+    So many of *what*, which takes an s: `"1 call"`, `"2,000 calls"`.
+    """
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def percent(share: Fraction | None) -> str:
     """
     A share, rounded down: only what is whole is 100 %.

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from math import ceil
 from typing import Final
 
-from bedrock_guard.domain.budget import USD, show_amount
+from bedrock_guard.domain.budget import MAX_LIMIT, USD, show_amount
 from bedrock_guard.domain.cost import NANOUSD_PER_USD
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import (
@@ -30,7 +29,10 @@ from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.planning import Planner
 from bedrock_guard.pricing.calculate import nanousd
 
-_RATE: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?:\s*/\s*(?P<period>[a-z]+))?")
+# So many digits, and no exponent: what is longer is no figure, and could take for ever to read.
+_NUMBER: Final = r"(?P<number>(?=[.0-9])[0-9]{0,15}(?:\.[0-9]{1,15})?)"
+_RATE: Final = re.compile(_NUMBER + r"(?:\s*/\s*(?P<period>[a-z]+))?")
+_SHARE: Final = re.compile(_NUMBER + r"\s*(?P<percent>%?)")
 _CENT: Final = NANOUSD_PER_USD // 100
 _WEEK_DAYS: Final = 7
 LIVES: Final[Mapping[str, str]] = {"5m": CACHE_WRITE_5M, "1h": CACHE_WRITE_1H}
@@ -66,6 +68,20 @@ class Traffic:
         """
         return ceil(self.users * self.conversations * self.days)
 
+    @property
+    def most_of_a_day(self) -> int:
+        """
+        Conversations of all users in one day, a begun one whole.
+        """
+        return ceil(self.users * self.conversations)
+
+    @property
+    def most_of_a_user(self) -> int:
+        """
+        Conversations of one user in all days, a begun one whole.
+        """
+        return ceil(self.conversations * self.days)
+
 
 @dataclass(frozen=True, slots=True)
 class Projection:
@@ -75,7 +91,9 @@ class Projection:
     Attributes:
         request, conversation: One of them.
         month: All of it.
-        user, day: A user's part of it, and a day's, rounded up.
+        user, day: A user's part of it, and a day's, rounded up; it may be a part of a conversation.
+        budgets: Limits that hold it, to the cent: of the month, of a day, and of a month of each user. The
+            latter two are of whole conversations, as nobody has a part of one.
     """
 
     model_id: str
@@ -84,17 +102,7 @@ class Projection:
     month: int
     user: int
     day: int
-
-    @property
-    def budgets(self) -> dict[str, str]:
-        """
-        Limits that hold it, to the cent: of the month, of a day, and of a month of each user.
-        """
-        return {
-            "month": f"{_up_to_cents(self.month)}/month",
-            "day": f"{_up_to_cents(self.day)}/day",
-            "user": f"{_up_to_cents(self.user)}/month",
-        }
+    budgets: Mapping[str, str]
 
 
 def project(
@@ -104,14 +112,29 @@ def project(
     What *traffic* costs with the model, at the newest prices.
 
     Raises:
+        ConfigurationError: It costs more than any limit can be.
         UnpricedModel: It has no price, or none for a meter that is used.
     """
     prices = planner.find_prices(parse_model_id(model_id), region=region, service_tier=service_tier)
     request, _ = nanousd(traffic.usage, prices)
     conversation = request * traffic.requests
     month = conversation * traffic.total
+    if month + _CENT > MAX_LIMIT:  # limits are rounded up
+        raise ConfigurationError(
+            "Such a month costs more than 9 billion USD, the most that a limit can be; take smaller figures."
+        )
     return Projection(
-        model_id, request, conversation, month, -(-month // traffic.users), -(-month // traffic.days)
+        model_id,
+        request,
+        conversation,
+        month,
+        user=-(-month // traffic.users),
+        day=-(-month // traffic.days),
+        budgets={
+            "month": f"{_up_to_cents(month)}/month",
+            "day": f"{_up_to_cents(conversation * traffic.most_of_a_day)}/day",
+            "user": f"{_up_to_cents(conversation * traffic.most_of_a_user)}/month",
+        },
     )
 
 
@@ -139,12 +162,9 @@ def read_share(option: str, text: str) -> Fraction:
     Raises:
         ConfigurationError: It is none.
     """
-    number, percent, rest = text.strip().partition("%")
-    try:
-        share = Fraction(Decimal(number)) / (100 if percent else 1)
-    except (InvalidOperation, ValueError, OverflowError):
-        share = Fraction(-1)
-    if rest or not 0 <= share <= 1:
+    found = _SHARE.fullmatch(text.strip())
+    share = None if found is None else Fraction(found["number"]) / (100 if found["percent"] else 1)
+    if share is None or share > 1:
         raise ConfigurationError(f"{option} {text!r} is no share; write 0.6, or 60%.")
     return share
 

@@ -1,5 +1,6 @@
 """
-JSON documents out of lines: one on each line, or spread over many, alone, in an array, or in `"events"`.
+JSON documents out of lines: one on each line, or spread over many, alone, in an array, or in `"events"`; or
+one after the other with nothing between them, as Firehose writes.
 
 Lines are what is sure, as no JSON string goes over the end of one. A document that is damaged costs itself;
 on a line of its own, no other.
@@ -24,6 +25,8 @@ _CONTAINERS: Final = frozenset([b'"events"', b'"logEvents"', b'"Records"'])
 _GOES_ON: Final = (b"{", b"[", b",")
 _MOST_BYTES: Final = 1 << 28
 _BOM: Final = b"\xef\xbb\xbf"
+# Never told: what follows is read.
+_ANOTHER: Final = "another follows it"
 
 
 class Document(NamedTuple):
@@ -54,12 +57,12 @@ def read_documents(lines: Iterable[bytes]) -> Iterator[Document]:
         if found.problem and line.endswith(_GOES_ON):
             yield from _Spread().read(number, line, numbered)
             return
-        yield found
+        yield from _read_row(found, line)
         break
     for number, given in numbered:
         line = given.strip()
         if line:
-            yield _read_line(number, line)
+            yield from _read_row(_read_line(number, line), line)
 
 
 def parse(text: bytes | str) -> Any:
@@ -75,13 +78,23 @@ def parse(text: bytes | str) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def _read_row(found: Document, line: bytes) -> Iterator[Document]:
+    """
+    All that is on *line*, of which *found* is what one document would be.
+    """
+    if found.problem == _ANOTHER:
+        yield from _Spread().read(found.line, line, ())
+    else:
+        yield found
+
+
 def _read_line(number: int, line: bytes) -> Document:
     # Exports and `aws logs tail` write the moment before each record.
     start = line.find(b"{") if line[:1] not in _OPEN else 0
     try:
         return Document(number, parse(line[max(0, start) :]))
     except ValueError as error:
-        return Document(number, None, f"no JSON: {_told(error)}")
+        return Document(number, None, _ANOTHER if _is_followed(error) else f"no JSON: {_told(error)}")
 
 
 class _Spread:
@@ -160,6 +173,14 @@ class _Spread:
     def _drop(self) -> None:
         self._parts.clear()
         self._size = self._line = 0
+
+
+def _is_followed(error: ValueError) -> bool:
+    return (
+        isinstance(error, json.JSONDecodeError)
+        and error.msg == "Extra data"
+        and error.doc[error.pos : error.pos + 1] == "{"
+    )
 
 
 def _told(error: ValueError) -> str:

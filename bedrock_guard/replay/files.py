@@ -77,7 +77,7 @@ def open_lines(
         raw = stdin if file.path is None else file.path.open("rb")
         counted = io.BufferedReader(_Counted(raw, tell))
         is_packed = counted.peek(len(_GZIP))[: len(_GZIP)] == _GZIP
-        yield from read_lines(gzip.GzipFile(fileobj=counted) if is_packed else counted)
+        yield from read_lines(_Unpacked(gzip.GzipFile(fileobj=counted)) if is_packed else counted)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise Damage(f"it cannot be unpacked any further: {error}") from None
     except OSError as error:
@@ -113,16 +113,31 @@ class _Counted(io.RawIOBase):
         return len(piece)
 
 
+class _Unpacked:
+    """
+    What was packed, piece by piece: who asks for whole ones gets nothing of the last before damage.
+    """
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """
+        At most *size* bytes, as many as one step gives; none at the end.
+        """
+        return self._file.read1(size)
+
+
 def _paths(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from sorted(each for each in path.rglob("*") if each.is_file() and not is_no_log(each))
+        yield from sorted(each for each in path.rglob("*") if each.is_file() and not _is_no_log(each))
     elif path.exists():  # a named pipe is as good
         yield path
     else:
         raise ConfigurationError(f"There is no file {str(path)!r}.")
 
 
-def is_no_log(path: Path) -> bool:
+def _is_no_log(path: Path) -> bool:
     """
     Whether Bedrock writes *path* beside its records.
     """

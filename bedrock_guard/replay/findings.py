@@ -94,6 +94,7 @@ class Findings:
         total: All calls.
         others: Calls of groups beyond the most that are told apart; None where there are none.
         warned: Calls for which a budget had no room that lets them go on, by its name.
+        tripped: How often a breaker has that lets calls go on, by its name.
         without_request: Calls whose request was not logged: they hold what they used.
         twice: Records that were there before.
         odd: Calls whose usage cannot be right, and that are charged by a rule.
@@ -106,6 +107,7 @@ class Findings:
     total: Tally = field(default_factory=Tally)
     others: Tally | None = None
     warned: Counter[str] = field(default_factory=Counter)
+    tripped: Counter[str] = field(default_factory=Counter)
     without_request: int = 0
     twice: int = 0
     odd: int = 0
@@ -134,6 +136,7 @@ class Findings:
         for refused in played.refused:
             self._refused(refused).add(entry)
         self.warned.update(entry.exceeded)
+        self.tripped.update(played.tripped)
         self.without_request += not has_request
         self.odd += bool(entry.anomalies)
         self.first_at_s = entry.at_s if self.first_at_s is None else self.first_at_s

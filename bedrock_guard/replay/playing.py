@@ -16,9 +16,11 @@ from bedrock_guard.calls.charging import closed_entry
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.calls.shadow import lenient
 from bedrock_guard.calls.tripping import Breakers
+from bedrock_guard.domain.alert import Looking
 from bedrock_guard.domain.breaker import Breaker
-from bedrock_guard.domain.budget import Budget, in_api_units
+from bedrock_guard.domain.budget import Budget, Window, in_api_units
 from bedrock_guard.domain.entry import Attempt, Entry
+from bedrock_guard.domain.ledger import LedgerKey
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import BudgetExceeded, ConfigurationError, Stopped
 from bedrock_guard.ledgers.memory import MemoryLedger
@@ -54,10 +56,38 @@ class Played(NamedTuple):
     Attributes:
         entry: As the call was logged: what it used and cost, also where it is refused.
         refused: By whom; empty where it goes on.
+        tripped: Breakers that it tripped, and that let calls go on: they warn, or are in shadow.
     """
 
     entry: Entry
     refused: tuple[Refused, ...] = ()
+    tripped: tuple[str, ...] = ()
+
+
+class _Trips:
+    """
+    Hears of all breakers that trip, and keeps which of those in *names* did since somebody asked.
+    """
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.breakers: Looking | None = None
+        self._names = names
+        self._found: list[str] = []
+
+    def see_tripped(self, key: LedgerKey, window: Window, text: str) -> None:  # noqa: ARG002 - the contract's
+        """
+        The breaker of *key* has tripped.
+        """
+        if key.budget in self._names:
+            self._found.append(key.budget)
+
+    def take(self) -> tuple[str, ...]:
+        """
+        The names of those that tripped, each as often as it did.
+        """
+        found = tuple(self._found)
+        self._found.clear()
+        return found
 
 
 class Player:
@@ -84,9 +114,19 @@ class Player:
         self._now = 0.0
         self._count = 0
         ledger = MemoryLedger(clock=self._clock, keep_entries=_KEPT_ENTRIES)
-        found = tuple(breakers)
+        is_shadow = settings.mode == "shadow"
+        found = tuple(
+            [_as_warning(each) if is_shadow or each.mode == "shadow" else each for each in breakers]
+        )
+        self._trips = _Trips(frozenset([each.key_name for each in found if each.on_trip == "warn"]))
         watching = (
-            Breakers(found, settings=wanted, ledger=ledger, clock=self._clock, prices=prices)
+            Breakers(
+                found,
+                settings=replace(wanted, mode="enforce"),
+                ledger=ledger,
+                clock=self._clock,
+                prices=prices,
+            )
             if found
             else None
         )
@@ -103,6 +143,8 @@ class Player:
         )
         # No call is open for longer than a moment, and time stands still meanwhile: no thread is needed.
         self._pipeline.upkeep.is_kept = True
+        if watching is not None:
+            watching.join(self._pipeline.helm, self._trips)
         self.sees_requests = self._pipeline.loops is not None
 
     def play(self, logged: LoggedCall) -> Played:
@@ -112,6 +154,10 @@ class Player:
         Raises:
             UnpricedModel: Its model has no price, and settings let nothing through without.
         """
+        played = self._play(logged)
+        return played._replace(tripped=self._trips.take())
+
+    def _play(self, logged: LoggedCall) -> Played:
         self._now = max(self._now, logged.at_s)
         attempt = Attempt(logged.outcome, logged.status, logged.error_code)
         try:
@@ -144,6 +190,11 @@ class Player:
     def _new_id(self) -> str:
         self._count += 1
         return f"{self._count:012d}"
+
+
+def _as_warning(breaker: Breaker) -> Breaker:
+    # What a shadow leaves is entries, which are not kept here; who is told of a trip counts it.
+    return Breaker(breaker.name, breaker.condition, match=breaker.match, per=breaker.per, on_trip="warn")
 
 
 def _without_waiting(budget: Budget) -> Budget:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+from bedrock_guard.budgets.loops import fingerprint
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import AttemptOutcome
 from bedrock_guard.domain.http_status import outcome_of_status
@@ -195,7 +196,10 @@ class RecordReader:
             None if outcome == "lost" else report,
             body is not None,
             bounded(str(record.get("requestId") or "")),
-            fingerprint_of(params) if self._keeps_fingerprints and body is not None else None,
+            # A client is asked by its URL, which has both.
+            fingerprint(region.encode(), operation.encode(), fingerprint_of(params))
+            if self._keeps_fingerprints and body is not None
+            else None,
             place,
         )
 

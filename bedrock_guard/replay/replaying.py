@@ -31,6 +31,9 @@ def replay(
 
     *tell_read* hears of bytes that were read, *tell_played* of calls that were played, out of how many, and
     *see* of each call.
+
+    Raises:
+        SortingFailed: There is no room on the disk for what is sorted.
     """
     reader = RecordReader(player.planner, keeps_fingerprints=player.sees_requests)
     with SortedCalls() as calls:

@@ -28,6 +28,12 @@ class _Pickler(pickle.Pickler):
     dispatch_table = copyreg.dispatch_table | {MappingProxyType: _reduce}
 
 
+class SortingFailed(Exception):
+    """
+    The disk does not take them; the text says what to do.
+    """
+
+
 class SortedCalls:
     """
     Takes calls as they are read, and gives them back by time; those of a moment as they came.
@@ -49,7 +55,24 @@ class SortedCalls:
     def add(self, call: LoggedCall) -> bool:
         """
         Keep *call*; False where one of its request is there, as logs that went to two places have it twice.
+
+        Raises:
+            SortingFailed: There is no room for it.
         """
+        try:
+            return self._add(call)
+        except sqlite3.Error as error:
+            raise SortingFailed(_told(error)) from error
+
+    def __iter__(self) -> Iterator[LoggedCall]:
+        try:
+            self._db.execute("CREATE INDEX IF NOT EXISTS by_time ON call (at, number)")
+            for (told,) in self._db.execute("SELECT told FROM call ORDER BY at, number"):
+                yield pickle.loads(told)  # noqa: S301 - by `add`, in a file that nobody else can open
+        except sqlite3.Error as error:
+            raise SortingFailed(_told(error)) from error
+
+    def _add(self, call: LoggedCall) -> bool:
         if call.request_id:
             digest = blake2b(call.request_id.encode(errors="backslashreplace"), digest_size=16).digest()
             if not self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,)).rowcount:
@@ -59,11 +82,6 @@ class SortedCalls:
         self._db.execute("INSERT INTO call (at, told) VALUES (?, ?)", (call.at_s, told.getvalue()))
         self.count += 1
         return True
-
-    def __iter__(self) -> Iterator[LoggedCall]:
-        self._db.execute("CREATE INDEX IF NOT EXISTS by_time ON call (at, number)")
-        for (told,) in self._db.execute("SELECT told FROM call ORDER BY at, number"):
-            yield pickle.loads(told)  # noqa: S301 - by `add`, in a file that nobody else can open
 
     def close(self) -> None:
         """
@@ -78,3 +96,10 @@ class SortedCalls:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _told(error: sqlite3.Error) -> str:
+    return (
+        f"Calls cannot be sorted in a temporary file: {error}. It takes some 700 bytes a call; "
+        "name a folder that has room: SQLITE_TMPDIR=/folder."
+    )

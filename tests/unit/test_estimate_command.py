@@ -107,6 +107,22 @@ def test_the_limits_that_hold_it_do() -> None:
         parse_limit(found[name])
 
 
+def test_a_limit_holds_whole_conversations() -> None:
+    """
+    One or two in a month: a thirtieth of its cost a day, or two thirds of it a user, would hold none of them.
+    """
+    model = ("--model", SONNET, "--input-tokens", "200000", "--output-tokens", "30000")
+
+    (one,) = month(*model, "--conversations", "1/month")["models"]
+    (two,) = month(*model, "--conversations", "0.5/month", "--users", "3")["models"]
+
+    assert (one["conversation"], one["day"], one["day_budget"]) == ("1.05", "0.035", "1.05 USD/day")
+    assert (two["month"], two["user"], two["user_budget"]) == ("2.10", "0.70", "1.05 USD/month")
+    assert run(*model, "--conversations", "1", "--days", "1").stdout.startswith(
+        "1 conversation: 1 user, 1 a day each, 1 day.\n"
+    )
+
+
 def test_models_side_by_side() -> None:
     """
     Each once, in the order that was given; money in the same columns.
@@ -183,6 +199,30 @@ def test_a_part_of_a_token_is_output() -> None:
         (("--model", NOVA, "--conversations", "5", "--tokens", "5", "--input-tokens", "1"), 2, "how large"),
         (("--model", NOVA, "--conversations", "5", "--tokens", "5", "--output-share", "2"), 2, "no share"),
         (("--model", NOVA, "--conversations", "5", "--tokens", "5", "--output-share", "x"), 2, "no share"),
+        *[
+            (
+                ("--model", NOVA, "--conversations", "5", "--tokens", "5", "--output-share", share),
+                2,
+                "no share",
+            )
+            for share in (
+                "-0.1",
+                "nan",
+                "1e-99999999",
+                "1e99999999",
+                "0." + "0" * 5000 + "1",
+                "",
+                "%",
+                "101%",
+            )
+        ],
+        (("--model", NOVA, "--conversations", "9" * 5000, "--input-tokens", "1"), 2, "write 50/day"),
+        (("--model", NOVA, "--conversations", f"0.{'0' * 5000}1", "--input-tokens", "1"), 2, "write 50/day"),
+        (
+            ("--model", NOVA, "--conversations", "5", "--input-tokens", "5", "--users", "1" + "0" * 300),
+            2,
+            "more than 9 billion USD",
+        ),
         (("--model", NOVA, "--conversations", "5", "--input-tokens", "5", "--days", "0"), 2, "from 1 to 366"),
         (
             ("--model", NOVA, "--conversations", "5", "--input-tokens", "5", "--cache-life", "2h"),

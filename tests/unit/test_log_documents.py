@@ -85,6 +85,18 @@ def test_a_line_that_is_damaged_costs_itself_alone() -> None:
         ]
 
 
+def test_documents_with_nothing_between_them() -> None:
+    """
+    As Firehose writes what CloudWatch Logs hands it; the last of them may be cut.
+    """
+    a, b = json.dumps(A), json.dumps(B)
+
+    assert read(f"{a}{b}") == [(1, A, ""), (1, B, "")]
+    assert read(f"{a}\n{b} {a}\n{b}") == [(1, A, ""), (2, B, ""), (2, A, ""), (3, B, "")]
+    assert read(f"{a}{b[:-1]}\n{b}") == [(1, A, ""), (1, None, "no JSON: it ends too early"), (2, B, "")]
+    assert [problem != "" for _, _, problem in read(f"{a} x\n{b}")] == [True, False]
+
+
 def test_what_is_told_of_damage_is_never_what_was_written() -> None:
     """
     It may be a prompt.
