@@ -14,6 +14,7 @@ import pytest
 from bedrock_guard import BudgetExceeded, Guard
 from bedrock_guard.testing.bedrock_server import BedrockServer
 
+pytest.importorskip("aiobotocore", reason="aiobotocore has an environment of its own: .ci/run test-aio")
 from .test_aio import HELLO, INVOKE, RATES, Guarded
 
 pytest.importorskip("opentelemetry.sdk", reason="comes with the test group")
