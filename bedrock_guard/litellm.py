@@ -17,6 +17,7 @@ from typing import Any
 from bedrock_guard.api import guard_process
 from bedrock_guard.hooks.httpx_process import guard_transports
 from bedrock_guard.hooks.litellm import make_callback
+from bedrock_guard.hooks.litellm_native import close_native_ways
 from bedrock_guard.wiring import Guard
 
 __all__ = ["guard_callback", "guard_proxy"]
@@ -35,6 +36,7 @@ def guard_proxy(guard: Guard) -> Any:
     """
     callback = make_callback()
     guard_transports(guard, refusals="reply")
+    close_native_ways(guard)
     guard_process(guard=guard)
     atexit.register(guard.close)
     return callback

@@ -50,6 +50,7 @@ MODELS = {
     "nova": f"bedrock/converse/{NOVA}",
     "plain": f"bedrock/{NOVA}",
     "falls": f"bedrock/converse/{SONNET}",
+    "voice": "bedrock/mistral.voxtral-mini-3b-2507",
 }
 SETTINGS = """
 ledger = "sqlite:///{ledger}"
@@ -252,6 +253,19 @@ def test_calls_that_nobody_asks_for_are_held_for(proxy: Proxy) -> None:
     entry = new[0]
     assert len(new) == before + len(proxy.server.requests) == before + 1
     assert (entry.outcome, entry.cost, entry.tags.get("team")) == ("answered", proxy.server.bill.usd, None)
+
+
+def test_what_litellm_asks_past_every_transport_is_refused(proxy: Proxy) -> None:
+    """
+    It transcribes with a client of its own, in Rust.
+    """
+    headers = {"authorization": "Bearer sk-speaker-alice"}
+    url, file = f"{proxy.url}/v1/audio/transcriptions", ("a.wav", b"RIFF")
+
+    reply = httpx.post(url, files={"file": file}, data={"model": "voice"}, headers=headers, timeout=120)
+
+    assert (reply.status_code, proxy.server.requests) == (400, ())
+    assert "transcription of mistral.voxtral-mini-3b-2507 would bill" in reply.json()["error"]["message"]
 
 
 def test_others_are_served_while_one_team_is_refused(proxy: Proxy) -> None:

@@ -148,6 +148,7 @@ def test_the_callback_is_made_once_of_the_settings(
     """
     put = []
     monkeypatch.setattr(litellm, "guard_transports", lambda guard, *, refusals: put.append((guard, refusals)))
+    monkeypatch.setattr(litellm, "close_native_ways", lambda guard: put.append((guard, "native")))
     monkeypatch.setattr(litellm, "guard_process", lambda *, guard: put.append((guard, "process")))
     monkeypatch.setattr(litellm.atexit, "register", lambda close: put.append((close, "exit")))
     settings = tmp_path / "guard.toml"
@@ -156,7 +157,7 @@ def test_the_callback_is_made_once_of_the_settings(
 
     assert litellm.guard_callback is litellm.guard_callback
     guard = put[0][0]
-    assert put == [(guard, "reply"), (guard, "process"), (guard.close, "exit")]
+    assert put == [(guard, "reply"), (guard, "native"), (guard, "process"), (guard.close, "exit")]
     assert [str(budget.name) for budget in guard.budgets] == ["all"]
     guard.close()
 
