@@ -274,6 +274,42 @@ def test_a_url_that_was_signed_beforehand_tells_its_region(
     assert next(guard.entries()).region == "eu-west-1"
 
 
+@pytest.mark.parametrize(
+    ("service", "path", "is_refused"),
+    [
+        ("bedrock", "/rerank", True),
+        ("bedrock-agentcore", "/runtimes/any/invocations", True),
+        ("bedrock-mantle", "/openai/v1/chat/completions", True),
+        ("bedrock", f"/model/{SONNET}/count-tokens", False),
+        ("s3", "/bucket/key", False),
+    ],
+)
+def test_a_signature_tells_what_goes_to_bedrock_through_a_gateway(
+    service: str, path: str, is_refused: bool, guard: Guard
+) -> None:
+    """
+    Its name does not, and what bills must not pass uncounted.
+    """
+    signed = {"authorization": f"AWS4-HMAC-SHA256 Credential=AKID/20261122/us-east-1/{service}/aws4_request"}
+    sends = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    expected = pytest.raises(UnmeteredOperation) if is_refused else nullcontext()
+    with httpx.Client(transport=GuardTransport(guard, sends)) as client, expected:
+        client.post(f"https://gateway.internal{path}", json=CHAT, headers=signed)
+
+    assert list(guard.entries()) == []
+
+
+def test_openai_s_route_is_known_by_its_signature_too(guard: Guard, server: BedrockServer) -> None:
+    """
+    Of a gateway that nobody has named.
+    """
+    signed = {"authorization": "AWS4-HMAC-SHA256 Credential=AKID/20261122/us-east-1/bedrock/aws4_request"}
+    with httpx.Client(transport=GuardTransport(guard), trust_env=False) as client:
+        client.post(f"{server.url}/openai/v1/chat/completions", json=CHAT, headers=signed)
+
+    assert [entry.region for entry in guard.entries()] == ["us-east-1"]
+
+
 def test_uploads_to_elsewhere_are_not_read(guard: Guard) -> None:
     """
     They may be larger than memory.
