@@ -801,6 +801,20 @@ def test_a_guard_round_the_process_sees_clients_that_are_there_already(
     assert len(server.requests) == 4
 
 
+def test_a_guard_round_the_process_is_told_of_gateways(guard: Guard, server: BedrockServer) -> None:
+    """
+    What is asked of them with a key tells neither service nor region.
+    """
+    keyed = {"authorization": "Bearer any"}
+    take_off = guard_transports(guard, region="eu-west-1", hosts=["127.0.0.1"])
+    try:
+        httpx.post(f"{server.url}/openai/v1/chat/completions", json=CHAT, headers=keyed, trust_env=False)
+    finally:
+        take_off()
+
+    assert [(entry.outcome, entry.region) for entry in guard.entries()] == [("answered", "eu-west-1")]
+
+
 @pytest.mark.parametrize(
     ("answer", "end", "outcome"),
     [

@@ -147,7 +147,7 @@ def test_the_callback_is_made_once_of_the_settings(
     LiteLLM looks it up by name, and again when it reads its file again: one guard must not hold twice.
     """
     put = []
-    monkeypatch.setattr(litellm, "guard_transports", lambda guard, *, refusals: put.append((guard, refusals)))
+    monkeypatch.setattr(litellm, "guard_transports", lambda guard, **how: put.append((guard, how)))
     monkeypatch.setattr(litellm, "close_native_ways", lambda guard: put.append((guard, "native")))
     monkeypatch.setattr(litellm, "guard_process", lambda *, guard: put.append((guard, "process")))
     monkeypatch.setattr(litellm.atexit, "register", lambda close: put.append((close, "exit")))
@@ -157,7 +157,8 @@ def test_the_callback_is_made_once_of_the_settings(
 
     assert litellm.guard_callback is litellm.guard_callback
     guard = put[0][0]
-    assert put == [(guard, "reply"), (guard, "native"), (guard, "process"), (guard.close, "exit")]
+    usual = {"region": None, "hosts": (), "refusals": "reply"}
+    assert put == [(guard, usual), (guard, "native"), (guard, "process"), (guard.close, "exit")]
     assert [str(budget.name) for budget in guard.budgets] == ["all"]
     guard.close()
 
