@@ -36,7 +36,7 @@ def guard_proxy(guard: Guard, *, region: str | None = None, hosts: Collection[st
     Raises:
         ConfigurationError: LiteLLM is not installed.
     """
-    callback = make_callback()
+    callback = make_callback(guard.resolved.tags)
     guard_transports(guard, region=region, hosts=hosts, refusals="reply")
     close_native_ways(guard)
     guard_process(guard=guard)

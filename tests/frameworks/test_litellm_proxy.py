@@ -55,6 +55,9 @@ MODELS = {
 SETTINGS = """
 ledger = "sqlite:///{ledger}"
 
+[tags]
+env = "prod"
+
 [budgets.team]
 limit = "20 USD"
 per = ["team"]
@@ -356,15 +359,21 @@ def test_a_crowd_cannot_overspend(proxy: Proxy) -> None:
 
 def test_tags_of_a_request_do_not_hide_who_asks(proxy: Proxy) -> None:
     """
-    A client says which feature it is for; that it is of another team, it says in vain.
+    A client says which feature it is for; that it is of another team, or its key another's, it says in vain.
     """
-    proxy.ask(
-        "honest", metadata={"tags": ["feature:search", "team:rich", "model:free", "plain"]}, user="dora"
-    )
+    said = ["feature:search", "team:rich", "model:free", "stage:free", "env:dev", "plain"]
+    proxy.ask("honest", metadata={"tags": said}, user="dora")
 
     (entry,) = proxy.entries("honest")
-    tags = [entry.tags[name] for name in ("feature", "team", "end_user", "model")]
-    assert tags == ["search", "honest", "dora", "anthropic.claude-sonnet-4-5-20250929-v1:0"]
+    tags = {name: entry.tags[name] for name in ("feature", "team", "stage", "env", "end_user", "model")}
+    assert tags == {
+        "feature": "search",
+        "team": "honest",
+        "stage": "beta",
+        "env": "prod",
+        "end_user": "dora",
+        "model": "anthropic.claude-sonnet-4-5-20250929-v1:0",
+    }
 
 
 def night(proxy: Proxy, team: str) -> tuple[int, str]:
