@@ -299,6 +299,28 @@ def test_a_signature_tells_what_goes_to_bedrock_through_a_gateway(
     assert list(guard.entries()) == []
 
 
+@pytest.mark.parametrize(("end", "is_free"), [(b"", True), (b"data: [DONE]\n\n", False)])
+def test_a_whole_stream_that_tells_no_usage_is_no_lost_reply(end: bytes, is_free: bool) -> None:
+    """
+    Else whoever leaves `include_usage` out, as most do, would pay nothing where lost replies are free.
+    """
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n'
+    sends = httpx.MockTransport(lambda _: httpx.Response(200, stream=httpx.ByteStream(said + end)))
+    with Guard(budget="1 USD", ledger="memory://", settings={}, on_lost_reply="release") as guard:
+        transport = GuardTransport(guard, sends)
+        with httpx.Client(
+            transport=transport, base_url="https://bedrock-runtime.us-east-1.amazonaws.com"
+        ) as client:
+            client.post("/openai/v1/chat/completions", json={**CHAT, "stream": True})
+
+        (entry,) = guard.entries()
+    assert (entry.outcome, entry.basis) == ("lost" if is_free else "answered", "estimated")
+    assert (entry.cost, entry.cost == entry.estimated_cost) == (
+        0 if is_free else entry.estimated_cost,
+        not is_free,
+    )
+
+
 def test_openai_s_route_is_known_by_its_signature_too(guard: Guard, server: BedrockServer) -> None:
     """
     Of a gateway that nobody has named.
@@ -542,7 +564,7 @@ def chat_client(guard: Guard, server: BedrockServer, **options: Any) -> Any:
     [
         ({}, "answered", {"input_tokens": 3, "output_tokens": 100}),
         (TOLD, "answered", {"input_tokens": 3, "output_tokens": 100}),
-        ({"stream": True}, "lost", None),
+        ({"stream": True}, "answered", None),
     ],
     ids=["whole", "streamed", "streamed without usage"],
 )
