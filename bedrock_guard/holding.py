@@ -22,7 +22,7 @@ from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Entry
 from bedrock_guard.domain.http_status import outcome_of_status
 from bedrock_guard.domain.services import RUNTIME
-from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.domain.usage import Untold, UsageReport
 from bedrock_guard.errors import ConfigurationError, ReservationClosed
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import METERED, Operation, Reply, StreamReader
@@ -34,6 +34,8 @@ from bedrock_guard.resolving import read_call
 
 # At a time; the hold of a call that lasts is renewed.
 _HOLD_S: Final = 300.0
+# Of a reply that is whole and tells no usage: it is charged at its estimate.
+_UNTOLD: Final = UsageReport({}, untold=Untold({}, is_estimate=True))
 
 
 class Hold:
@@ -108,13 +110,14 @@ class Hold:
             name = None if kind is None else kind.__name__
             self._finish("leaving its block", _attempt("lost", None, name), None)
 
-    def settle(self, reply: object, *, headers: object = None) -> Entry:
+    def settle(self, reply: object, *, headers: object = None, is_whole: bool = False) -> Entry:
         """
         The request was answered: charge what *reply* reports, or the estimate if that is nothing.
 
         *reply* is the JSON document, as a mapping, bytes or text. Of a streaming operation it is
         the iterable of events, as boto3 yields them or as documents, and is read to its end; or
-        the one event that states all usage. *headers* are those of the HTTP reply.
+        the one event that states all usage. *headers* are those of the HTTP reply. A stream that is known
+        to be whole, though it tells no usage, *is_whole*: it is no lost reply, whatever `on_lost_reply` says.
 
         Nothing that a reply says raises. What an iterable raises goes on to the caller, and the
         call has ended then.
@@ -134,7 +137,7 @@ class Hold:
                 reader = self._operation.open_stream_reader(self._call, Reply({}, lower))
                 for event in read_events(self._operation, reply):
                     reader.feed(event, b"")
-                report = reader.report
+                report = reader.report or (_UNTOLD if is_whole else None)
         except BaseException as error:
             known = None if reader is None else reader.report
             self._finish("settle()", _answered(known, type(error).__name__), known)

@@ -11,12 +11,14 @@ the proxy is started in. Where they cannot be understood the proxy does not star
 from __future__ import annotations
 
 import atexit
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
 from bedrock_guard.api import guard_process
 from bedrock_guard.hooks.httpx_process import guard_transports
 from bedrock_guard.hooks.litellm import make_callback
+from bedrock_guard.hooks.litellm_native import close_native_ways
 from bedrock_guard.wiring import Guard
 
 __all__ = ["guard_callback", "guard_proxy"]
@@ -24,17 +26,19 @@ __all__ = ["guard_callback", "guard_proxy"]
 guard_callback: Any
 
 
-def guard_proxy(guard: Guard) -> Any:
+def guard_proxy(guard: Guard, *, region: str | None = None, hosts: Collection[str] = ()) -> Any:
     """
     Put *guard* round what this process asks of Bedrock, and return the callback that tells it who asks.
 
     For a module of one's own, with a `Guard` made in Python, that config.yaml names in the place of this one.
+    *region* and *hosts* are those of `GuardTransport`, for gateways.
 
     Raises:
         ConfigurationError: LiteLLM is not installed.
     """
-    callback = make_callback()
-    guard_transports(guard, refusals="reply")
+    callback = make_callback(guard.resolved.tags)
+    guard_transports(guard, region=region, hosts=hosts, refusals="reply")
+    close_native_ways(guard)
     guard_process(guard=guard)
     atexit.register(guard.close)
     return callback

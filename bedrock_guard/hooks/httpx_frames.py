@@ -20,6 +20,8 @@ _OK: Final = 200
 _CHUNK: Final = "chunk"
 _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
+# What a decoder has for the word that ends a stream: it is whole, whether or not it has told its usage.
+_LAST: Final = object()
 
 Decoder: TypeAlias = Callable[[bytes], Iterator[object]]
 """What the next part of a reply completes, as `Hold.settle` reads it. Raises `BrokenStream`, or anything."""
@@ -56,8 +58,8 @@ def read_server_sent() -> Decoder:
         *lines, rest = (rest + part).split(b"\n")
         for line in lines:
             data = line.removeprefix(_DATA).strip()
-            if line.startswith(_DATA) and data != _DONE:
-                yield _chunk(data)
+            if line.startswith(_DATA):
+                yield _LAST if data == _DONE else _chunk(data)
 
     return decode
 
@@ -71,6 +73,7 @@ class Frames:
         self._hold = hold
         self._decode = open_decoder()
         self._events: list[object] = []
+        self._is_whole = False
         self._error: str | None = None
 
     def see(self, part: bytes) -> None:
@@ -80,7 +83,11 @@ class Frames:
         if self._error is not None:
             return
         try:
-            self._events.extend(self._decode(part))
+            for event in self._decode(part):
+                if event is _LAST:
+                    self._is_whole = True
+                else:
+                    self._events.append(event)
         except BrokenStream as broken:
             self._error = str(broken)
         except Exception as error:  # noqa: BLE001 - botocore's parser may raise anything; the reply is the client's
@@ -104,7 +111,7 @@ class Frames:
         broken = self._error if error is None else type(error).__name__
         try:
             if broken is None:
-                self._hold.settle(self._events)
+                self._hold.settle(self._events, is_whole=self._is_whole)
             else:
                 self._hold.lost(_OK, broken)
         except ReservationClosed:  # another thread was quicker

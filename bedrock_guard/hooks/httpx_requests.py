@@ -32,7 +32,8 @@ _OPERATIONS: Final[dict[str, str | None]] = {
 # What OpenAI's clients ask, of which InvokeModel answers the same: by whether it is streamed.
 _CHAT: Final = {False: "InvokeModel", True: "InvokeModelWithResponseStream"}
 _CHAT_PATH: Final = "/openai/v1/chat/completions"
-_SIGNED_FOR: Final = re.compile(r"Credential=[^/]+/\d+/([^/]+)/")
+# The region and the service. Every service of Bedrock's signs with a name that begins so.
+_SIGNED_FOR: Final = re.compile(r"Credential=[^/]+/\d+/([^/]+)/(bedrock[a-z-]*)?")
 # That of a VPC's endpoint begins with its id.
 _HOST: Final = re.compile(r"(?:^|\.)bedrock[a-z-]*\.(?:([a-z]+(?:-[a-z]+)+-\d)\.)?")
 # The id of a model may be an ARN, whose slash not every client escapes.
@@ -143,7 +144,7 @@ def error_code(response: Any) -> str | None:
 
 def _refuse_unmetered(guard: Holding, request: Any, hosts: Collection[str]) -> None:
     host, path = request.url.host, request.url.path
-    may_bill = request.method == "POST" and _is_ours(host, hosts) and not path.endswith("/count-tokens")
+    may_bill = request.method == "POST" and _is_ours(request, hosts) and not path.endswith("/count-tokens")
     if may_bill and guard.resolved.settings.on_unmetered == "refuse":
         raise UnmeteredOperation(
             f"POST {path} of {host} may bill, and cannot be counted on its way through httpx; "
@@ -151,16 +152,18 @@ def _refuse_unmetered(guard: Holding, request: Any, hosts: Collection[str]) -> N
         )
 
 
-def _is_ours(host: str, hosts: Collection[str]) -> bool:
-    return _HOST.search(host) is not None or host in hosts
+def _is_ours(request: Any, hosts: Collection[str]) -> bool:
+    host = request.url.host
+    return host in hosts or _HOST.search(host) is not None or _service_of(request) is not None
 
 
 def _is_chat(request: Any, hosts: Collection[str]) -> bool:
     # Other makers' paths end like that, too. Prices of bedrock-mantle are not those of bedrock-runtime.
     url = request.url
-    return url.path.endswith(_CHAT_PATH) and (
-        url.host in hosts or (_is_ours(url.host, ()) and "bedrock-mantle" not in url.host)
-    )
+    if not url.path.endswith(_CHAT_PATH):
+        return False
+    is_mantle = "bedrock-mantle" in (_service_of(request) or url.host)
+    return url.host in hosts or (_is_ours(request, ()) and not is_mantle)
 
 
 def _read_chat(request: Any) -> Asked:
@@ -189,10 +192,22 @@ def _end_of(request: Any) -> tuple[str, str]:
 
 
 def _region_of(request: Any) -> str | None:
-    # By a header, or, of a URL that was signed beforehand, by its query.
-    where = request.headers.get("authorization", ""), unquote(request.url.query.decode("ascii"))
-    found = next(filter(None, map(_SIGNED_FOR.search, where)), None) or _HOST.search(request.url.host)
+    found = _signature_of(request) or _HOST.search(request.url.host)
     return found[1] if found else None
+
+
+def _service_of(request: Any) -> str | None:
+    """
+    Which of Bedrock's *request* is signed for: what goes by a gateway, whose name tells nothing.
+    """
+    found = _signature_of(request)
+    return found[2] if found else None
+
+
+def _signature_of(request: Any) -> re.Match[str] | None:
+    # In a header, or, of a URL that was signed beforehand, in its query.
+    where = request.headers.get("authorization", ""), unquote(request.url.query.decode("ascii"))
+    return next(filter(None, map(_SIGNED_FOR.search, where)), None)
 
 
 def _no_region(request: Any) -> str:

@@ -12,5 +12,10 @@ from litellm.proxy._types import UserAPIKeyAuth
 async def who_calls(request: Any, api_key: str) -> UserAPIKeyAuth:
     _, team, user = api_key.split("-")
     return UserAPIKeyAuth(
-        api_key=api_key, key_alias=f"{team}'s key", team_id=f"id-{team}", team_alias=team, user_id=user
+        api_key=api_key,
+        key_alias=f"{team}'s key",
+        team_id=f"id-{team}",
+        team_alias=team,
+        user_id=user,
+        metadata={"tags": ["stage:beta"]},
     )

@@ -50,9 +50,13 @@ MODELS = {
     "nova": f"bedrock/converse/{NOVA}",
     "plain": f"bedrock/{NOVA}",
     "falls": f"bedrock/converse/{SONNET}",
+    "voice": "bedrock/mistral.voxtral-mini-3b-2507",
 }
 SETTINGS = """
 ledger = "sqlite:///{ledger}"
+
+[tags]
+env = "prod"
 
 [budgets.team]
 limit = "20 USD"
@@ -254,6 +258,19 @@ def test_calls_that_nobody_asks_for_are_held_for(proxy: Proxy) -> None:
     assert (entry.outcome, entry.cost, entry.tags.get("team")) == ("answered", proxy.server.bill.usd, None)
 
 
+def test_what_litellm_asks_past_every_transport_is_refused(proxy: Proxy) -> None:
+    """
+    It transcribes with a client of its own, in Rust.
+    """
+    headers = {"authorization": "Bearer sk-speaker-alice"}
+    url, file = f"{proxy.url}/v1/audio/transcriptions", ("a.wav", b"RIFF")
+
+    reply = httpx.post(url, files={"file": file}, data={"model": "voice"}, headers=headers, timeout=120)
+
+    assert (reply.status_code, proxy.server.requests) == (400, ())
+    assert "transcription of mistral.voxtral-mini-3b-2507 would bill" in reply.json()["error"]["message"]
+
+
 def test_others_are_served_while_one_team_is_refused(proxy: Proxy) -> None:
     """
     A refusal that looked like a throttled model would take it out of turn for everybody.
@@ -342,15 +359,21 @@ def test_a_crowd_cannot_overspend(proxy: Proxy) -> None:
 
 def test_tags_of_a_request_do_not_hide_who_asks(proxy: Proxy) -> None:
     """
-    A client says which feature it is for; that it is of another team, it says in vain.
+    A client says which feature it is for; that it is of another team, or its key another's, it says in vain.
     """
-    proxy.ask(
-        "honest", metadata={"tags": ["feature:search", "team:rich", "model:free", "plain"]}, user="dora"
-    )
+    said = ["feature:search", "team:rich", "model:free", "stage:free", "env:dev", "plain"]
+    proxy.ask("honest", metadata={"tags": said}, user="dora")
 
     (entry,) = proxy.entries("honest")
-    tags = [entry.tags[name] for name in ("feature", "team", "end_user", "model")]
-    assert tags == ["search", "honest", "dora", "anthropic.claude-sonnet-4-5-20250929-v1:0"]
+    tags = {name: entry.tags[name] for name in ("feature", "team", "stage", "env", "end_user", "model")}
+    assert tags == {
+        "feature": "search",
+        "team": "honest",
+        "stage": "beta",
+        "env": "prod",
+        "end_user": "dora",
+        "model": "anthropic.claude-sonnet-4-5-20250929-v1:0",
+    }
 
 
 def night(proxy: Proxy, team: str) -> tuple[int, str]:

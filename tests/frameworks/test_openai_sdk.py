@@ -88,9 +88,11 @@ def test_async_completions_too(guard: Guard, server: BedrockServer) -> None:
     assert pending == 0
 
 
-@pytest.mark.parametrize("answer", [None, cut_stream(after_events=2)], ids=["whole", "cut"])
+@pytest.mark.parametrize(
+    ("answer", "outcome"), [(None, "answered"), (cut_stream(after_events=2), "lost")], ids=["whole", "cut"]
+)
 def test_a_stream_without_its_usage_is_charged_at_its_estimate(
-    answer: Any, guard: Guard, server: BedrockServer
+    answer: Any, outcome: str, guard: Guard, server: BedrockServer
 ) -> None:
     """
     OpenAI's API states none unless `stream_options` asks for it.
@@ -105,7 +107,7 @@ def test_a_stream_without_its_usage_is_charged_at_its_estimate(
             assert answer is not None
 
     (entry,) = guard.entries()
-    assert (entry.outcome, entry.basis, entry.cost) == ("lost", "estimated", entry.estimated_cost)
+    assert (entry.outcome, entry.basis, entry.cost) == (outcome, "estimated", entry.estimated_cost)
     assert entry.cost >= server.bill.usd > 0
 
 

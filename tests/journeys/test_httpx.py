@@ -275,6 +275,64 @@ def test_a_url_that_was_signed_beforehand_tells_its_region(
     assert next(guard.entries()).region == "eu-west-1"
 
 
+@pytest.mark.parametrize(
+    ("service", "path", "is_refused"),
+    [
+        ("bedrock", "/rerank", True),
+        ("bedrock-agentcore", "/runtimes/any/invocations", True),
+        ("bedrock-mantle", "/openai/v1/chat/completions", True),
+        ("bedrock", f"/model/{SONNET}/count-tokens", False),
+        ("s3", "/bucket/key", False),
+    ],
+)
+def test_a_signature_tells_what_goes_to_bedrock_through_a_gateway(
+    service: str, path: str, is_refused: bool, guard: Guard
+) -> None:
+    """
+    Its name does not, and what bills must not pass uncounted.
+    """
+    signed = {"authorization": f"AWS4-HMAC-SHA256 Credential=AKID/20261122/us-east-1/{service}/aws4_request"}
+    sends = httpx.MockTransport(lambda _: httpx.Response(200, json={}))
+    expected = pytest.raises(UnmeteredOperation) if is_refused else nullcontext()
+    with httpx.Client(transport=GuardTransport(guard, sends)) as client, expected:
+        client.post(f"https://gateway.internal{path}", json=CHAT, headers=signed)
+
+    assert list(guard.entries()) == []
+
+
+@pytest.mark.parametrize(("end", "is_free"), [(b"", True), (b"data: [DONE]\n\n", False)])
+def test_a_whole_stream_that_tells_no_usage_is_no_lost_reply(end: bytes, is_free: bool) -> None:
+    """
+    Else whoever leaves `include_usage` out, as most do, would pay nothing where lost replies are free.
+    """
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\n'
+    sends = httpx.MockTransport(lambda _: httpx.Response(200, stream=httpx.ByteStream(said + end)))
+    with Guard(budget="1 USD", ledger="memory://", settings={}, on_lost_reply="release") as guard:
+        transport = GuardTransport(guard, sends)
+        with httpx.Client(
+            transport=transport, base_url="https://bedrock-runtime.us-east-1.amazonaws.com"
+        ) as client:
+            client.post("/openai/v1/chat/completions", json={**CHAT, "stream": True})
+
+        (entry,) = guard.entries()
+    assert (entry.outcome, entry.basis) == ("lost" if is_free else "answered", "estimated")
+    assert (entry.cost, entry.cost == entry.estimated_cost) == (
+        0 if is_free else entry.estimated_cost,
+        not is_free,
+    )
+
+
+def test_openai_s_route_is_known_by_its_signature_too(guard: Guard, server: BedrockServer) -> None:
+    """
+    Of a gateway that nobody has named.
+    """
+    signed = {"authorization": "AWS4-HMAC-SHA256 Credential=AKID/20261122/us-east-1/bedrock/aws4_request"}
+    with httpx.Client(transport=GuardTransport(guard), trust_env=False) as client:
+        client.post(f"{server.url}/openai/v1/chat/completions", json=CHAT, headers=signed)
+
+    assert [entry.region for entry in guard.entries()] == ["us-east-1"]
+
+
 def test_uploads_to_elsewhere_are_not_read(guard: Guard) -> None:
     """
     They may be larger than memory.
@@ -507,7 +565,7 @@ def chat_client(guard: Guard, server: BedrockServer, **options: Any) -> Any:
     [
         ({}, "answered", {"input_tokens": 3, "output_tokens": 100}),
         (TOLD, "answered", {"input_tokens": 3, "output_tokens": 100}),
-        ({"stream": True}, "lost", None),
+        ({"stream": True}, "answered", None),
     ],
     ids=["whole", "streamed", "streamed without usage"],
 )
@@ -764,6 +822,20 @@ def test_a_guard_round_the_process_sees_clients_that_are_there_already(
 
     assert [entry.outcome for entry in guard.entries()] == ["answered"] * 3
     assert len(server.requests) == 4
+
+
+def test_a_guard_round_the_process_is_told_of_gateways(guard: Guard, server: BedrockServer) -> None:
+    """
+    What is asked of them with a key tells neither service nor region.
+    """
+    keyed = {"authorization": "Bearer any"}
+    take_off = guard_transports(guard, region="eu-west-1", hosts=["127.0.0.1"])
+    try:
+        httpx.post(f"{server.url}/openai/v1/chat/completions", json=CHAT, headers=keyed, trust_env=False)
+    finally:
+        take_off()
+
+    assert [(entry.outcome, entry.region) for entry in guard.entries()] == [("answered", "eu-west-1")]
 
 
 @pytest.mark.parametrize(

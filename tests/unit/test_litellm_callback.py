@@ -77,6 +77,48 @@ def test_a_request_s_own_tags_cannot_say_who_asks(key: str) -> None:
     }
 
 
+def test_a_request_cannot_say_otherwise_what_its_operator_has_said() -> None:
+    """
+    LiteLLM lists all in one; a budget for `feature` or `env` is to hold for whoever is under it.
+    """
+    asks = caller(
+        team_metadata={"tags": ["feature:ads", "stage:beta", "team:rich"]},
+        metadata={"tags": ["feature:search"]},
+    )
+    listed = ["feature:ads", "feature:search", "feature:free", "env:dev", "colour:red"]
+
+    assert hook.read_tags(asks, {"metadata": {"tags": listed}}, settled=["env"]) == {
+        "feature": "search",
+        "stage": "beta",
+        "colour": "red",
+    }
+
+
+def test_the_callback_keeps_to_the_tags_of_the_settings(installed: None) -> None:
+    """
+    Each call has them, whatever the request says.
+    """
+    callback = hook.make_callback({"env": "prod"})
+    said = {"metadata": {"tags": ["env:dev", "feature:search"]}}
+
+    async def serve() -> dict[str, str]:
+        await callback.async_pre_call_hook(user_api_key_dict=caller(), data=said)
+        return dict(current_scope().tags)
+
+    assert asyncio.run(serve()) == {"feature": "search"}
+
+
+def test_what_a_client_says_is_not_kept_without_end() -> None:
+    """
+    It is written with every call, also with those that are refused and cost nobody anything.
+    """
+    said = [f"{'n' * 129}:long", *(f"n{each}:{'v' * 10_000}" for each in range(1000))]
+
+    tags = hook.read_tags(caller(end_user_id="u" * 600_000), {"metadata": {"tags": said}})
+
+    assert tags == {**{f"n{each}": "v" * 256 for each in range(50)}, "end_user": "u" * 256}
+
+
 @pytest.mark.parametrize("data", [None, {"metadata": None}, {"metadata": {"tags": "a:b"}}, {"metadata": []}])
 def test_odd_metadata_says_nothing(data: Any) -> None:
     """
@@ -147,7 +189,8 @@ def test_the_callback_is_made_once_of_the_settings(
     LiteLLM looks it up by name, and again when it reads its file again: one guard must not hold twice.
     """
     put = []
-    monkeypatch.setattr(litellm, "guard_transports", lambda guard, *, refusals: put.append((guard, refusals)))
+    monkeypatch.setattr(litellm, "guard_transports", lambda guard, **how: put.append((guard, how)))
+    monkeypatch.setattr(litellm, "close_native_ways", lambda guard: put.append((guard, "native")))
     monkeypatch.setattr(litellm, "guard_process", lambda *, guard: put.append((guard, "process")))
     monkeypatch.setattr(litellm.atexit, "register", lambda close: put.append((close, "exit")))
     settings = tmp_path / "guard.toml"
@@ -156,7 +199,8 @@ def test_the_callback_is_made_once_of_the_settings(
 
     assert litellm.guard_callback is litellm.guard_callback
     guard = put[0][0]
-    assert put == [(guard, "reply"), (guard, "process"), (guard.close, "exit")]
+    usual = {"region": None, "hosts": (), "refusals": "reply"}
+    assert put == [(guard, usual), (guard, "native"), (guard, "process"), (guard.close, "exit")]
     assert [str(budget.name) for budget in guard.budgets] == ["all"]
     guard.close()
 
