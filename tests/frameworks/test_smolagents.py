@@ -63,7 +63,6 @@ def test_a_model_is_settled_and_refused(loopback: Any) -> None:
     loopback.server.reset()
     guard = loopback.guard("0.0001 USD")
     loopback.assert_refused(guard, lambda: model(loopback, guard).generate(HI))
-    assert len(list(guard.entries())) == 1
 
 
 def test_an_agent_s_calls_are_settled_with_the_tags_of_its_caller(loopback: Any) -> None:
