@@ -87,6 +87,25 @@ def test_a_fallback_to_another_model_is_asked_of_the_same_budget(kind: str, loop
     assert loopback.refusals(guard) == 4
 
 
+def test_a_retry_middleware_answers_with_a_refusal_unless_it_is_told_to_raise(loopback: Any) -> None:
+    """
+    Its way with any error that it gives up on; the page says so.
+    """
+    retry = pytest.importorskip("langchain.agents.middleware").ModelRetryMiddleware
+    guard = loopback.guard("0.0001 USD")
+    hi = {"messages": [("user", "hi")]}
+
+    def agent(**options: Any) -> Any:
+        middleware = retry(max_retries=1, initial_delay=0, jitter=False, **options)
+        return agents.create_agent(
+            chat("ChatBedrockConverse", loopback.client(guard)), [], middleware=[middleware]
+        )
+
+    assert "BudgetExceeded" in agent().invoke(hi)["messages"][-1].text
+    loopback.assert_refused(guard, lambda: agent(on_failure="error").invoke(hi), tries=2)
+    assert loopback.refusals(guard) == 4
+
+
 @pytest.mark.parametrize("kind", CHATS)
 def test_an_agent_s_calls_are_counted_one_by_one_with_the_tags_of_its_caller(
     kind: str, loopback: Any
