@@ -90,6 +90,7 @@ def test_a_run_that_is_left_is_charged(streaming: bool, loopback: Any) -> None:
     asyncio.run(read(agent(guard, streaming=streaming), most=1))
 
     loopback.assert_left(guard)
+    loopback.assert_settled(guard, 1)
 
 
 def test_a_model_that_exists_takes_a_guard(loopback: Any) -> None:
