@@ -85,22 +85,30 @@ class Loopback:
         assert row.pending == 0
         assert {(entry.outcome, entry.basis) for entry in guard.entries()} == {("answered", "reported")}
 
-    def assert_refused(self, guard: Guard, ask: Callable[[], object], wrapped_in: str = "") -> Exception:
+    def assert_refused(
+        self, guard: Guard, ask: Callable[[], object], wrapped_in: str = "", *, tries: int = 1
+    ) -> Exception:
         """
         *ask* ends with the refusal, or with *wrapped_in* that has it in its chain; the server saw nothing that bills.
+
+        It was asked for once, or up to *tries* times: threads of a pool may be called off.
         """
+        before = self.refusals(guard)
         with pytest.raises(Exception) as raised:
             ask()
         refusal = BudgetExceeded.find(raised.value)
         assert refusal is not None
         assert type(raised.value).__name__ == (wrapped_in or "BudgetExceeded")
+        assert 1 <= self.refusals(guard) - before <= tries
         assert self.server.bill.requests == 0
         self.assert_at_rest(guard)
         return raised.value
 
-    def assert_stopped(self, guard: Guard, ask: Callable[[], object], wrapped_in: str = "") -> None:
+    def assert_stopped(
+        self, guard: Guard, ask: Callable[[], object], wrapped_in: str = "", *, tries: int = 1
+    ) -> None:
         """
-        A loop that nothing else would end: it does, with every call before it settled.
+        A loop that nothing else would end: it does, with every call before it settled, and after *tries* refusals.
         """
         with pytest.raises(Exception) as raised:
             ask()
@@ -111,7 +119,7 @@ class Loopback:
         assert self.server.bill.requests > 1
         assert row.spent <= row.limit
         assert row.pending == 0
-        assert sum(entry.outcome == "refused" for entry in guard.entries()) == 1
+        assert self.refusals(guard) == tries
 
     def assert_left(self, guard: Guard) -> None:
         """
@@ -123,6 +131,13 @@ class Loopback:
         assert int(row.spent * 10**9) >= self.server.bill.nanousd > 0
         assert entry.outcome in ("abandoned", "answered")
         assert row.pending == 0
+
+    @staticmethod
+    def refusals(guard: Guard) -> int:
+        """
+        How many calls were refused: one entry stands for those that are alike.
+        """
+        return sum(entry.count for entry in guard.entries() if entry.outcome == "refused")
 
     @staticmethod
     def assert_at_rest(guard: Guard) -> None:

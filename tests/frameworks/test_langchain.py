@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import scope
+from bedrock_guard import Guard, scope
 from bedrock_guard.testing.bedrock_server import tool_call
 
 langchain_aws = pytest.importorskip("langchain_aws", reason="LangChain: `.ci/run test-frameworks`")
@@ -70,7 +70,7 @@ def test_a_refusal_comes_as_it_is(way: str, kind: str, loopback: Any) -> None:
     """
     guard = loopback.guard("0.0001 USD")
 
-    loopback.assert_refused(guard, lambda: WAYS[way](chat(kind, loopback.client(guard))))
+    loopback.assert_refused(guard, lambda: WAYS[way](chat(kind, loopback.client(guard))), tries=CALLS[way])
 
 
 @pytest.mark.parametrize("kind", CHATS)
@@ -83,7 +83,27 @@ def test_a_fallback_to_another_model_is_asked_of_the_same_budget(kind: str, loop
     retried = model.with_retry(stop_after_attempt=2, wait_exponential_jitter=False)
 
     for each in (model.with_fallbacks([model]), retried):
-        loopback.assert_refused(guard, lambda each=each: each.invoke("hi"))
+        loopback.assert_refused(guard, lambda each=each: each.invoke("hi"), tries=2)
+    assert loopback.refusals(guard) == 4
+
+
+def test_a_retry_middleware_answers_with_a_refusal_unless_it_is_told_to_raise(loopback: Any) -> None:
+    """
+    Its way with any error that it gives up on; the page says so.
+    """
+    retry = pytest.importorskip("langchain.agents.middleware").ModelRetryMiddleware
+    guard = loopback.guard("0.0001 USD")
+    hi = {"messages": [("user", "hi")]}
+
+    def agent(**options: Any) -> Any:
+        middleware = retry(max_retries=1, initial_delay=0, jitter=False, **options)
+        return agents.create_agent(
+            chat("ChatBedrockConverse", loopback.client(guard)), [], middleware=[middleware]
+        )
+
+    assert "BudgetExceeded" in agent().invoke(hi)["messages"][-1].text
+    loopback.assert_refused(guard, lambda: agent(on_failure="error").invoke(hi), tries=2)
+    assert loopback.refusals(guard) == 4
 
 
 @pytest.mark.parametrize("kind", CHATS)
@@ -148,3 +168,9 @@ def test_embeddings_are_settled_and_refused(loopback: Any) -> None:
     assert asyncio.run(embeddings.aembed_query("c"))
 
     loopback.assert_settled(guard, 3)
+
+    loopback.server.reset()
+    embeddings.client = loopback.client(loopback.guard("0.000000001 USD"))
+    guard = Guard.of(embeddings.client)
+    loopback.assert_refused(guard, lambda: embeddings.embed_query("many words"))
+    loopback.assert_refused(guard, lambda: asyncio.run(embeddings.aembed_documents(["many words"])))

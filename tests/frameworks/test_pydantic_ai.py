@@ -135,6 +135,7 @@ def test_a_task_that_is_cancelled_is_charged(loopback: Any) -> None:
     asyncio.run(cancel())
 
     loopback.assert_left(guard)
+    loopback.assert_settled(guard, 1)
 
 
 def test_embeddings_are_settled(loopback: Any) -> None:

@@ -63,7 +63,6 @@ def test_a_model_is_settled_and_refused(loopback: Any) -> None:
     loopback.server.reset()
     guard = loopback.guard("0.0001 USD")
     loopback.assert_refused(guard, lambda: model(loopback, guard).generate(HI))
-    assert len(list(guard.entries())) == 1
 
 
 def test_an_agent_s_calls_are_settled_with_the_tags_of_its_caller(loopback: Any) -> None:
@@ -105,3 +104,24 @@ def test_a_reply_that_it_cannot_read_is_charged_all_the_same(loopback: Any) -> N
         bare.generate(HI)
 
     loopback.assert_settled(guard, 1)
+
+
+@pytest.mark.parametrize(("options", "user"), [({}, None), ({"timeout_seconds": None}, "ann")])
+def test_calls_of_an_agent_s_code_drop_the_tags_unless_it_runs_where_it_is_asked_for(
+    options: Any, user: str | None, loopback: Any
+) -> None:
+    """
+    Code that may time out runs in a thread, which sees no `scope()`; the page says so.
+    """
+    guard = loopback.guard()
+    asked = model(loopback, guard)
+    helper = smolagents.CodeAgent([], asked, name="helper", description="Helps.", verbosity_level=0)
+    loopback.server.will_answer(
+        code("print(helper(task='help'))"), code("final_answer(1)"), code("final_answer(2)")
+    )
+
+    with scope(user="ann"):
+        agent(asked, managed_agents=[helper], executor_kwargs=options).run("hi")
+
+    loopback.assert_settled(guard, 3)
+    assert loopback.users(guard) == ["ann", user, "ann"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bedrock_guard import Guard, guard, guarded_session, scope
+from bedrock_guard import BudgetExceeded, Guard, guard, guarded_session, scope
 from bedrock_guard.testing.bedrock_server import tool_call
 
 strands = pytest.importorskip("strands", reason="Strands: `.ci/run test-frameworks`")
@@ -90,6 +90,7 @@ def test_a_run_that_is_left_is_charged(streaming: bool, loopback: Any) -> None:
     asyncio.run(read(agent(guard, streaming=streaming), most=1))
 
     loopback.assert_left(guard)
+    loopback.assert_settled(guard, 1)
 
 
 def test_a_model_that_exists_takes_a_guard(loopback: Any) -> None:
@@ -100,3 +101,40 @@ def test_a_model_that_exists_takes_a_guard(loopback: Any) -> None:
     client = guard(model.client, budget="0 USD", ledger="memory://", settings={})
 
     loopback.assert_refused(Guard.of(client), lambda: strands.Agent(model, callback_handler=None)("hi"))
+
+
+def test_a_refusal_within_a_tool_is_told_to_the_model(loopback: Any) -> None:
+    """
+    Its loop goes on and is refused itself where it shares the budget, as here; with one of its own it would go on.
+    """
+    guard = loopback.guard("0.05 USD")
+    model = agent(guard, streaming=False).model
+
+    @strands.tool
+    def ask(question: str) -> str:
+        """
+        Ask at length.
+        """
+        return str(strands.Agent(model, callback_handler=None)(question * 50_000))
+
+    loopback.server.always(tool_call("ask", question="Bern?"))
+
+    with pytest.raises(Exception, match="the call may cost up to") as raised:
+        strands.Agent(model, tools=[ask], callback_handler=None)("hi")
+
+    assert BudgetExceeded.find(raised.value) is not None
+    assert loopback.refusals(guard) == loopback.server.bill.requests + 1 > 2
+    assert sum(row.pending for row in guard.status()) == 0
+
+
+def test_a_swarm_tells_of_a_refusal_in_its_result(loopback: Any) -> None:
+    """
+    It raises nothing: who does not look at the status does not see it.
+    """
+    guard = loopback.guard("0.0001 USD")
+
+    said = pytest.importorskip("strands.multiagent").Swarm([agent(guard, streaming=True)])("hi")
+
+    assert said.status.value == "failed"
+    assert loopback.refusals(guard) == 1
+    loopback.assert_at_rest(guard)
