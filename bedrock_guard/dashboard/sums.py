@@ -143,13 +143,6 @@ class _Part(Generic[S]):
             return False
         return now - known.began_at_s >= max(_FRESH_S, _FRESH_TIMES * known.took_s)
 
-    def shown(self) -> S | None:
-        """
-        What is known of it.
-        """
-        known = self.whole or self.under_way
-        return None if known is None else known.sums
-
 
 @dataclass(slots=True)
 class _Report(Generic[S]):
@@ -184,8 +177,9 @@ class Sums:
         """
         report: _Report[S] = self._find(name)
         now = self._clock()
+        # Who has waited for others that read the same has had that time.
+        deadline = self._timer() + BUDGET_S
         with report.lock:
-            deadline = self._timer() + BUDGET_S
             parts = report.parts
             report.parts = {span: parts.get(span) or _Part(span) for span in spans_of(period, zone, now)}
             for part in report.parts.values():
@@ -217,14 +211,14 @@ class Sums:
     @staticmethod
     def _copy(report: _Report[S], empty: Callable[[], S]) -> Read[S]:
         """
-        Sums of the reader's own: the next request reads on.
+        What is whole does not change any more; of what is under way a copy, as the next request reads on.
         """
         found: list[tuple[Span, S | None]] = []
         for part in report.parts.values():
-            known = part.shown()
-            own = None if known is None else empty()
-            if own is not None and known is not None:
-                own.merge(known)
+            own = part.whole.sums if part.whole else None
+            if own is None and part.under_way:
+                own = empty()
+                own.merge(part.under_way.sums)
             found.append((part.span, own))
         done = sum(part.whole is not None for part in report.parts.values())
         return Read(found[::-1], done)
