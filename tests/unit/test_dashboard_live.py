@@ -165,6 +165,19 @@ def test_who_comes_back_gets_what_came_since() -> None:
     assert asyncio.run(story()) == [["e3", "e5"], [], []]
 
 
+def test_who_asks_for_the_head_alone_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Its answer ends at once.
+    """
+    monkeypatch.setattr(live, "MOST_STREAMS", 1)
+    with served(made_ledger(tmp_path, [])) as dashboard:
+        head = dashboard.get("/live.events", "HEAD", Connection="close")
+        with following(dashboard):
+            pass
+
+    assert (head.status, head.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+
+
 class Reader:
     """
     Who reads a stream, as a server hands it on.
