@@ -336,6 +336,8 @@ def ids(dashboard: Served, query: str) -> list[str]:
         ("basis=estimated", ["dear"]),
         ("cost_min=1", ["dear"]),
         ("cost_min=1&cost_max=1.5", []),
+        ("cost_min=1&cost_max=1e20", ["dear"]),
+        ("cost_min=1e999999", []),
         ("tokens_min=1000000", ["again"]),
         ("attempts_min=2", ["again"]),
         ("status=429", ["again"]),
@@ -435,6 +437,7 @@ def _seconds(dashboard: Served, id_: str) -> str:
     ("path", "status", "says"),
     [
         ("/entries?since=soon", 400, "since 'soon' is no time; write 2h or 7d (ago)"),
+        (f"/entries?{'&'.join(f'tag=t{number}=x' for number in range(21))}", 400, "21 tags are too many; 20"),
         ("/entries?cost_min=much", 400, "cost-min 'much' is no amount of USD"),
         ("/entries?tokens_min=-1", 400, "tokens-min '-1' is no whole number."),
         ("/entries?status=%C2%B2", 400, "status '²' is no whole number."),
@@ -512,6 +515,27 @@ def test_a_page_that_is_full_goes_on_where_it_ended() -> None:
     assert [id_ for ids in seen for id_ in ids] == [f"e{number}" for number in range(150)]
 
 
+def test_a_time_without_calls_is_passed_over() -> None:
+    """
+    A stretch that has grown in it would hold all of what lies behind.
+    """
+
+    class Watched(MemoryLedger):
+        def entries(self, where: EntryFilter, **named: Any) -> Any:
+            if where.model:
+                looked.append((where.since, where.until))
+            return super().entries(where, **named)
+
+    looked: list[Any] = []
+    ledger, month = Watched(clock=lambda: 1e8), 30 * 86_400
+    for at_s in (1e8, 1e8 - month, 1e8 - month - 1, 1e8 - 2 * month):
+        ledger.record(made_entry(f"e{at_s}", at_s=at_s))
+    found = journal.look(ledger, EntryFilter(model="none"), now=1e8, timer=lambda: 0.0)
+
+    assert found == ([], {}, None)
+    assert [round(since - 1e8) for since, _ in looked] == [-60, -month - 60, -2 * month - 60]
+
+
 def _float(text: str | None) -> float | None:
     return None if text is None else float(text)
 
@@ -521,7 +545,8 @@ def test_a_page_that_stops_early_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     An empty page must not be taken for an empty ledger.
     """
     monkeypatch.setattr(journal, "_BUDGET_S", 0.0)
-    url = made_ledger(tmp_path, [made_entry("old", at_s=time.time() - 86_400, tags={"team": "ads"})])
+    ads = made_entry("old", at_s=time.time() - 86_400, tags={"team": "ads"})
+    url = made_ledger(tmp_path, [ads, made_entry("new", at_s=time.time())])
     with served(url) as dashboard:
         first = dashboard.get("/entries.json?tag=team=ads").json
         words = page(dashboard, "/entries?tag=team=ads").words
