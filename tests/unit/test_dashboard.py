@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -612,6 +613,30 @@ def test_a_threshold_that_is_reached_is_an_alert(tmp_path: Path) -> None:
     assert data["reached"] == [{"budget": "day", "per": {}, "threshold": 0.8, "spent_share": 0.802}]
     assert "80 %" in words
     assert "165.8 %" in words
+
+
+def test_of_many_balances_the_fullest_are_shown(tmp_path: Path) -> None:
+    """
+    A page that no browser can show helps nobody; how many more there are is said.
+    """
+    url = f"sqlite:///{(tmp_path / 'ledger.db').as_posix()}"
+    with spending(url):
+        pass
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
+        db.executemany(
+            "INSERT INTO balance (budget, rule, per, window_start, spent) "
+            "SELECT budget, rule, ?, window_start, ? FROM balance WHERE budget = 'team' LIMIT 1",
+            [(json.dumps([["team", f"t{number}"]]), (19_700 + number) * 10**6) for number in range(300)],
+        )
+    db.close()
+    with served(None, write_settings(tmp_path, url)) as dashboard:
+        told, told_of_alerts = dashboard.get("/overview.json").json, dashboard.get("/alerts.json").json
+        words = page(dashboard, "/alerts").words
+
+    assert told["balances"][0]["per"] == told_of_alerts["reached"][0]["per"] == {"team": "t299"}
+    assert (len(told["balances"]), told["more_balances"]) == (200, 106)
+    assert (len(told_of_alerts["reached"]), told_of_alerts["more_reached"]) == (200, 101)
+    assert "The fullest 200 are shown; 101 more" in words
 
 
 def test_stops_and_top_ups_in_force_are_listed(busy: Served) -> None:
