@@ -2,10 +2,10 @@
 Reports over journals of any length, a little with each request.
 
 A period is read hour by hour or day by day, the newest first, for as long as a request may take; the next
-request goes on. What is over does not change any more, and is read once.
+request goes on. What calls may still be written to is read anew every few seconds; what is over, now and
+then: a sweep writes what a program left open, however long after.
 
-    unread --read--> partly --read--> whole --an hour after its end--> for good
-                                        └---- before: read anew now and then
+    unread --read--> partly --read--> whole, and shown as it is while it is read anew
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _MOST_REPORTS: Final = 8
 # What may still change is read anew after so long, and after so many times what that takes.
 _FRESH_S: Final = 5.0
 _FRESH_TIMES: Final = 20
+_OVER_FRESH_S: Final = 600.0
 
 
 class Adds(Protocol):
@@ -139,9 +140,9 @@ class _Part(Generic[S]):
         if known is None:
             return True
         until = self.span.until
-        if until is not None and known.began_at_s >= until + LONGEST_S + SLACK_S:
-            return False
-        return now - known.began_at_s >= max(_FRESH_S, _FRESH_TIMES * known.took_s)
+        is_over = until is not None and known.began_at_s >= until + LONGEST_S + SLACK_S
+        fresh_s = _OVER_FRESH_S if is_over else _FRESH_S
+        return now - known.began_at_s >= max(fresh_s, _FRESH_TIMES * known.took_s)
 
 
 @dataclass(slots=True)

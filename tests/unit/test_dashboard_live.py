@@ -348,9 +348,9 @@ def test_a_period_is_read_bit_by_bit_the_newest_first() -> None:
     assert [told[1] for told in calls] == sorted(told[1] for told in calls)
 
 
-def test_what_may_change_is_read_anew_and_what_is_over_is_not() -> None:
+def test_what_may_change_is_read_anew_and_what_is_over_now_and_then() -> None:
     """
-    A call is written when it ends, at the time when it began.
+    A call is written when it ends, at the time when it began; or by a sweep, long after.
     """
     now = [NOON + 600.0]
     ledger = MemoryLedger(clock=lambda: now[0])
@@ -362,6 +362,8 @@ def test_what_may_change_is_read_anew_and_what_is_over_is_not() -> None:
     assert spent(sums) == (24, 0, True)  # fresh enough
     now[0] += 6
     assert spent(sums) == (24, 1, True)
+    now[0] += 600
+    assert spent(sums) == (24, 2, True)
     now[0] += 86_400
     assert spent(sums) == (24, 0, True)
 
