@@ -127,6 +127,10 @@ def test_every_page_is_shown(
         page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
 
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        ends = page.locator(".entries .tags").evaluate_all(
+            "(all) => all.map((each) => each.getBoundingClientRect().right)"
+        )
+        assert all(end <= width for end in ends), name
         ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert (ground == "rgb(15, 20, 26)") is (scheme == "dark")
         for figure in page.query_selector_all("figure[data-chart]"):

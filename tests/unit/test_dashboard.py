@@ -21,6 +21,7 @@ import pytest
 from dashboards import MARKUP, Served, fill, served, spending, write_settings
 from journal import HOSTILE, made_entry, made_ledger, rewrite
 
+from bedrock_guard.dashboard import rendering
 from bedrock_guard.dashboard.rendering import address, shown
 from bedrock_guard.dashboard.views import journal
 from bedrock_guard.domain.alert_claim import AlertClaim
@@ -676,3 +677,35 @@ def test_a_ledger_that_breaks_is_told(tmp_path: Path) -> None:
         answer = dashboard.get("/entries")
         assert (answer.status, dashboard.get("/stops.json").status) == (503, 503)
         assert "cannot be used" in Page(answer.text).words
+
+
+# --- colours ---------------------------------------------------------------------------
+
+
+def test_colours_can_be_told_from_their_grounds() -> None:
+    """
+    As WCAG AA has it: 4.5 for text, 3 for bars and lines; light and dark.
+    """
+    css = (Path(rendering.__file__).parent / "static" / "dashboard.css").read_text()
+    blocks = re.findall(r"{\s*(--ground:[^}]+)}", css)
+    assert len(blocks) == 3
+    grounds = {"soft": ("ground", "card", "hover"), "accent": ("ground", "card", "hover", "track")}
+    texts = [(text, ground) for text, all_of in grounds.items() for ground in all_of]
+    texts += [("text", "track"), *((tone, f"{tone}-ground") for tone in ("good", "warn", "bad"))]
+    for block in blocks:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        marks = [(name, "card") for name in colours if name.startswith(("fill-", "series-"))]
+        low = {pair for pair in texts if _contrast(*(colours[name] for name in pair)) < 4.5}
+        low |= {pair for pair in marks if _contrast(*(colours[name] for name in pair)) < 3}
+        assert low == set()
+
+
+def _contrast(one: str, other: str) -> float:
+    darker, lighter = sorted(_luminance(colour) for colour in (one, other))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
