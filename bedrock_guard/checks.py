@@ -23,6 +23,8 @@ from bedrock_guard.meters import METERS
 
 _OUTCOMES: Final = tuple(name for name in typing.get_args(Outcome) if name != "pending")
 _BASES: Final = typing.get_args(Basis)
+# No figure of a ledger is more: SQLite counts no further.
+_MOST: Final = 2**63 - 1
 
 
 def check_usage(usage: object) -> Usage:
@@ -226,16 +228,18 @@ def _read_cost(name: str, value: object) -> int:
     Whole nano-dollars: a least cost is rounded up and a most cost down, which keeps what is between.
     """
     is_number = isinstance(value, Decimal | int) and not isinstance(value, bool)
-    if not is_number or not (usd := Decimal(str(value))).is_finite() or usd < 0:
+    usd = Decimal(value) if is_number else Decimal("NaN")
+    if not usd.is_finite() or usd < 0:
         raise ConfigurationError(f'{name} is {value!r}; it is USD from 0 on, as a Decimal: Decimal("0.05").')
     rounding = ROUND_CEILING if name == "cost_min" else ROUND_FLOOR
+    usd = min(usd, Decimal(_MOST) / NANOUSD_PER_USD)
     return int((usd * NANOUSD_PER_USD).to_integral_value(rounding))
 
 
 def _read_count(name: str, value: object) -> int:
     if type(value) is not int or value < 0:
         raise ConfigurationError(f"{name} is {value!r}; it is a whole number from 0 on.")
-    return value
+    return min(value, _MOST)
 
 
 _FILTERS: Final[Mapping[str, Callable[[str, Any], Any]]] = {

@@ -130,6 +130,8 @@ def _events(desk: Desk, is_stopping: IsStopping) -> Callable[[Request], Response
         if desk.hub.is_full or is_stopping():
             text = "As many browsers follow as can; reload to see what is new."
             return PlainTextResponse(text, 503, headers={"Retry-After": "30"})
+        if request.method == "HEAD":  # which nothing follows
+            return Response(media_type=Events.media_type)
         last_id = request.headers.get("last-event-id")
         return Events(desk.hub, where, last_id, lambda each: journal.row(desk, each), is_stopping)
 

@@ -39,7 +39,10 @@ def dashboard(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name by which browsers may ask, too. Repeat it.", metavar="NAME"),
+        typer.Option(
+            help="A name by which browsers may ask, too; then a token is asked for. Repeat it.",
+            metavar="NAME",
+        ),
     ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in your browser.")] = False,
     ledger: LedgerUrl = None,
@@ -61,8 +64,11 @@ def dashboard(
             f"--token is too weak: {_LEAST_TOKEN} ASCII characters at least. Without it, one is made.",
             BAD_INPUT,
         )
-    if token is None and not serving.is_loopback(host):
+    if token is None and (allow_host or not serving.is_loopback(host)):
         token = secrets.token_urlsafe(_TOKEN_BYTES)
+    strange = next((name for name in allow_host or () if not name or set(name) & set("/:[]@ ")), None)
+    if strange is not None:
+        fail(f"--allow-host {strange!r} is no name of a host alone; write guard.example.", BAD_INPUT)
     with open_to_read(ledger, config, has_budgets=True) as reading:
         listening = serving.open_socket(host, port)
         link = serving.link_of(listening, host, token)

@@ -45,6 +45,8 @@ FILTERS: Final[Mapping[str, str]] = {
 NUMBERS: Final = frozenset({"tokens_min", "tokens_max", "attempts_min", "status"})
 LIVE_FILTERS: Final = ("model", "operation", "family", "outcome")
 TAG: Final = "tag"
+# Each is looked for in every entry.
+_MOST_TAGS: Final = 20
 # SQLite counts no further.
 _LARGEST: Final = 2**63 - 1
 
@@ -118,7 +120,10 @@ def where_of(given: Pairs, zone: ZoneInfo) -> EntryFilter:
         for name, value in given
         if name != TAG
     }
-    return read_where(zone, [value for name, value in given if name == TAG], **filters)
+    tags = [value for name, value in given if name == TAG]
+    if len(tags) > _MOST_TAGS:
+        raise ConfigurationError(f"{len(tags)} tags are too many; {_MOST_TAGS} can be asked for at once.")
+    return read_where(zone, tags, **filters)
 
 
 def _number(name: str, text: str) -> int:

@@ -2,10 +2,10 @@
 Reports over journals of any length, a little with each request.
 
 A period is read hour by hour or day by day, the newest first, for as long as a request may take; the next
-request goes on. What is over does not change any more, and is read once.
+request goes on. What calls may still be written to is read anew every few seconds; what is over, now and
+then: a sweep writes what a program left open, however long after.
 
-    unread --read--> partly --read--> whole --an hour after its end--> for good
-                                        └---- before: read anew now and then
+    unread --read--> partly --read--> whole, and shown as it is while it is read anew
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _MOST_REPORTS: Final = 8
 # What may still change is read anew after so long, and after so many times what that takes.
 _FRESH_S: Final = 5.0
 _FRESH_TIMES: Final = 20
+_OVER_FRESH_S: Final = 600.0
 
 
 class Adds(Protocol):
@@ -139,16 +140,9 @@ class _Part(Generic[S]):
         if known is None:
             return True
         until = self.span.until
-        if until is not None and known.began_at_s >= until + LONGEST_S + SLACK_S:
-            return False
-        return now - known.began_at_s >= max(_FRESH_S, _FRESH_TIMES * known.took_s)
-
-    def shown(self) -> S | None:
-        """
-        What is known of it.
-        """
-        known = self.whole or self.under_way
-        return None if known is None else known.sums
+        is_over = until is not None and known.began_at_s >= until + LONGEST_S + SLACK_S
+        fresh_s = _OVER_FRESH_S if is_over else _FRESH_S
+        return now - known.began_at_s >= max(fresh_s, _FRESH_TIMES * known.took_s)
 
 
 @dataclass(slots=True)
@@ -184,8 +178,9 @@ class Sums:
         """
         report: _Report[S] = self._find(name)
         now = self._clock()
+        # Who has waited for others that read the same has had that time.
+        deadline = self._timer() + BUDGET_S
         with report.lock:
-            deadline = self._timer() + BUDGET_S
             parts = report.parts
             report.parts = {span: parts.get(span) or _Part(span) for span in spans_of(period, zone, now)}
             for part in report.parts.values():
@@ -217,14 +212,14 @@ class Sums:
     @staticmethod
     def _copy(report: _Report[S], empty: Callable[[], S]) -> Read[S]:
         """
-        Sums of the reader's own: the next request reads on.
+        What is whole does not change any more; of what is under way a copy, as the next request reads on.
         """
         found: list[tuple[Span, S | None]] = []
         for part in report.parts.values():
-            known = part.shown()
-            own = None if known is None else empty()
-            if own is not None and known is not None:
-                own.merge(known)
+            own = part.whole.sums if part.whole else None
+            if own is None and part.under_way:
+                own = empty()
+                own.merge(part.under_way.sums)
             found.append((part.span, own))
         done = sum(part.whole is not None for part in report.parts.values())
         return Read(found[::-1], done)

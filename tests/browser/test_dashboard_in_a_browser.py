@@ -46,6 +46,14 @@ CHARTS = ("overview", "spend", "caches")
 IS_READY = """() => document.readyState === "complete" && !document.getElementById("progress")
     && [...document.querySelectorAll("figure[data-chart]")].every((each) => each.dataset.drawn)"""
 
+# Another reader of the same calls, who can be asked for the next.
+FOLLOW = """() => new Promise((isOpen) => {
+    const told = [], waiting = [], source = new EventSource("/live.events");
+    source.addEventListener("open", isOpen);
+    source.addEventListener("call", () => waiting.length ? waiting.shift()() : told.push(1));
+    window.toldNext = () => new Promise((done) => told.length ? done(told.shift()) : waiting.push(done));
+})"""
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -119,6 +127,10 @@ def test_every_page_is_shown(
         page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
 
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        ends = page.locator(".entries .tags").evaluate_all(
+            "(all) => all.map((each) => each.getBoundingClientRect().right)"
+        )
+        assert all(end <= width for end in ends), name
         ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert (ground == "rgb(15, 20, 26)") is (scheme == "dark")
         for figure in page.query_selector_all("figure[data-chart]"):
@@ -177,14 +189,25 @@ def test_live_calls_appear(visit: Visit, url: str) -> None:
         except sync_api.TimeoutError:
             continue
         break
-    ledger.close()
 
     row = page.locator("tr.new").first
     assert "<script>alert(1)" in row.inner_text()
     assert page.locator("tbody tr").first.get_attribute("data-id").startswith("live")
     page.get_by_text("new call").wait_for()
     page.get_by_role("button", name="Pause").click()
-    assert page.get_by_role("status").inner_text() == "Paused."
+    assert page.get_by_role("status").inner_text() == "Paused. Calls are kept for when it goes on."
+    page.evaluate(FOLLOW)
+    for _ in range(2):
+        ledger.record(made_entry("held", at_s=time.time(), outcome="would_refuse", reason="budget", count=3))
+        page.evaluate("window.toldNext()")
+    ledger.close()
+    assert page.locator("tr[data-id=held]").count() == 0
+    page.get_by_role("button", name="Go on").click()
+
+    # Of refusals that are alike each line has those that came.
+    told = page.locator("tr[data-id=held] .chip")
+    told.nth(1).wait_for()
+    assert told.all_inner_texts() == ["would_refuse x 3", "would_refuse x 3"]
 
 
 def test_filters_stay_in_the_address(visit: Visit) -> None:

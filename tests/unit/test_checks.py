@@ -126,6 +126,15 @@ def test_a_cost_is_asked_for_in_usd() -> None:
     assert read_filters({"cost_max": Decimal("0.0000000019")}).cost_nanousd_max == 1
 
 
+def test_a_bound_above_all_figures_is_the_greatest_of_them() -> None:
+    """
+    SQLite cannot take a greater one.
+    """
+    read = read_filters({"cost_min": Decimal("1e999999"), "cost_max": 10**30, "tokens_max": 10**30})
+
+    assert {read.cost_nanousd_min, read.cost_nanousd_max, read.tokens_max} == {2**63 - 1}
+
+
 def test_filters_are_aware_datetimes(my_guard: Guard) -> None:
     """
     The same on every ledger.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ import pytest
 from dashboards import MARKUP, Served, fill, served, spending, write_settings
 from journal import HOSTILE, made_entry, made_ledger, rewrite
 
+from bedrock_guard.dashboard import rendering
 from bedrock_guard.dashboard.rendering import address, shown
 from bedrock_guard.dashboard.views import journal
 from bedrock_guard.domain.alert_claim import AlertClaim
@@ -336,6 +338,8 @@ def ids(dashboard: Served, query: str) -> list[str]:
         ("basis=estimated", ["dear"]),
         ("cost_min=1", ["dear"]),
         ("cost_min=1&cost_max=1.5", []),
+        ("cost_min=1&cost_max=1e20", ["dear"]),
+        ("cost_min=1e999999", []),
         ("tokens_min=1000000", ["again"]),
         ("attempts_min=2", ["again"]),
         ("status=429", ["again"]),
@@ -435,6 +439,7 @@ def _seconds(dashboard: Served, id_: str) -> str:
     ("path", "status", "says"),
     [
         ("/entries?since=soon", 400, "since 'soon' is no time; write 2h or 7d (ago)"),
+        (f"/entries?{'&'.join(f'tag=t{number}=x' for number in range(21))}", 400, "21 tags are too many; 20"),
         ("/entries?cost_min=much", 400, "cost-min 'much' is no amount of USD"),
         ("/entries?tokens_min=-1", 400, "tokens-min '-1' is no whole number."),
         ("/entries?status=%C2%B2", 400, "status '²' is no whole number."),
@@ -512,6 +517,27 @@ def test_a_page_that_is_full_goes_on_where_it_ended() -> None:
     assert [id_ for ids in seen for id_ in ids] == [f"e{number}" for number in range(150)]
 
 
+def test_a_time_without_calls_is_passed_over() -> None:
+    """
+    A stretch that has grown in it would hold all of what lies behind.
+    """
+
+    class Watched(MemoryLedger):
+        def entries(self, where: EntryFilter, **named: Any) -> Any:
+            if where.model:
+                looked.append((where.since, where.until))
+            return super().entries(where, **named)
+
+    looked: list[Any] = []
+    ledger, month = Watched(clock=lambda: 1e8), 30 * 86_400
+    for at_s in (1e8, 1e8 - month, 1e8 - month - 1, 1e8 - 2 * month):
+        ledger.record(made_entry(f"e{at_s}", at_s=at_s))
+    found = journal.look(ledger, EntryFilter(model="none"), now=1e8, timer=lambda: 0.0)
+
+    assert found == ([], {}, None)
+    assert [round(since - 1e8) for since, _ in looked] == [-60, -month - 60, -2 * month - 60]
+
+
 def _float(text: str | None) -> float | None:
     return None if text is None else float(text)
 
@@ -521,7 +547,8 @@ def test_a_page_that_stops_early_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     An empty page must not be taken for an empty ledger.
     """
     monkeypatch.setattr(journal, "_BUDGET_S", 0.0)
-    url = made_ledger(tmp_path, [made_entry("old", at_s=time.time() - 86_400, tags={"team": "ads"})])
+    ads = made_entry("old", at_s=time.time() - 86_400, tags={"team": "ads"})
+    url = made_ledger(tmp_path, [ads, made_entry("new", at_s=time.time())])
     with served(url) as dashboard:
         first = dashboard.get("/entries.json?tag=team=ads").json
         words = page(dashboard, "/entries?tag=team=ads").words
@@ -589,6 +616,30 @@ def test_a_threshold_that_is_reached_is_an_alert(tmp_path: Path) -> None:
     assert "165.8 %" in words
 
 
+def test_of_many_balances_the_fullest_are_shown(tmp_path: Path) -> None:
+    """
+    A page that no browser can show helps nobody; how many more there are is said.
+    """
+    url = f"sqlite:///{(tmp_path / 'ledger.db').as_posix()}"
+    with spending(url):
+        pass
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
+        db.executemany(
+            "INSERT INTO balance (budget, rule, per, window_start, spent) "
+            "SELECT budget, rule, ?, window_start, ? FROM balance WHERE budget = 'team' LIMIT 1",
+            [(json.dumps([["team", f"t{number}"]]), (19_700 + number) * 10**6) for number in range(300)],
+        )
+    db.close()
+    with served(None, write_settings(tmp_path, url)) as dashboard:
+        told, told_of_alerts = dashboard.get("/overview.json").json, dashboard.get("/alerts.json").json
+        words = page(dashboard, "/alerts").words
+
+    assert told["balances"][0]["per"] == told_of_alerts["reached"][0]["per"] == {"team": "t299"}
+    assert (len(told["balances"]), told["more_balances"]) == (200, 106)
+    assert (len(told_of_alerts["reached"]), told_of_alerts["more_reached"]) == (200, 101)
+    assert "The fullest 200 are shown; 101 more" in words
+
+
 def test_stops_and_top_ups_in_force_are_listed(busy: Served) -> None:
     """
     With who, why, and until when.
@@ -626,3 +677,35 @@ def test_a_ledger_that_breaks_is_told(tmp_path: Path) -> None:
         answer = dashboard.get("/entries")
         assert (answer.status, dashboard.get("/stops.json").status) == (503, 503)
         assert "cannot be used" in Page(answer.text).words
+
+
+# --- colours ---------------------------------------------------------------------------
+
+
+def test_colours_can_be_told_from_their_grounds() -> None:
+    """
+    As WCAG AA has it: 4.5 for text, 3 for bars and lines; light and dark.
+    """
+    css = (Path(rendering.__file__).parent / "static" / "dashboard.css").read_text()
+    blocks = re.findall(r"{\s*(--ground:[^}]+)}", css)
+    assert len(blocks) == 3
+    grounds = {"soft": ("ground", "card", "hover"), "accent": ("ground", "card", "hover", "track")}
+    texts = [(text, ground) for text, all_of in grounds.items() for ground in all_of]
+    texts += [("text", "track"), *((tone, f"{tone}-ground") for tone in ("good", "warn", "bad"))]
+    for block in blocks:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+        marks = [(name, "card") for name in colours if name.startswith(("fill-", "series-"))]
+        low = {pair for pair in texts if _contrast(*(colours[name] for name in pair)) < 4.5}
+        low |= {pair for pair in marks if _contrast(*(colours[name] for name in pair)) < 3}
+        assert low == set()
+
+
+def _contrast(one: str, other: str) -> float:
+    darker, lighter = sorted(_luminance(colour) for colour in (one, other))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

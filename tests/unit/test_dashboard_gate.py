@@ -269,11 +269,13 @@ def test_on_another_address_there_is_a_token(url: str, started: list[str]) -> No
         app, ["dashboard", "--ledger", url, "--port", "0"], env={"BEDROCK_GUARD_DASHBOARD_TOKEN": "y" * 16}
     )
     six = run("--ledger", url, "--port", "0", "--host", "::1")
+    behind = run("--ledger", url, "--port", "0", "--allow-host", "guard.example")  # a proxy lets others in
 
     tokens = [re.findall(r"http://127\.0\.0\.1:\d+/\?token=(\S{32})\n", link)[0] for link in links]
     assert tokens[0] != tokens[1]
     assert own.stdout.endswith(f"/?token={'x' * 16}\n")
     assert named.stdout.endswith(f"/?token={'y' * 16}\n")
+    assert "/?token=" in behind.stdout
     assert "show it to nobody else" in own.stderr
     assert six.exit_code == 2 or "http://[::1]:" in six.stdout  # where this machine has no IPv6
     assert started == []
@@ -284,6 +286,8 @@ def test_on_another_address_there_is_a_token(url: str, started: list[str]) -> No
     [
         (["--token", "short"], 2, "--token is too weak: 16 ASCII characters at least"),
         (["--token", "ü" * 20], 2, "--token is too weak"),
+        (["--allow-host", "guard.example:443"], 2, "is no name of a host alone; write guard.example."),
+        (["--allow-host", "https://guard.example"], 2, "is no name of a host alone"),
         (["--host", "no such host"], 2, "Nothing can listen on no such host, port 8765"),
         (["--ledger", "sqlite:///nowhere.db"], 1, "is not there: no program has used it yet."),
         (["--ledger", "memory://"], 2, "is in the memory of the program that uses it"),

@@ -165,6 +165,19 @@ def test_who_comes_back_gets_what_came_since() -> None:
     assert asyncio.run(story()) == [["e3", "e5"], [], []]
 
 
+def test_who_asks_for_the_head_alone_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Its answer ends at once.
+    """
+    monkeypatch.setattr(live, "MOST_STREAMS", 1)
+    with served(made_ledger(tmp_path, [])) as dashboard:
+        head = dashboard.get("/live.events", "HEAD", Connection="close")
+        with following(dashboard):
+            pass
+
+    assert (head.status, head.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+
+
 class Reader:
     """
     Who reads a stream, as a server hands it on.
@@ -297,8 +310,10 @@ class Timer:
     def __init__(self, step_s: float = 0.0) -> None:
         self.step_s = step_s
         self.now = 0.0
+        self.looks = 0
 
     def __call__(self) -> float:
+        self.looks += 1
         self.now += self.step_s
         return self.now
 
@@ -333,9 +348,9 @@ def test_a_period_is_read_bit_by_bit_the_newest_first() -> None:
     assert [told[1] for told in calls] == sorted(told[1] for told in calls)
 
 
-def test_what_may_change_is_read_anew_and_what_is_over_is_not() -> None:
+def test_what_may_change_is_read_anew_and_what_is_over_now_and_then() -> None:
     """
-    A call is written when it ends, at the time when it began.
+    A call is written when it ends, at the time when it began; or by a sweep, long after.
     """
     now = [NOON + 600.0]
     ledger = MemoryLedger(clock=lambda: now[0])
@@ -347,8 +362,49 @@ def test_what_may_change_is_read_anew_and_what_is_over_is_not() -> None:
     assert spent(sums) == (24, 0, True)  # fresh enough
     now[0] += 6
     assert spent(sums) == (24, 1, True)
+    now[0] += 600
+    assert spent(sums) == (24, 2, True)
     now[0] += 86_400
     assert spent(sums) == (24, 0, True)
+
+
+def test_many_that_read_the_same_wait_for_one_of_them() -> None:
+    """
+    Each has a tenth of a second, and not each its own after all that came before.
+    """
+    ledger, timer = MemoryLedger(clock=lambda: NOON), Timer()
+    sums = Sums(ledger, clock=lambda: NOON, timer=timer)
+    lock, reads = sums._find("a").lock, []
+    with lock:
+        waiting = threading.Thread(target=lambda: reads.append(spent(sums)))
+        waiting.start()
+        while timer.looks == 0:
+            time.sleep(0.001)
+        timer.now += 1
+    waiting.join()
+
+    assert reads == [(0, 0, False)]
+
+
+def test_what_is_read_is_handed_out_as_it_is() -> None:
+    """
+    Copies of a long report would take longer than its page may; what is under way has to be copied.
+    """
+    ledger = MemoryLedger(clock=lambda: NOON)
+    for number in range(700):
+        ledger.record(made_entry(f"e{number}", at_s=NOON - number / 10))
+    (kind,) = read_kinds(["model"], UTC)
+    sums = Sums(ledger, clock=lambda: NOON, timer=(timer := Timer(0.04)))
+
+    def read() -> Any:
+        where = partial(_sum_up, EntryFilter(), kind)
+        return sums.read("a", PERIODS["24h"], UTC, SpendSums, where).spans[-2][1]
+
+    assert read() is None  # the hour that is under way comes first
+    first = read()
+    assert (first.total.calls, read().total.calls, first.total.calls) == (500, 699, 500)
+    timer.step_s = 0.0
+    assert read() is read()
 
 
 def test_few_reports_are_kept() -> None:

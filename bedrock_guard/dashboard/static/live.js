@@ -7,7 +7,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const body = document.getElementById("rows");
   const status = document.getElementById("status");
   const button = document.getElementById("pause");
-  const seen = new Map([...body.rows].map((row) => [row.dataset.id, row]));
+  const held = [];
+  let isPaused = false;
   let source = null;
   let news = 0;
 
@@ -44,13 +45,8 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const tag of told.tags) tags.append(link(tag.text, tag.link, "tag"), " ");
     if (told.more_tags) tags.append(link(`and ${told.more_tags} more`, null, "tag"));
     row.append(tags);
-    seen.get(told.id)?.remove(); // refusals that are alike share a line
-    seen.set(told.id, row);
-    body.prepend(row);
-    while (body.rows.length > MOST_ROWS) {
-      seen.delete(body.lastElementChild.dataset.id);
-      body.lastElementChild.remove();
-    }
+    body.prepend(row); // of refusals that are alike, as many as have come to those of another line
+    while (body.rows.length > MOST_ROWS) body.lastElementChild.remove();
     news += 1;
   }
 
@@ -58,13 +54,19 @@ document.addEventListener("DOMContentLoaded", () => {
     if (status.textContent !== text) status.textContent = text;
   }
 
+  function sayWhether() {
+    status.dataset.live = String(!isPaused);
+    say(isPaused ? "Paused. Calls are kept for when it goes on." : "Following. New calls appear at the top.");
+  }
+
   function begin() {
     source = new EventSource(`/live.events${location.search}`);
-    source.addEventListener("open", () => {
-      status.dataset.live = "true";
-      say("Following. New calls appear at the top.");
+    source.addEventListener("open", sayWhether);
+    source.addEventListener("call", (event) => {
+      const told = JSON.parse(event.data);
+      if (!isPaused) add(told);
+      else if (held.push(told) > MOST_ROWS) held.shift(); // the table has no room for more
     });
-    source.addEventListener("call", (event) => add(JSON.parse(event.data)));
     source.addEventListener("missed", (event) => say(`${JSON.parse(event.data).count} calls were too many to show.`));
     source.addEventListener("trouble", (event) => say(JSON.parse(event.data).text));
     source.addEventListener("error", () => {
@@ -76,19 +78,17 @@ document.addEventListener("DOMContentLoaded", () => {
 
   button.hidden = false;
   button.addEventListener("click", () => {
-    if (source) {
-      source.close();
-      source = null;
-      status.dataset.live = "false";
-      say("Paused.");
-    } else begin();
-    button.textContent = source ? "Pause" : "Go on";
+    isPaused = !isPaused;
+    button.textContent = isPaused ? "Go on" : "Pause";
+    if (source.readyState === EventSource.CLOSED) begin();
+    else sayWhether();
+    if (!isPaused) held.splice(0).forEach(add);
   });
   // So many at a time that they can be heard: a screen reader is not read every line.
   setInterval(() => {
     if (news) say(`${news} new ${news === 1 ? "call" : "calls"} since ${new Date().toLocaleTimeString()}.`);
     news = 0;
   }, TELL_MS);
-  addEventListener("pagehide", () => source?.close());
+  addEventListener("pagehide", () => source.close());
   begin();
 });

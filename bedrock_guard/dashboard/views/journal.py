@@ -61,7 +61,7 @@ _MOST_TAGS: Final = 4
 _LONGEST_TAG: Final = 30
 
 # A filter may admit one entry of a million. So it is looked for in stretches of time, which grow while that
-# is quick, for as long as a request may take.
+# is quick, for as long as a request may take; and anew behind a time without calls, as there may be many.
 _BUDGET_S: Final = 0.1
 _FIRST_S: Final = 60.0
 _QUICK_S: Final = 0.01
@@ -181,6 +181,11 @@ def look(
     until = where.until if before is None else min(before, math.inf if where.until is None else where.until)
     floor = where.since or 0.0
     while True:
+        newest, _ = ledger.entries(EntryFilter(since=where.since, until=until), limit=1)
+        if not newest:
+            return Found(found, {})
+        if newest[0].at_s < (now if until is None else until) - stretch_s:
+            until, stretch_s = math.nextafter(newest[0].at_s, math.inf), _FIRST_S
         since = max(floor, (now if until is None else until) - stretch_s)
         began = timer()
         wanted = replace(where, since=since, until=until)

@@ -4,6 +4,7 @@ What somebody should hear of: limits that are near, alerts that are not told yet
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -13,14 +14,15 @@ from bedrock_guard.cli.controls import control_json
 from bedrock_guard.cli.entry_views import entry_json
 from bedrock_guard.dashboard.desk import Desk, View
 from bedrock_guard.dashboard.views import journal
-from bedrock_guard.dashboard.views.overview import Bar, read_bars
-from bedrock_guard.domain.alert import KINDS, Alert
+from bedrock_guard.dashboard.views.overview import MOST_BARS, bars_of, read_standings
+from bedrock_guard.domain.alert import Alert
 from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.domain.budget import show_amount
-from bedrock_guard.domain.control import Stop, TopUp, is_in_force, is_of_breaker
+from bedrock_guard.domain.control import Stop, TopUp, is_in_force
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.reports.moments import moment_of
+from bedrock_guard.reports.standings import Standing
 
 _MOST_WAITING: Final = 100
 # What alerts are about and the journal keeps.
@@ -33,21 +35,29 @@ def alerts(desk: Desk, request: Request) -> View:
     What the ledger knows of alerts: an alert that was told leaves no text there, what it was about does.
     """
     del request
-    bars, _ = read_bars(desk)
-    reached = [found for bar in bars if (found := _reached(desk, bar)) is not None]
+    found, _ = read_standings(desk)
+    thresholds = [(each, least) for each in found if (least := _reached(desk, each)) is not None]
+    shown = thresholds[:MOST_BARS]
+    reached = [*zip(bars_of(desk, [each for each, _ in shown]), (least for _, least in shown), strict=True)]
     waiting = [*map(_told, desk.reading.ledger.unconfirmed_alerts(limit=_MOST_WAITING))]
     newest = sorted(
         (each for outcome in _TELLING for each in _newest(desk, outcome)), key=lambda each: -each.at_s
     )[:_SHOWN]
-    data = {"reached": [each["json"] for each in reached], "waiting": waiting}
+    more = len(thresholds) - len(shown)
+    data = {
+        "reached": [_reached_json(*each) for each in shown],
+        "more_reached": more,
+        "waiting": waiting,
+        "newest": [*map(entry_json, newest)],
+    }
     context = {
         "reached": reached,
+        "more_reached": more,
         "waiting": waiting,
-        "kinds": KINDS,
         "columns": journal.COLUMNS,
         "rows": [journal.row(desk, each) for each in newest],
     }
-    return View("alerts.html", context, {**data, "newest": [*map(entry_json, newest)]})
+    return View("alerts.html", context, data)
 
 
 def stops(desk: Desk, _: Request) -> View:
@@ -65,20 +75,25 @@ def stops(desk: Desk, _: Request) -> View:
     return View("stops.html", context, data)
 
 
-def _reached(desk: Desk, bar: Bar) -> dict[str, Any] | None:
+def _reached(desk: Desk, standing: Standing) -> float | None:
     """
-    The highest threshold that a balance has reached.
+    The highest threshold that a balance has reached, by what is spent.
     """
-    standing, share = bar.standing, bar.standing.used_share
     budget = next((each for each in desk.matcher.budgets if each.name == standing.status.budget), None)
-    if budget is None or share is None or not standing.is_named:
+    if budget is None or not standing.is_named:
         return None
-    spent_share = bar.spent_share
-    reached = [each for each in budget.alerts if spent_share >= each]
-    if not reached:
-        return None
-    told = {"budget": budget.name, "per": dict(standing.status.per), "threshold": max(reached)}
-    return {"bar": bar, "threshold": max(reached), "json": {**told, "spent_share": round(spent_share, 6)}}
+    return max((each for each in budget.alerts if _spent_share(standing) >= each), default=None)
+
+
+def _spent_share(standing: Standing) -> float:
+    row = standing.status
+    return float(Fraction(row.spent) / Fraction(row.limit)) if row.limit else 1.0
+
+
+def _reached_json(standing: Standing, threshold: float) -> dict[str, Any]:
+    row = standing.status
+    told = {"budget": row.budget, "per": dict(row.per), "threshold": threshold}
+    return {**told, "spent_share": round(_spent_share(standing), 6)}
 
 
 def _told(claim: AlertClaim) -> dict[str, Any]:
@@ -100,7 +115,6 @@ def _newest(desk: Desk, outcome: str) -> list[Entry]:
 def _stop_words(desk: Desk, stop: Stop) -> dict[str, str]:
     return {
         "whose": show_stop(stop),
-        "who": "a breaker" if is_of_breaker(stop) else stop.by,
         "since": _moment(desk, stop.at_s),
         "until": "resumed" if stop.until_s is None else _moment(desk, stop.until_s),
     }

@@ -4,6 +4,7 @@ What is left, and what the last day came to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,7 @@ from bedrock_guard.reports.grouping import read_kinds
 from bedrock_guard.reports.standings import Standing
 
 _LAST: Final = "24h"
-_MOST_BARS: Final = 200
+MOST_BARS: Final = 200
 
 
 class Bar(NamedTuple):
@@ -37,14 +38,6 @@ class Bar(NamedTuple):
     parts: list[tuple[str, float, float]]
 
     @property
-    def spent_share(self) -> float:
-        """
-        What is spent, as a share of the limit.
-        """
-        row = self.standing.status
-        return float(Fraction(row.spent) / Fraction(row.limit)) if row.limit else 1.0
-
-    @property
     def percent(self) -> float:
         """
         Spent and pending, of the limit; rounded down.
@@ -57,39 +50,44 @@ def overview(desk: Desk, _: Request) -> View:
     """
     The first page.
     """
-    bars, stopped = read_bars(desk)
+    found, stopped = read_standings(desk)
+    shown = bars_of(desk, found)
     (by_model,) = read_kinds(["model"], desk.zone)
     read = read_spend(desk, _LAST, by_model, [])
     data, total = spend_json(desk, _LAST, by_model, read)
-    shown = bars[:_MOST_BARS]
     context = {
         "named": [bar for bar in shown if bar.standing.is_named],
         "unnamed": [bar for bar in shown if not bar.standing.is_named],
         "has_leases": any(bar.standing.status.leased for bar in shown),
-        "more_bars": len(bars) - len(shown),
+        "more_bars": len(found) - len(shown),
         "stops": [(show_stop(stop), stop.reason) for stop in stopped],
         "data": data,
         "total": total,
-        "prices_as_of": bars[0].standing.status.prices_as_of if bars else None,
+        "prices_as_of": found[0].status.prices_as_of if found else None,
     }
     told: dict[str, Any] = {
         "balances": [standing_json(bar.standing) for bar in shown],
-        "more_balances": len(bars) - len(shown),
+        "more_balances": len(found) - len(shown),
         "stops": stops_json(stopped),
         "spend": data,
     }
     return View("overview.html", context, told)
 
 
-def read_bars(desk: Desk) -> tuple[list[Bar], list[Stop]]:
+def read_standings(desk: Desk) -> tuple[list[Standing], list[Stop]]:
     """
     Every balance, the fullest first, and the stops in force.
     """
-    now = desk.clock()
     found, stopped = read_now(desk.reading, desk.matcher)
-    bars = [_bar(standing, now) for standing in found]
-    bars.sort(key=lambda bar: (not bar.standing.is_named, -(bar.standing.used_share or 0)))
-    return bars, stopped
+    return sorted(found, key=lambda each: (not each.is_named, -(each.used_share or 0))), stopped
+
+
+def bars_of(desk: Desk, standings: Sequence[Standing]) -> list[Bar]:
+    """
+    The first of *standings*, as a page has room for.
+    """
+    now = desk.clock()
+    return [_bar(each, now) for each in standings[:MOST_BARS]]
 
 
 def _bar(standing: Standing, now: float) -> Bar:
