@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from simulation.fleet.nodes import Node
-from simulation.fleet.oracle import Oracle, Wrong
+from simulation.fleet.oracle import Lost, Oracle, Wrong
 from simulation.fleet.program import Program
-from simulation.fleet.scenario import HOLD_S, LASTS_S, WINDOW_S, Event, Scenario
+from simulation.fleet.scenario import HOLD_S, LASTS_S, WINDOW_S, Event, EventKind, Scenario
 from simulation.fleet.stores import STORES
 from simulation.fleet.world import BEGIN_S, World
 
@@ -27,6 +27,8 @@ REST_S = 800.0
 MOST_AHEAD_S = 80.0
 # So often somebody sweeps, and not more often.
 SWEEP_S = 150.0
+# Events that need a process; the others tell on the one that comes next, too.
+OF_THE_LIVING = ("top_up", "stop", "fork")
 
 
 @dataclass
@@ -130,9 +132,20 @@ class Fleet:
     def _befall(self, event: Event) -> None:
         program = self._one_of(event.slot, int(event.at_s * 1000))
         node = program.node
-        self.oracle.counts[event.kind] += 1
+        is_met = self._is_met(event.kind, node)
+        self.oracle.counts[event.kind] += is_met
         self.world.tell(f"{node.name} {event.kind} {event.amount:.3f}")
-        getattr(self, f"_{event.kind}")(event, program, node)
+        if is_met or event.kind not in OF_THE_LIVING:
+            getattr(self, f"_{event.kind}")(event, program, node)
+
+    def _is_met(self, kind: EventKind, node: Node) -> bool:
+        """
+        Whether an event finds whom it is for: the process of a slot may be dead, and some cannot be forked.
+        """
+        if kind not in OF_THE_LIVING:
+            return not node.is_dead
+        can_fork = self.store.can_fork and not node.is_leaving
+        return not node.is_dead and node.ledger is not None and (kind != "fork" or can_fork)
 
     def _kill(self, event: Event, program: Program, node: Node) -> None:
         node.kill()
@@ -158,8 +171,6 @@ class Fleet:
         program.factor = event.amount
 
     def _fork(self, event: Event, program: Program, node: Node) -> None:
-        if node.is_dead or node.is_leaving or node.ledger is None or not self.store.can_fork:
-            return
         forks = self._forks.setdefault(event.slot, [])
         name = f"{node.name}f{len(forks)}"
         child = Node(self.world, name, seed=self.scenario.seed, offset_s=node.offset_s, drift=node.drift)
@@ -170,8 +181,6 @@ class Fleet:
         self.store.fork(node, child)
 
     def _top_up(self, event: Event, program: Program, node: Node) -> None:
-        if node.is_dead or node.ledger is None:
-            return
         amount, now = int(event.amount), node.clock()
         team = LedgerKey("team", "USD", (("team", str(amount % 3)),), 0)
         window = LedgerKey("all", "USD/3 minutes@UTC", (), int(now // WINDOW_S * WINDOW_S))
@@ -185,8 +194,6 @@ class Fleet:
         self._control(program, control)
 
     def _stop(self, event: Event, program: Program, node: Node) -> None:
-        if node.is_dead or node.ledger is None:
-            return
         now = node.clock()
         until_s = now + event.amount
         # For whom whose clock is ahead it passes sooner.
@@ -251,7 +258,7 @@ class Fleet:
             if "/rolling " in key.rule:
                 continue
             if spent.get(key, 0) < truth:
-                raise Wrong(f"Bedrock has billed {truth}, and {spent.get(key, 0)} is spent on {key}")
+                raise Lost(f"Bedrock has billed {truth}, and {spent.get(key, 0)} is spent on {key}")
         count = LedgerKey("count", "requests", (), 0)
         self.oracle.counts["spent"] += spent.get(count, 0)
         self.oracle.counts["truth"] += self.oracle.truth[count]

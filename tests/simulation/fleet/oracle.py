@@ -26,6 +26,24 @@ class Wrong(AssertionError):
     """
 
 
+class Breach(Wrong):
+    """
+    More than a limit is used or billed.
+    """
+
+
+class Lost(Wrong):
+    """
+    What was billed or settled is not in the books, or not in the journal.
+    """
+
+
+class Double(Wrong):
+    """
+    One call is there twice.
+    """
+
+
 class Kept(NamedTuple):
     """
     A call, as a ledger has it.
@@ -159,7 +177,7 @@ class Oracle:
         """
         cap = story.caps.get(key)
         if cap is not None and used > cap:
-            raise Wrong(f"{story.id} was let in where {used} of {cap} is used then on {key}")
+            raise Breach(f"{story.id} was let in where {used} of {cap} is used then on {key}")
 
     def admit(self, story: Story, asked_s: float) -> None:
         """
@@ -183,7 +201,7 @@ class Oracle:
                 self.truth[line.key] += min(story.billed, line.amount)
                 most = self.most(line.key)
                 if most is not None and self.truth[line.key] > most:
-                    raise Wrong(f"Bedrock has billed {self.truth[line.key]} of {most} on {line.key}")
+                    raise Breach(f"Bedrock has billed {self.truth[line.key]} of {most} on {line.key}")
 
     def book(self, story: Story) -> None:
         """
@@ -202,9 +220,9 @@ class Oracle:
         if not 0 <= spent <= used:
             raise Wrong(f"{key}: {spent} is spent of {used} that are used")
         if most is not None and used > most:
-            raise Wrong(f"{used} of {most} is used on {key}")
+            raise Breach(f"{used} of {most} is used on {key}")
         if is_whole and used < self.truth[key]:
-            raise Wrong(f"Bedrock has billed {self.truth[key]}, and {used} is used on {key}")
+            raise Lost(f"Bedrock has billed {self.truth[key]}, and {used} is used on {key}")
 
     def risk(self, story: Story, amount: int) -> None:
         """
@@ -219,13 +237,15 @@ class Oracle:
         A call, when all is over; the journal has it *listed* times.
         """
         if listed != (kept is not None and kept.has_entry):
-            raise Wrong(f"{id_} has {listed} entries: {kept}")
+            raise (Double if listed > 1 else Lost if not listed else Wrong)(
+                f"{id_} has {listed} entries: {kept}"
+            )
         story = self.stories.get(id_)
         if story is None:
             raise Wrong(f"{id_} is in the ledger, and nobody has asked for it")
         if kept is None:
             if story.lines or story.told == ("settled", story.plan.cost):
-                raise Wrong(f"{id_} was held, and is not there")
+                raise Lost(f"{id_} was held, and is not there")
             return
         if kept.state == "pending":
             raise Wrong(f"{id_} is still held")
@@ -245,7 +265,7 @@ class Oracle:
         sums = kept.sums()
         low = [key for key, amount in least.items() if sums.get(key, (0, 0))[1] < amount]
         if story.billed and not is_risked and (low or not kept.booked):
-            raise Wrong(f"Bedrock has billed {story.billed} for {id_}, of which {low} knows less: {kept}")
+            raise Lost(f"Bedrock has billed {story.billed} for {id_}, of which {low} knows less: {kept}")
         self.counts[kept.state] += 1
 
     def check_entry(self, story: Story, entry: Entry) -> None:

@@ -148,8 +148,11 @@ class Program:
         """
         if strike <= 0:
             return work()
-        self._oracle.counts["interrupt"] += 1
-        return interrupted(self.world, work, strike)
+        try:
+            return interrupted(self.world, work, strike)
+        except KeyboardInterrupt:
+            self._oracle.counts["interrupt"] += 1
+            raise
 
     def _extend(self, story: Story, more: int) -> None:
         lines = [line._replace(amount=more) for line in self._open[story.id].lines]
@@ -203,6 +206,9 @@ class Program:
                 raise Wrong(f"{story.id} cannot be {end}: {error}") from error
             return  # it never arrived, and never will
         self._oracle.counts[how] += 1
+        if end == "settled":
+            self._oracle.counts["unexpected"] += story.extra is not None
+            self._oracle.counts["overrun"] += any(amount > line.amount for line in story.lines)
         story.told = end, amount
         self._store.told(story)
         self.world.tell(f"{story.id} {how} at {amount}")

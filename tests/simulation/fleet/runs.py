@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 TESTS = str(Path(__file__).resolve().parents[2])
@@ -31,6 +33,8 @@ from simulation.fleet import breaks  # noqa: E402 - and nothing that imports a l
 SAYS_EVERY_S = 10.0
 # So many seeds are one piece of work for a process.
 PIECE = 20
+# Columns of what went wrong: whatever has no class of its own in the oracle is "other".
+WRONGS = {"breach": 10, "lost": 6, "double": 8, "other": 7}
 KINDS = ("cut", "freeze", "step", "deploy", "policy", "fork", "interrupt")
 
 
@@ -40,12 +44,12 @@ class Sums:
     What many simulations came to.
 
     Attributes:
+        counts: How often what happened; of failures, by the name of what went wrong in small letters.
         failed: The seed that failed.
     """
 
     ledger: str
     seeds: int = 0
-    breaches: int = 0
     virtual_s: float = 0.0
     real_s: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -56,7 +60,6 @@ class Sums:
         Count others in.
         """
         self.seeds += more.seeds
-        self.breaches += more.breaches
         self.virtual_s += more.virtual_s
         self.real_s += more.real_s
         self.counts += more.counts
@@ -70,13 +73,14 @@ class Sums:
         over = count["spent"] - count["truth"]
         return (
             f"{self.ledger:10}{self.seeds:8,}{count['calls']:11,}{count['kill']:8,}{count['faults']:10,}"
-            f"{self.breaches:10}{count['lost']:6}{count['double']:8}{over / max(1, count['truth']):9.1%}"
+            f"{''.join(f'{count[name]:{width}}' for name, width in WRONGS.items())}{over / max(1, count['truth']):9.1%}"
             f"{self.virtual_s / 3600:11,.0f}{self.virtual_s / max(self.real_s, 1e-9):13,.0f}{self.real_s:9,.0f}"
         )
 
 
 HEADER = (
-    f"{'ledger':10}{'seeds':>8}{'calls':>11}{'kills':>8}{'faults':>10}{'breaches':>10}{'lost':>6}{'double':>8}"
+    f"{'ledger':10}{'seeds':>8}{'calls':>11}{'kills':>8}{'faults':>10}"
+    f"{'breaches':>10}{'lost':>6}{'double':>8}{'other':>7}"
     f"{'above':>9}{'virtual h':>11}{'x real time':>13}{'real s':>9}"
 )
 
@@ -102,7 +106,9 @@ def run(ledger: str, seeds: range, *, twice_every: int = 50) -> tuple[Sums, Any]
             again = Fleet(made).play()
             assert again.digest == result.digest, f"seed {seed} of {ledger} is not the same twice"
         if result.failure is not None:
-            sums.breaches, sums.failed = 1, seed
+            name = type(result.failure).__name__.lower()
+            sums.counts[name if name in WRONGS else "other"] += 1
+            sums.failed = seed
             return sums, result
     return sums, None
 
@@ -110,6 +116,8 @@ def run(ledger: str, seeds: range, *, twice_every: int = 50) -> tuple[Sums, Any]
 def run_all(ledger: str, seeds: range, *, jobs: int) -> Sums:
     """
     All *seeds* in so many processes, to the first that fails, or to Ctrl-C; it says how far it is.
+
+    Who was stopped has fewer seeds, and none that failed.
     """
     sums, said = Sums(ledger), time.monotonic()
     try:
@@ -121,10 +129,7 @@ def run_all(ledger: str, seeds: range, *, jobs: int) -> Sums:
                 said = time.monotonic()
                 print(f"{ledger}: {sums.seeds:,} of {len(seeds):,}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
-        left = len(seeds) - sums.seeds
-        goes_on = f"--ledger {ledger} --from {seeds.start + sums.seeds} --seeds {left}"
-        print(f"\n{HEADER}\n{sums.row()}\nStopped. It goes on with {goes_on}", flush=True)
-        raise
+        pass
     return sums
 
 
@@ -137,15 +142,22 @@ def _pieces(ledger: str, seeds: range, jobs: int) -> Iterator[Sums]:
     if jobs == 1:
         yield from map(work, pieces)
         return
-    # A fork, for the ledger may have been broken here.
-    with multiprocessing.get_context("fork").Pool(jobs, initializer=_leave_to_the_parent) as pool:
+    from simulation.fleet import sqlite
+
+    # A fork, for the ledger may have been broken here. Who is stopped in a piece leaves files behind.
+    fork = multiprocessing.get_context("fork")
+    with (
+        TemporaryDirectory(dir=sqlite.IN) as folder,
+        fork.Pool(jobs, initializer=_leave_to_the_parent, initargs=(folder,)) as pool,
+    ):
         yield from pool.imap(work, pieces)
 
 
-def _leave_to_the_parent() -> None:
-    import signal
+def _leave_to_the_parent(folder: str) -> None:
+    from simulation.fleet import sqlite
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sqlite.IN = Path(folder)
 
 
 def _piece(ledger: str, seeds: range) -> Sums:
@@ -171,24 +183,43 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.broken:
         breaks.BREAKS[given.broken].install()
-    from simulation.fleet.shrinking import shrink, story
     from simulation.fleet.stores import STORES
 
-    rows, failed = [], None
-    for ledger in given.ledger or list(STORES):
-        try:
-            sums = run_all(ledger, range(given.first, given.first + given.seeds), jobs=given.jobs)
-        except KeyboardInterrupt:
-            return 130
+    ledgers = given.ledger or list(STORES)
+    unknown = [ledger for ledger in ledgers if ledger not in STORES]
+    if unknown:
+        parser.error(f"there is no ledger {unknown[0]!r}; there are {', '.join(STORES)}")
+    rows, seeds = [HEADER], range(given.first, given.first + given.seeds)
+    for number, ledger in enumerate(ledgers):
+        sums = run_all(ledger, seeds, jobs=given.jobs)
         rows.append(sums.row())
         if sums.failed is not None:
-            _, failed = run(ledger, range(sums.failed, sums.failed + 1))
-            break
-    print("\n".join([HEADER, *rows]))
+            print("\n".join(rows))
+            return _tell(ledger, sums.failed)
+        if sums.seeds < len(seeds):
+            print("\n".join(["", *rows, "Stopped. It goes on with"]))
+            print(
+                f"    --ledger {ledger} --from {seeds.start + sums.seeds} --seeds {len(seeds) - sums.seeds}"
+            )
+            for other in ledgers[number + 1 :]:
+                print(f"    --ledger {other} --from {seeds.start} --seeds {len(seeds)}")
+            return 130
+    print("\n".join(rows))
+    return 0
+
+
+def _tell(ledger: str, seed: int) -> int:
+    """
+    Print the smallest history that fails as *seed* did, and why.
+    """
+    from simulation.fleet.shrinking import shrink, story
+
+    failed = run(ledger, range(seed, seed + 1))[1]
     if failed is None:
-        return 0
+        print(f"\nseed {seed}: it failed, and does not when it is run again")
+        return 1
     smallest = shrink(failed)
-    print(f"\n{story(smallest)}\n\nseed {smallest.scenario.seed}: {smallest.failure}")
+    print(f"\n{story(smallest)}\n\nseed {seed}: {smallest.failure}")
     return 1
 
 

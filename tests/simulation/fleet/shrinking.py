@@ -18,11 +18,11 @@ T = TypeVar("T")
 WITHIN_S = 60.0
 
 
-def shrink(failed: Result, *, within_s: float = WITHIN_S) -> Result:
+def shrink(failed: Result, *, within_s: float | None = None) -> Result:
     """
     The smallest scenario that was found to fail as *failed* did, and what came of it.
     """
-    return _Shrinker(failed, time.monotonic() + within_s).run()
+    return _Shrinker(failed, time.monotonic() + (WITHIN_S if within_s is None else within_s)).run()
 
 
 class _Shrinker:

@@ -26,7 +26,9 @@ from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.ledgers import sqlite_rows
 from bedrock_guard.ledgers.sqlite import SQLiteLedger
 
-IN_MEMORY: Final = Path("/dev/shm")
+_IN_MEMORY: Final = Path("/dev/shm")
+# Where the files are.
+IN = _IN_MEMORY if _IN_MEMORY.is_dir() else None
 # Of a statement, and of a look whether another's transaction is over.
 STATEMENT_S: Final = (10e-6, 200e-6)
 BUSY_S: Final = 20e-3
@@ -38,6 +40,7 @@ _CALLS: Final = """
 SELECT id, 'pending', lines, NULL, 1 FROM reservation UNION ALL
 SELECT id, state, lines, booked, entry IS NOT NULL FROM entry WHERE state <> 'recorded'
 """
+_HELD: Final = "SELECT id, lines FROM reservation"
 _BALANCES: Final = "SELECT budget, rule, per, window_start, spent, pending FROM balance"
 
 
@@ -54,10 +57,11 @@ class SQLiteStore:
 
     def __init__(self, world: World, scenario: Scenario, oracle: Oracle) -> None:
         self._world, self._oracle = world, oracle
-        self._folder = tempfile.mkdtemp(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)
+        self._folder = tempfile.mkdtemp(dir=IN)
         self.path = f"{self._folder}/ledger.db"
         self._books: sqlite3.Connection | None = None
         self._commits = 0
+        self._seen: set[str] = set()
 
     @contextmanager
     def installed(self, world: World) -> Iterator[None]:
@@ -90,7 +94,7 @@ class SQLiteStore:
 
     def check_admitted(self, node: Node, story: Story) -> None:
         """
-        Others may have changed the books since.
+        The commit was looked at already.
         """
 
     def told(self, story: Story) -> None:
@@ -136,12 +140,28 @@ class SQLiteStore:
         Somebody has written: nothing may be above its limit, and what is held and spent be what calls say.
         """
         self._commits += 1
+        sums = self._check_balances()
+        for id_, lines in self._read(_HELD):
+            story = self._oracle.stories.get(id_)
+            if story is not None and id_ not in self._seen:
+                self._seen.add(id_)
+                for line in _read_lines(lines):
+                    if line.kind == "window":
+                        self._oracle.check_cap(story, line.key, sums[line.key])
+        if self._commits % SUMS_EVERY == 0:
+            self._check_sums()
+
+    def _check_balances(self) -> dict[LedgerKey, int]:
+        """
+        What is used of each balance.
+        """
+        sums: dict[LedgerKey, int] = {}
         for budget, rule, per, start, spent, pending in self._read(_BALANCES):
             key = _read_key(budget, rule, per, start)
             if "/rolling " not in rule:
                 self._oracle.check_balance(key, spent + pending, spent)
-        if self._commits % SUMS_EVERY == 0:
-            self._check_sums()
+            sums[key] = spent + pending
+        return sums
 
     def _check_sums(self) -> None:
         wanted: dict[LedgerKey, list[int]] = {}

@@ -16,7 +16,7 @@ from simulation.fleet.dynamodb import Changes, Engine
 from simulation.fleet.forks import forked
 from simulation.fleet.network import STORM, Network
 from simulation.fleet.nodes import Node
-from simulation.fleet.oracle import Kept, Oracle, Story, Wrong
+from simulation.fleet.oracle import Breach, Kept, Oracle, Story, Wrong
 from simulation.fleet.scenario import Scenario
 from simulation.fleet.world import World
 
@@ -214,7 +214,7 @@ class DynamoDBStore:
             return  # calls were charged to it, and none ever asked
         allowed = sum(amount for each, amount in self._oracle.allowed.items() if each.budget == key.budget)
         if used > max(limits) + allowed:
-            raise Wrong(f"{used} of {limits} is used on {key}")
+            raise Breach(f"{used} of {limits} is used on {key}")
 
 
 def _is_call(pk: str) -> bool:
