@@ -63,7 +63,7 @@ class LeaseStore(DynamoDBStore):
         What a process has spent and holds of its slices is within the limit by which a call had asked.
         """
         for key in story.caps:
-            spent, pending, _ = node.ledger._local.sums(key)
+            spent, pending = node.ledger._local.sums(key)
             self._oracle.check_cap(story, key, spent + pending - self._oracle.allowed[key])
 
     def told(self, story: Story) -> None:
