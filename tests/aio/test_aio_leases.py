@@ -120,3 +120,20 @@ def test_a_call_that_does_not_fit_is_refused_and_holds_nothing(monkeypatch: pyte
     assert [isinstance(answer, BudgetExceeded) for answer in answers] == [False] * 3 + [True] * 2
     assert not hops.was_on_loop
     assert (row.spent, row.pending) == (Decimal(3), 0)
+
+
+def test_a_reply_comes_though_the_ledger_was_closed_meanwhile() -> None:
+    ledger = LeasedLedger(read_address(dynamodb_engine.table_url()), clock=time.time, keeps_itself=False)
+    guard = Guard(budget="all: 5 USD", ledger=ledger)
+
+    async def main(url: str) -> Any:
+        async with get_session().create_client(
+            "bedrock-runtime", region_name="us-east-1", endpoint_url=url
+        ) as client:
+            guard.attach(client)
+            client.meta.events.register_last("before-send", lambda **_: ledger.close())
+            return await client.converse(**HELLO)
+
+    with BedrockServer(rates=RATES) as server:
+        assert asyncio.run(main(server.url))["output"]
+    guard.close()

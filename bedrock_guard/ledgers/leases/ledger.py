@@ -140,10 +140,13 @@ class LeasedLedger:
 
     def ends_at_once(self, reservation: Reservation) -> bool:
         """
-        Whether all that is held of it is here.
+        Whether all that is held of it is here, and may be ended here.
         """
         id_ = reservation.id
-        return id_ not in self._beside.held and self._local.find(id_) is not None
+        try:
+            return id_ not in self._beside.held and self._local.find(id_) is not None
+        except LedgerUnavailable:  # closed: the end will say so, where that spoils no reply
+            return False
 
     def extend(
         self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
