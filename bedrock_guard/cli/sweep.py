@@ -55,7 +55,7 @@ def sweep(
     if report.damaged:
         fail(
             f"Overdue, and damaged: {report.damaged:,}. What they hold stays pending; "
-            "`bedrock-guard ledger check` says more.",
+            "of a file, `bedrock-guard ledger check` says more.",
             NO,
         )
 
@@ -71,7 +71,7 @@ def _sweep(url: str, keep_days: int | None) -> SweepReport:
     Sweep until nothing is left. What ends is kept for *keep_days* where the store itself deletes; entries
     that are old stay: programs drop them, who know how long they keep them.
     """
-    charged = released = 0
+    charged = released = damaged = 0
     opened = open_ledger(url, clock=time.time)
     try:
         if isinstance(opened, KeepsEntries):
@@ -79,8 +79,9 @@ def _sweep(url: str, keep_days: int | None) -> SweepReport:
         while True:
             report = opened.sweep(now=time.time())
             charged, released = charged + report.charged, released + report.released
+            damaged = max(damaged, report.damaged)
             if not (report.charged or report.released):
-                return SweepReport(charged, released, damaged=report.damaged)
+                return SweepReport(charged, released, damaged=damaged)
     finally:
         opened.close()
 

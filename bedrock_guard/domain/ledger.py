@@ -180,7 +180,7 @@ class SweepReport:
 
     Attributes:
         keys: Whose balances were charged.
-        damaged: Those that are over, and cannot be ended: somebody has edited their rows.
+        damaged: Those that cannot be ended: somebody has edited their rows.
     """
 
     charged: int = 0

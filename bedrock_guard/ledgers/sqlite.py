@@ -40,7 +40,7 @@ from bedrock_guard.ledgers import (
     sqlite_sweeping,
 )
 from bedrock_guard.ledgers.lines import with_kinds
-from bedrock_guard.ledgers.sqlite_books import Call, Ending
+from bedrock_guard.ledgers.sqlite_books import Ending
 from bedrock_guard.ledgers.sqlite_file import SQLiteFile
 from bedrock_guard.ledgers.url import read_url
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
@@ -68,7 +68,7 @@ def read_lines(text: str) -> tuple[Line, ...]:
         LedgerUnavailable: The row is damaged.
     """
     try:
-        found = tuple(_read_line(*each) for each in json.loads(text))
+        found = tuple(_read_line(each) for each in json.loads(text))
     except (ValueError, TypeError, RecursionError):
         raise damaged("lines", text) from None
     return found
@@ -120,9 +120,8 @@ def _key_text(key: LedgerKey) -> str:
     return _encode(key)[1:-1]
 
 
-def _read_line(
-    budget: str, rule: str, per: list[list[str]], window_start: int, limit: int | None, amount: int
-) -> Line:
+def _read_line(stored: list[Any]) -> Line:
+    budget, rule, per, window_start, limit, amount = stored
     key = LedgerKey(budget, rule, _read_per(per), window_start)
     is_sound = type(budget) is type(rule) is str and type(window_start) is type(amount) is int
     if not is_sound or not (limit is None or type(limit) is int):

@@ -255,6 +255,7 @@ class LeasedLedger:
             sum(report.charged for report in reports),
             sum(report.released for report in reports),
             frozenset().union(*(report.keys for report in reports)),
+            sum(report.damaged for report in reports),
         )
 
     def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
