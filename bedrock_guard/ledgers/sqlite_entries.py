@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -132,7 +133,14 @@ def _query(where: EntryFilter, after: str | None) -> tuple[str, dict[str, Any]]:
         value = getattr(where, name)
         if value is not None:
             conditions.append(condition)
-            parameters[name] = json.dumps(dict(value)) if name == "tags" else value
+            parameters[name] = _parameter(value)
     if where.outcome not in {None, sqlite_schema.USUAL_OUTCOME}:
         conditions.append(sqlite_schema.IS_UNUSUAL)  # what the index of these entries asks for
     return f"{sqlite_schema.ENTRIES} WHERE {' AND '.join(conditions)} {sqlite_schema.NEWEST}", parameters
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    # SQLite's largest; above it there is nothing to be told apart.
+    return min(value, books.MAX_AMOUNT) if isinstance(value, int) else value

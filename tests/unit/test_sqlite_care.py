@@ -614,3 +614,15 @@ def test_a_damaged_open_call_is_named(ledger: SQLiteLedger, path: Path) -> None:
 
     assert "The open call '\\x1b[2J' is in no sum: " in done.stdout
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["cost_nanousd_min", "tokens_max", "attempts_min", "status"])
+def test_a_figure_that_no_entry_can_have_is_asked_for_all_the_same(ledger: SQLiteLedger, name: str) -> None:
+    """
+    `--cost-min 1e30`: SQLite's integers end before Python's.
+    """
+    settle(ledger, hold(ledger, "a", 60), 40)
+
+    found, _ = ledger.entries(EntryFilter(**{name: 10**30}))
+
+    assert len(found) == (name == "tokens_max")
