@@ -13,6 +13,7 @@ from typing import Annotated, Final, NoReturn, TypeVar
 
 import typer
 
+from bedrock_guard.cli.safe_text import plain
 from bedrock_guard.config.load import resolve
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import sqlite_care
@@ -81,7 +82,7 @@ def check(url: Url = None, *, as_json: Json = False) -> None:
             f"{found}: schema {report.schema}, {report.balances} balances, {report.entries} entries, "
             f"{report.open_calls} open calls."
         )
-        print("\n".join(report.findings) or "The sums agree.")
+        print("\n".join(plain(finding, None) for finding in report.findings) or "The sums agree.")
     if report.findings:
         raise typer.Exit(_NO)
 

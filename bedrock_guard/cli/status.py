@@ -71,7 +71,8 @@ _CSV: Final = (
 
 FailOver = Annotated[
     float | None,
-    typer.Option(help="Exit with 3 when spent and pending reach this share of a limit: 0.9.", min=0),
+    # 90 would be meant as 90 %, and never be reached.
+    typer.Option(help="Exit with 3 when spent and pending reach this share of a limit: 0.9.", min=0, max=10),
 ]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it anew until Ctrl-C.")]
 Every = Annotated[float, typer.Option(help="With --watch: every so many seconds.", min=0.1)]

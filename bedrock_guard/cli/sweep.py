@@ -1,7 +1,7 @@
 """
 `bedrock-guard sweep`: end what dead processes hold, now.
 
-Exit codes: 0 done, 1 the ledger cannot be used, 2 bad input.
+Exit codes: 0 done, 1 the ledger cannot be used, or a call is damaged and stays, 2 bad input.
 """
 
 from __future__ import annotations
@@ -49,10 +49,16 @@ def sweep(
     except LedgerUnavailable as error:
         fail(str(error), NO)
     if as_json:
-        told = {"ledger": url, "charged": report.charged, "released": report.released, "dry_run": dry_run}
-        print(to_json(told))
+        told = {"ledger": url, "charged": report.charged, "released": report.released}
+        print(to_json({**told, "damaged": report.damaged, "dry_run": dry_run}))
     else:
         print(_show(report, "would be " if dry_run else ""))
+    if report.damaged:
+        fail(
+            f"Overdue, and damaged: {report.damaged:,}. What they hold stays pending; "
+            "of a file, `bedrock-guard ledger check` says more.",
+            NO,
+        )
 
 
 def _look(url: str) -> SweepReport:
@@ -66,7 +72,7 @@ def _sweep(url: str, keep_days: int | None) -> SweepReport:
     Sweep until nothing is left. What ends is kept for *keep_days* where the store itself deletes; entries
     that are old stay: programs drop them, who know how long they keep them.
     """
-    charged = released = 0
+    charged = released = damaged = 0
     opened = open_ledger(url, clock=time.time)
     try:
         if isinstance(opened, KeepsEntries):
@@ -74,8 +80,9 @@ def _sweep(url: str, keep_days: int | None) -> SweepReport:
         while True:
             report = opened.sweep(now=time.time())
             charged, released = charged + report.charged, released + report.released
+            damaged = max(damaged, report.damaged)
             if not (report.charged or report.released):
-                return SweepReport(charged, released)
+                return SweepReport(charged, released, damaged=damaged)
     finally:
         opened.close()
 
@@ -83,7 +90,7 @@ def _sweep(url: str, keep_days: int | None) -> SweepReport:
 def _show(report: SweepReport, would: str) -> str:
     calls = report.charged + report.released
     if not calls:
-        return "Nothing is overdue."
+        return "Nothing that is overdue can be ended." if report.damaged else "Nothing is overdue."
     return (
         f"Calls of dead processes that {would or 'are '}ended: {calls:,}. Charged at the estimate: "
         f"{report.charged:,}; given back: {report.released:,}."

@@ -180,11 +180,13 @@ class SweepReport:
 
     Attributes:
         keys: Whose balances were charged.
+        damaged: Those that cannot be ended: somebody has edited their rows.
     """
 
     charged: int = 0
     released: int = 0
     keys: frozenset[LedgerKey] = field(default=frozenset(), compare=False, repr=False)
+    damaged: int = 0
 
 
 class Ledger(ClaimsAlerts, KeepsControls, Protocol):

@@ -37,9 +37,10 @@ from bedrock_guard.ledgers import (
     sqlite_lines,
     sqlite_rows,
     sqlite_schema,
+    sqlite_sweeping,
 )
 from bedrock_guard.ledgers.lines import with_kinds
-from bedrock_guard.ledgers.sqlite_books import Call, Ending
+from bedrock_guard.ledgers.sqlite_books import Ending
 from bedrock_guard.ledgers.sqlite_file import SQLiteFile
 from bedrock_guard.ledgers.url import read_url
 
@@ -242,24 +243,7 @@ class SQLiteLedger:
         """
         if not self._file.read(lambda db: db.execute(sqlite_schema.IS_DUE, (now,)).fetchone()):
             return SweepReport()
-
-        def work(db: sqlite3.Connection) -> SweepReport:
-            keys: set[LedgerKey] = set()
-            due = db.execute(sqlite_schema.DUE, (now, limit)).fetchall()
-            for id_, at, expires_at_s, text, on_expiry, entry_text in due:
-                lines = sqlite_rows.read_lines(text)
-                booked = books.expired_amounts(lines, on_expiry)
-                amounts = {line.key: amount for line, amount in zip(lines, booked, strict=True)}
-                entry = books.expired_entry(sqlite_rows.read_entry(entry_text, 1, at), on_expiry)
-                ending = Ending.of(lines, amounts, entry)
-                db.execute(sqlite_schema.TAKE, (id_,)).fetchall()
-                call = Call(id_, "pending", at, expires_at_s, text)
-                sqlite_books.write_end(db, call, "expired", ending, ending.rows)
-                keys.update(key for key, amount in amounts.items() if amount)
-            charged = sum(row[4] == "charge" for row in due)
-            return SweepReport(charged, len(due) - charged, frozenset(keys))
-
-        return self._file.write(work)
+        return self._file.write(lambda db: sqlite_sweeping.sweep(db, now=now, limit=limit))
 
     def claim_alert(self, claim: AlertClaim, *, retry_after_s: float = RETRY_AFTER_S) -> bool:
         """

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bedrock_guard.domain.ledger import LedgerKey, SweepReport
+from bedrock_guard.domain.ledger import LedgerKey, Line, SweepReport
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers import sqlite_entries, sqlite_rows, sqlite_schema
+from bedrock_guard.ledgers import sqlite_entries, sqlite_rows, sqlite_schema, sqlite_sweeping
 from bedrock_guard.ledgers.sqlite import read_path
 from bedrock_guard.ledgers.sqlite_file import SQLiteFile
 
@@ -82,10 +82,9 @@ def overdue(url: str, now: float) -> SweepReport:
     """
     file = SQLiteFile(_existing(url), synchronous="normal", wait_s=WAIT_S, read_only=True)
     try:
-        ways = Counter(dict(file.read(lambda db: db.execute(sqlite_schema.COUNT_DUE, (now,)).fetchall())))
+        return file.read(lambda db: sqlite_sweeping.overdue(db, now))
     finally:
         file.close()
-    return SweepReport(ways["charge"], ways.total() - ways["charge"])
 
 
 def _look(db: sqlite3.Connection) -> CheckReport:
@@ -95,15 +94,18 @@ def _look(db: sqlite3.Connection) -> CheckReport:
     pending: Counter[LedgerKey] = Counter()
     calls: Counter[LedgerKey] = Counter()
     entries = open_calls = 0
-    for lines, booked in db.execute(sqlite_schema.ALL_BOOKED):
+    for id_, lines, booked in db.execute(sqlite_schema.ALL_BOOKED):
         entries += 1
-        sqlite_entries.add_booked(spent, lines, booked)
+        try:
+            sqlite_entries.add_booked(spent, lines, booked)
+        except LedgerUnavailable as error:
+            findings.append(f"The call {id_!r} is in no sum: {error}")
     if schema >= sqlite_schema.FORGETS_SINCE:
         for *key, amount in db.execute(sqlite_schema.ALL_DROPPED):
             spent[sqlite_rows.read_key(*key)] += amount
-    for (lines,) in db.execute(sqlite_schema.ALL_HELD):
+    for id_, lines in db.execute(sqlite_schema.ALL_HELD):
         open_calls += 1
-        for line in sqlite_rows.read_lines(lines):
+        for line in _read_held(id_, lines, findings):
             pending[line.key] += line.amount
             calls[line.key] += 1
     keys = set()
@@ -116,6 +118,14 @@ def _look(db: sqlite3.Connection) -> CheckReport:
     lost = [key for key in {*spent, *pending} - keys if spent[key] or pending[key]]
     findings += [f"{_name(key)} has no balance, and calls that count towards it." for key in sorted(lost)]
     return CheckReport(schema, entries, open_calls, len(keys), tuple(findings))
+
+
+def _read_held(id_: str, lines: str, findings: list[str]) -> tuple[Line, ...]:
+    try:
+        return sqlite_rows.read_lines(lines)
+    except LedgerUnavailable as error:
+        findings.append(f"The open call {id_!r} is in no sum: {error}")
+        return ()
 
 
 def _compare(key: LedgerKey, what: str, kept: int, summed: int, of: str) -> list[str]:

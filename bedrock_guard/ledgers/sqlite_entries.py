@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.entry_filter import EQUAL_FILTERS, TOKENS_SUFFIX, EntryFilter
 from bedrock_guard.domain.ledger import SUB_WINDOWS, LedgerKey
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books, sqlite_rows, sqlite_schema
 from bedrock_guard.ledgers import lines as lines_of
 
@@ -82,16 +85,19 @@ def drop(db: sqlite3.Connection, before: float, limit: int) -> int:
     """
     rows = db.execute(sqlite_schema.OLD, (before, limit)).fetchall()
     spent: Counter[LedgerKey] = Counter()
-    for _, lines, booked in rows:
-        add_booked(spent, lines, booked)
-    db.executemany(sqlite_schema.DROP, [row[:1] for row in rows])
+    dropped = []
+    for seq, lines, booked in rows:
+        with suppress(LedgerUnavailable):  # what is damaged is in no sum, and stays for who mends it
+            add_booked(spent, lines, booked)
+            dropped.append((seq,))
+    db.executemany(sqlite_schema.DROP, dropped)
     for key, amount in spent.items():
         columns = sqlite_rows.key_columns(key)
         if _has_rolled_out(key, before) and db.execute(sqlite_schema.ROLL_OUT, (*columns, amount)).rowcount:
             db.execute(sqlite_schema.DROP_EMPTY, columns)
         else:
             db.execute(sqlite_schema.ADD_DROPPED, (*columns, amount))
-    return len(rows)
+    return len(dropped)
 
 
 def _has_rolled_out(key: LedgerKey, before: float) -> bool:
@@ -102,10 +108,15 @@ def _has_rolled_out(key: LedgerKey, before: float) -> bool:
 def add_booked(spent: Counter[LedgerKey], lines: str | None, booked: str | None) -> None:
     """
     Add what one entry has spent.
+
+    Raises:
+        LedgerUnavailable: The row is damaged; nothing is added.
     """
     if lines and booked:
-        pairs = zip(sqlite_rows.read_lines(lines), sqlite_rows.read_booked(booked), strict=True)
-        for line, amount in pairs:
+        held, amounts = sqlite_rows.read_lines(lines), sqlite_rows.read_booked(booked)
+        if len(held) != len(amounts):
+            raise sqlite_rows.damaged("booked", booked)
+        for line, amount in zip(held, amounts, strict=True):
             spent[line.key] += amount
 
 
@@ -122,7 +133,14 @@ def _query(where: EntryFilter, after: str | None) -> tuple[str, dict[str, Any]]:
         value = getattr(where, name)
         if value is not None:
             conditions.append(condition)
-            parameters[name] = json.dumps(dict(value)) if name == "tags" else value
+            parameters[name] = _parameter(value)
     if where.outcome not in {None, sqlite_schema.USUAL_OUTCOME}:
         conditions.append(sqlite_schema.IS_UNUSUAL)  # what the index of these entries asks for
     return f"{sqlite_schema.ENTRIES} WHERE {' AND '.join(conditions)} {sqlite_schema.NEWEST}", parameters
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    # SQLite's largest; above it there is nothing to be told apart.
+    return min(value, books.MAX_AMOUNT) if isinstance(value, int) else value

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import LedgerKey, Line
@@ -15,6 +15,9 @@ from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.books import Booked
 
 KeyColumns: TypeAlias = tuple[str, str, str, int]
+
+# How much of what is damaged an error quotes.
+_SHOWN: Final = 60
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -60,11 +63,15 @@ def write_lines(lines: tuple[Line, ...]) -> str:
 def read_lines(text: str) -> tuple[Line, ...]:
     """
     Back from `write_lines`.
+
+    Raises:
+        LedgerUnavailable: The row is damaged.
     """
-    return tuple(
-        Line(LedgerKey(budget, rule, _read_per(per), window_start), limit, amount)
-        for budget, rule, per, window_start, limit, amount in json.loads(text)
-    )
+    try:
+        found = tuple(_read_line(each) for each in json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        raise damaged("lines", text) from None
+    return found
 
 
 def write_booked(booked: Booked) -> str:
@@ -77,8 +84,17 @@ def write_booked(booked: Booked) -> str:
 def read_booked(text: str | None) -> Booked:
     """
     Back from `write_booked`; nothing for a call that has not ended.
+
+    Raises:
+        LedgerUnavailable: The row is damaged.
     """
-    return tuple(json.loads(text)) if text else ()
+    try:
+        found = tuple(json.loads(text)) if text else ()
+    except (ValueError, TypeError, RecursionError):
+        raise damaged("booked", text) from None
+    if not all(type(amount) is int for amount in found):
+        raise damaged("booked", text)
+    return found
 
 
 def write_entry(entry: Entry) -> str:
@@ -102,6 +118,25 @@ def read_entry(text: str, count: int, at_s: float = 0.0) -> Entry:
 @lru_cache(maxsize=4096)
 def _key_text(key: LedgerKey) -> str:
     return _encode(key)[1:-1]
+
+
+def _read_line(stored: list[Any]) -> Line:
+    budget, rule, per, window_start, limit, amount = stored
+    key = LedgerKey(budget, rule, _read_per(per), window_start)
+    is_sound = type(budget) is type(rule) is str and type(window_start) is type(amount) is int
+    if not is_sound or not (limit is None or type(limit) is int):
+        raise TypeError
+    return Line(key, limit, amount)
+
+
+def damaged(column: str, text: str | None) -> LedgerUnavailable:
+    """
+    The error for a *column* of a call that no program has written so.
+    """
+    return LedgerUnavailable(
+        f"A call of the ledger cannot be read: its {column} is {str(text)[:_SHOWN]!r}. No program writes "
+        "that; mend the row, or take the file of a backup. `bedrock-guard ledger check` names it."
+    )
 
 
 def _read_per(pairs: list[list[str]]) -> tuple[tuple[str, str], ...]:

@@ -181,7 +181,7 @@ SELECT state, at, expires_at, lines, booked FROM entry WHERE id = ?1
 LIMIT 1
 """
 IS_DUE: Final = "SELECT 1 FROM reservation WHERE expires_at <= ?1 LIMIT 1"
-COUNT_DUE: Final = "SELECT on_expiry, count(*) FROM reservation WHERE expires_at <= ?1 GROUP BY on_expiry"
+ALL_DUE: Final = "SELECT lines, on_expiry FROM reservation WHERE expires_at <= ?1"
 # Every row is looked at: only open calls are here, and an index would cost each of them.
 DUE: Final = """
 SELECT id, at, expires_at, lines, on_expiry, entry FROM reservation
@@ -213,8 +213,8 @@ OLD: Final = """
 SELECT seq, lines, booked FROM entry
 WHERE at < ?1 AND coalesce(expires_at, at) < ?1 ORDER BY at LIMIT ?2
 """
-ALL_BOOKED: Final = "SELECT lines, booked FROM entry"
-ALL_HELD: Final = "SELECT lines FROM reservation"
+ALL_BOOKED: Final = "SELECT id, lines, booked FROM entry"
+ALL_HELD: Final = "SELECT id, lines FROM reservation"
 ALL_DROPPED: Final = "SELECT budget, rule, per, window_start, spent FROM dropped"
 ALL_BALANCES: Final = "SELECT budget, rule, per, window_start, spent, pending, pending_calls FROM balance"
 DROP: Final = "DELETE FROM entry WHERE seq = ?1"

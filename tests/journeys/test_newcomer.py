@@ -7,10 +7,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -27,9 +30,9 @@ def step(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def walk(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subprocess.CompletedProcess[str]]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """
-    Runs a step in a checkout and a home that nobody has used before.
+    A checkout and a home that nobody has used before, for `subprocess`.
     """
     checkout, home = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("home")
     for name in ("bedrock_guard", "examples", "tests"):
@@ -41,21 +44,19 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], subprocess
     pip = Path.home() / ".config" / "pip"
     if pip.is_dir():  # where packages come from is the machine's, not the newcomer's
         shutil.copytree(pip, home / ".config" / "pip")
+    path = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    return {"cwd": checkout, "env": {**environment, "HOME": str(home), "PATH": path}, "text": True}
+
+
+@pytest.fixture(scope="module")
+def walk(place: dict[str, Any]) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """
+    Runs a step there.
+    """
 
     def run(script: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
-            cwd=checkout,
-            env={
-                **environment,
-                "HOME": str(home),
-                "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
-            },
-        )
+        shell = ["bash", "-euo", "pipefail", "-c", script]
+        return subprocess.run(shell, capture_output=True, check=False, timeout=900, **place)
 
     return run
 
@@ -98,6 +99,33 @@ def test_a_budget_file_is_written_and_found(walk: Callable[[str], subprocess.Com
     assert done.returncode == 0, done.stderr
     assert "agents" in done.stdout
     assert re.search(r"^agents .*\$0\.02/day", done.stdout, re.MULTILINE)
+
+
+def test_the_ledger_is_seen_in_a_browser(
+    walk: Callable[[str], subprocess.CompletedProcess[str]], place: dict[str, Any]
+) -> None:
+    """
+    On a port that is free, as others may run tests too; Ctrl-C ends it.
+    """
+    install, show = step("walk: dashboard").splitlines()
+    installed = walk(install)
+    assert installed.returncode == 0, installed.stderr
+
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {show} --port 0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **place
+    ) as shown:
+        try:
+            assert shown.stdout is not None
+            first = shown.stdout.readline()
+            with urlopen(first.split(": ")[-1].strip(), timeout=30) as page:
+                text = page.read().decode()
+        finally:
+            shown.send_signal(signal.SIGINT)
+            _, errors = shown.communicate(timeout=30)
+
+    assert first.startswith("sqlite:///ledger.db: http://127.0.0.1:")
+    assert "agents" in text
+    assert (shown.returncode, "Traceback" in errors) == (0, False), errors
 
 
 def test_the_tests_can_be_run(walk: Callable[[str], subprocess.CompletedProcess[str]]) -> None:

@@ -24,7 +24,7 @@ from bedrock_guard.domain.entry_filter import EntryFilter
 from bedrock_guard.domain.ledger import Reservation, SweepReport
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import open_ledger
-from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, create_table, items, schema
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, create_table, items, packing, schema, segments
 from bedrock_guard.ledgers.dynamodb.address import read_address
 from bedrock_guard.ledgers.leases import LeasedLedger
 from bedrock_guard.testing.ledger_alert_contract import HALF
@@ -510,3 +510,98 @@ def test_a_table_is_opened_by_its_arn_too(url: str, clock: SetClock) -> None:
 def _bodies(params: dict[str, Any]) -> list[dict[str, Any]]:
     inner = [body for each in params.get("TransactItems", ()) for body in each.values()]
     return inner or [params]
+
+
+# Items that somebody has edited by hand, or that a newer version has written
+
+
+def edit(url: str, part: str, **attributes: Any) -> None:
+    """
+    Change the first item whose sort key has *part*; None takes an attribute away.
+    """
+    address = read_address(url)
+    assert address.endpoint_url is not None
+    client = dynamodb_engine.client(address.endpoint_url)
+    found = client.scan(TableName=address.table, ConsistentRead=True)["Items"]
+    (item, *_) = [item for item in found if part in item["sk"]["S"] or item["pk"]["S"].startswith(part)]
+    changed = {name: value for name, value in (item | attributes).items() if value is not None}
+    client.put_item(TableName=address.table, Item=changed)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"ln": {"B": b"\x01garbage"}},
+        {"ln": {"S": "x"}},
+        {"ln": {"B": b"\x63of a newer version"}},
+        {"pol": {"S": "burn"}},
+        {"exp": {"S": "soon"}},
+    ],
+    ids=str,
+)
+def test_a_damaged_hold_keeps_no_other_from_its_end(
+    url: str, ledger: DynamoDBLedger, damage: dict[str, Any]
+) -> None:
+    """
+    A sweep comes with the calls of every program: one item must neither stop it for ever nor fail a call.
+    """
+    reservation = hold(ledger, "bad", 60)
+    hold(ledger, "sound", 10)
+    edit(url, "bad", x={"S": "a hand"}, **damage)
+
+    assert ledger.sweep(now=NOW + HOLD_S) == SweepReport(charged=1, damaged=1)
+    assert books(ledger) == (10, 60)
+    with pytest.raises(LedgerUnavailable, match="item at pk 'F', sk 'bad' is as no version"):
+        ledger.extend(reservation, hold_s=9 * HOLD_S)
+
+
+@pytest.mark.parametrize(
+    "packed", [{"B": b"\x01garbage"}, {"B": b"\x63newer"}, {"S": "x"}, {"B": b"\x01"}], ids=str
+)
+def test_an_entry_that_cannot_be_unpacked_is_shown_at_its_place(
+    url: str, ledger: DynamoDBLedger, packed: dict[str, Any]
+) -> None:
+    """
+    A month's report must neither lack it in silence nor be lacking.
+    """
+    id_ = f"{int(NOW * 1000):011x}-dddd"
+    ledger.record(open_entry(id_, outcome="refused"))
+    ledger.record(open_entry(f"{int(NOW * 1000) + 1:011x}-eeee", outcome="refused"))
+    edit(url, "dddd", e=packed)
+
+    found, _ = ledger.entries(EntryFilter(since=NOW - 60))
+
+    assert [bool(entry.unread) for entry in found] == [False, True]
+    assert found[1].at_s == pytest.approx(NOW, abs=0.01)
+
+
+def test_a_balance_that_is_damaged_is_named(url: str, ledger: DynamoDBLedger) -> None:
+    """
+    Figures without it would be wrong.
+    """
+    hold(ledger, "a", 60)
+    edit(url, "B#", used=None)
+    with pytest.raises(LedgerUnavailable, match="A balance of the ledger cannot be read: the item at pk 'B#"):
+        books(ledger)
+    edit(url, "D#", key={"S": "[[1"})
+    with pytest.raises(LedgerUnavailable, match="A balance of the ledger cannot be read: the item at pk 'D#"):
+        ledger.balances()
+
+
+@pytest.mark.parametrize("packed", [b"\x01garbage", packing.pack("0 @noon")["B"], packing.pack("x {}")["B"]])
+def test_a_segment_that_is_damaged_is_an_entry_that_says_so(
+    url: str, ledger: DynamoDBLedger, packed: bytes
+) -> None:
+    """
+    It may hold a hundred calls: what cannot be told of them must not look like nothing.
+    """
+    note = segments.Note(5, NOW, open_entry("a", outcome="answered"))
+    segment = segments.item_of("owner-1", [note], kept=None)
+    address = read_address(url)
+    assert address.endpoint_url is not None
+    client = dynamodb_engine.client(address.endpoint_url)
+    client.put_item(TableName=address.table, Item=segment | {"en": {"B": packed}})
+
+    (found,), _ = ledger.entries(EntryFilter(since=NOW - 60))
+
+    assert "cost_nanousd" in found.unread

@@ -11,6 +11,7 @@ import re
 import sqlite3
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,9 @@ from bedrock_guard.domain.entry_fields import FIELDS
 from bedrock_guard.domain.ledger import LedgerKey, Line
 from bedrock_guard.ledgers import open_ledger
 
-MONTH = time.strftime("%Y-%m", time.gmtime())
+# One moment for all, so that no midnight comes between what is written and what is asked for.
+NOW = time.time()
+MONTH = time.strftime("%Y-%m", time.gmtime(NOW))
 ACTED_ON = {"\x1b", "\u202e", "\u2066", "\x00", "\x07", "\r", "\x9b"}
 TRICKS = (
     HOSTILE,
@@ -90,20 +93,19 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     """
     Calls of just now; the tags of each are a trick, and so are its names.
     """
-    now = time.time()
     entries = [
         made_entry(
-            f"t{number}", at_s=now - number, tags={"user": trick, trick: "1"}, model=trick, operation=trick
+            f"t{number}", at_s=NOW - number, tags={"user": trick, trick: "1"}, model=trick, operation=trick
         )
         for number, trick in enumerate(TRICKS)
     ]
     # A correction that somebody made by hand.
-    entries.append(made_entry("less", at_s=now, cost_nanousd=-1_500_000_000, usage={"input_tokens": -5}))
+    entries.append(made_entry("less", at_s=NOW, cost_nanousd=-1_500_000_000, usage={"input_tokens": -5}))
     url = made_ledger(tmp_path_factory.mktemp("hostile"), entries)
     rewrite(url, "t1", mood={"new": 1}, outcome="frozen", basis="guessed", usage={"new_meter": 5})
     ledger = open_ledger(url, clock=time.time)
     for trick in TRICKS:
-        key = LedgerKey("search", "USD/day@UTC", (("user", trick),), int(now // 86_400) * 86_400)
+        key = LedgerKey("search", "USD/day@UTC", (("user", trick),), int(NOW // 86_400) * 86_400)
         ledger.reserve(
             [Line(key, 10**9, 5)], entry=made_entry(f"o{trick[:3]}"), hold_s=60, on_expiry="charge"
         )
@@ -114,7 +116,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("damaged")
-    url = made_ledger(folder, [made_entry(name, at_s=time.time()) for name in (*DAMAGED, "sound")])
+    url = made_ledger(folder, [made_entry(name, at_s=NOW) for name in (*DAMAGED, "sound")])
     for name, values in DAMAGED.items():
         rewrite(url, name, **values)
     return url
@@ -133,7 +135,8 @@ def _tail_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bedrock_guard.cli.tail.time.sleep", interrupt)
+    # Of `tail` alone: others wait for locks by the same module.
+    monkeypatch.setattr("bedrock_guard.cli.tail.time", SimpleNamespace(time=time.time, sleep=interrupt))
 
 
 @pytest.mark.parametrize(("view", "form"), CASES, ids=named)
@@ -204,7 +207,7 @@ def test_each_damaged_row_says_what_of_it_is_unread(damaged: str) -> None:
         {"input_tokens": 1000, "output_tokens": 100},
     )
     assert (found["words"]["outcome"], found["words"]["basis"]) == ("", "estimated")
-    assert found["at"]["at"][:10] == time.strftime("%Y-%m-%d", time.gmtime())
+    assert found["at"]["at"][:10] == time.strftime("%Y-%m-%d", time.gmtime(NOW))
 
 
 def test_an_unread_cost_is_none_and_in_no_sum(damaged: str) -> None:

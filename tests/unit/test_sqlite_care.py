@@ -533,3 +533,89 @@ def test_what_went_wrong_is_found_by_an_index(ledger: SQLiteLedger) -> None:
     )
 
     assert "USING INDEX entry_unusual" in rows[0][3]
+
+
+# Rows that somebody has edited by hand
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "'[[1'",
+        "'null'",
+        f"'{'[' * 100_000}'",
+        """'[["all","USD",[],0,1]]'""",
+        """'[["all","USD",[],0,1,"x"]]'""",
+        """'[[7,"USD",[],0,1,1]]'""",
+        "replace(lines, ',60]', ',9999]')",  # more than its balance has pending
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_damaged_hold_keeps_no_other_from_its_end(ledger: SQLiteLedger, path: Path, lines: str) -> None:
+    """
+    A sweep comes with the calls of every program: one row must neither stop it for ever nor fail a call.
+    """
+    hold(ledger, "bad", 60)
+    hold(ledger, "sound", 10)
+    change(path, f"UPDATE reservation SET lines = {lines}, expires_at = {NOW} WHERE id = 'bad'")
+
+    assert ledger.sweep(now=NOW + HOLD_S) == SweepReport(charged=1, damaged=1)
+    assert books(ledger) == (10, 60)
+    assert ledger.sweep(now=NOW + HOLD_S) == SweepReport(damaged=1)
+    assert run("check", f"sqlite:///{path.as_posix()}").exit_code == 1
+
+
+def test_the_end_of_a_damaged_hold_says_what_is_wrong(ledger: SQLiteLedger, path: Path) -> None:
+    """
+    To the program, as of a ledger that cannot be used.
+    """
+    reservation = hold(ledger, "bad", 60)
+    change(path, "UPDATE reservation SET lines = '[[1'")
+
+    with pytest.raises(LedgerUnavailable, match=r"its lines is '\[\[1'\. No program writes that"):
+        settle(ledger, reservation, 40)
+
+
+@pytest.mark.parametrize("booked", ["[[", '["x"]', "[1,2]", "7"])
+def test_what_a_damaged_entry_has_spent_is_in_no_sum_and_told(
+    ledger: SQLiteLedger, path: Path, booked: str
+) -> None:
+    """
+    It is not dropped either: with it would go the last trace.
+    """
+    for name in ("bad", "sound"):
+        settle(ledger, hold(ledger, name, 60), 40)
+    change(path, f"UPDATE entry SET booked = '{booked}' WHERE id = 'bad'")
+
+    done = run("check", f"sqlite:///{path.as_posix()}")
+    assert done.exit_code == 1
+    assert "The call 'bad' is in no sum: " in done.stdout
+    assert "spent is 80, and its entries come to 40." in done.stdout
+    assert ledger.drop_entries(before=NOW + 10 * DAY_S) == 1
+    assert ids(ledger) == ["bad"]
+
+
+def test_a_damaged_open_call_is_named(ledger: SQLiteLedger, path: Path) -> None:
+    """
+    Whoever is told that sums differ must know where to look; and no finding acts on a terminal.
+    """
+    hold(ledger, "bad", 60)
+    change(path, "UPDATE reservation SET lines = '[[1', id = char(27) || '[2J'")
+    change(path, """UPDATE balance SET per = '[["user","\\u001b[2J"]]'""")
+
+    done = run("check", f"sqlite:///{path.as_posix()}")
+
+    assert "The open call '\\x1b[2J' is in no sum: " in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["cost_nanousd_min", "tokens_max", "attempts_min", "status"])
+def test_a_figure_that_no_entry_can_have_is_asked_for_all_the_same(ledger: SQLiteLedger, name: str) -> None:
+    """
+    `--cost-min 1e30`: SQLite's integers end before Python's.
+    """
+    settle(ledger, hold(ledger, "a", 60), 40)
+
+    found, _ = ledger.entries(EntryFilter(**{name: 10**30}))
+
+    assert len(found) == (name == "tokens_max")

@@ -154,6 +154,16 @@ def test_a_budget_of_nothing_is_full(tmp_path: Path, url: str) -> None:
     assert told()[0]["used_share"] == 1.0
 
 
+@pytest.mark.parametrize("share", ["90", "inf", "nan", "-1"])
+def test_a_share_that_is_none_is_bad_input(config: str, share: str) -> None:
+    """
+    90 is meant as 90 %, which no balance would reach: a gate that is never shut.
+    """
+    done = run("--config", config, "--fail-over", share)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
 def test_csv_has_a_line_for_each_balance(program: Guard, config: str) -> None:
     """
     For those who keep figures in spreadsheets.

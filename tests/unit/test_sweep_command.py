@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(url: str) -> None:
     Whoever looks after others' money looks twice.
     """
     told = json.loads(run("--ledger", url, "--dry-run", "--json").stdout)
-    assert told == {"ledger": url, "charged": 1, "released": 1, "dry_run": True}
+    assert told == {"ledger": url, "charged": 1, "released": 1, "damaged": 0, "dry_run": True}
     assert run("--ledger", url, "--dry-run").stdout.startswith(
         "Calls of dead processes that would be ended: 2."
     )
@@ -84,6 +85,24 @@ def test_a_dry_run_says_the_same_and_changes_nothing(url: str) -> None:
 
     done = json.loads(run("--ledger", url, "--json").stdout)
     assert done == told | {"dry_run": False}
+
+
+@pytest.mark.parametrize("look", [["--dry-run"], []])
+def test_a_call_whose_row_is_damaged_is_told(url: str, look: list[str]) -> None:
+    """
+    It is left as it is, so "done" would not be so.
+    """
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
+        db.execute("UPDATE reservation SET lines = '[[1' WHERE id = 'a'")
+    db.close()
+
+    done = run("--ledger", url, *look)
+
+    assert (done.exit_code, "Charged at the estimate: 0; given back: 1." in done.stdout) == (1, True)
+    assert done.stderr.startswith("Overdue, and damaged: 1. What they hold stays pending;")
+    if not look:
+        again = run("--ledger", url)
+        assert (again.exit_code, again.stdout) == (1, "Nothing that is overdue can be ended.\n")
 
 
 def test_a_table_that_hosts_share_is_swept_too() -> None:

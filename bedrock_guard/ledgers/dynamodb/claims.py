@@ -14,7 +14,7 @@ from typing import Final
 
 from bedrock_guard.domain.alert_claim import AlertClaim
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.ledgers.dynamodb import actions, items, reading
+from bedrock_guard.ledgers.dynamodb import actions, items, packing, reading
 from bedrock_guard.ledgers.dynamodb.items import Item, Place
 from bedrock_guard.ledgers.dynamodb.table import ConditionFailed, Table, Turn, is_too_large
 
@@ -39,7 +39,7 @@ def claim(table: Table, turn: Turn, claim: AlertClaim, *, now: float, retry_afte
     own = actions.update_action(
         table.name, items.place_of_claim(claim.id), update=update, condition=_IS_FREE, values=values
     )
-    text = items.pack(json.dumps(claim))
+    text = packing.pack(json.dumps(claim))
     listed = actions.update_action(
         table.name,
         _place_of(claim),
@@ -96,7 +96,7 @@ def read_unconfirmed(table: Table, *, limit: int) -> list[AlertClaim]:
     """
     found = reading.get_all(table, [items.place_of_unconfirmed(shard) for shard in range(SHARDS)])
     listed = [value for item in found for name, value in item.items() if name.startswith(_PREFIX)]
-    return [AlertClaim(*json.loads(items.unpack(value["B"]))) for value in listed[:limit]]
+    return [AlertClaim(*json.loads(packing.unpack(value["B"]))) for value in listed[:limit]]
 
 
 def _name(claim: AlertClaim) -> str:

@@ -33,11 +33,13 @@ import zlib
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2s, sha256
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import ROLLING_PART, LedgerKey, Line, OnExpiry, Reservation
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers.books import Booked, State
+from bedrock_guard.ledgers.dynamodb.packing import pack, unpack
 
 Item: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[str, str]
@@ -65,31 +67,14 @@ _STATES: Final[dict[str, State]] = {
     "E": "expired",
     "R": "recorded",
 }
+_ON_EXPIRY: Final[dict[str, OnExpiry]] = {"charge": "charge", "release": "release"}
+DAMAGE: Final = (LookupError, TypeError, ValueError, zlib.error)
+"""What reading an attribute raises that no version has written so."""
 CODES: Final[dict[State, str]] = {state: code for code, state in _STATES.items()}
 
 # A guard's ids, and those of its refusals, begin with the time: milliseconds or seconds, in hex.
 _OWN_ID: Final = re.compile(r"([0-9a-f]{11})-[0-9a-f]+")
 _REFUSED_ID: Final = re.compile(r"refused-([0-9a-f]{1,10})-[0-9a-f]+")
-
-# Entries are alike, and small only against what they have in common. Never to be changed: what was
-# written with a dictionary is read with the same one. A better one gets the next number.
-_DICTIONARIES: Final[dict[int, bytes]] = {
-    1: b'"narrowed_usage":{"narrowed_by":"message_start","received_bytes":"anomalies":["count":"budget":"'
-    b'"has_own_prices":true,"list_cost_nanousd":"priced":"upper_bound""outcome":"refused""outcome":"lost"'
-    b'"outcome":"abandoned""outcome":"rejected""basis":"expired""family":"amazon","family":"anthropic",'
-    b'"operation":"InvokeModelWithResponseStream","operation":"InvokeModel","operation":"ConverseStream",'
-    b'"cache_write_1h_input_tokens":"cache_write_5m_input_tokens":"cache_read_input_tokens":"USD/month@UTC"'
-    b'"USD/day@UTC",[],"requests/minute@UTC""error_code":"ThrottlingException""error_code":"ReadTimeoutError"'
-    b'"team":"user":{"id":"019-","at_s":1,"operation":"Converse","model_id":"us.anthropic.claude-'
-    b'-v1:0","model":"anthropic.claude-","family":"anthropic","region":"us-east-1","service_tier":"default",'
-    b'"latency":"standard","tags":{"model":"model_id":"operation":"Converse","region":"us-east-1",'
-    b'"service_tier":"default"},"outcome":"pending","basis":"estimated","outcome":"answered","basis":"reported",'
-    b'"usage":{"input_tokens":,"output_tokens":},"reported_usage":{"input_tokens":,"output_tokens":},'
-    b'"cost_nanousd":,"estimated_cost_nanousd":,"attempts":[{"outcome":"answered","status":200,'
-    b'"error_code":null,"usage":{"input_tokens":,"output_tokens":},"cost_nanousd":,"basis":"reported"}],'
-    b'"duration_ms":}'
-}
-_NEWEST_DICTIONARY: Final = 1
 
 
 class Call(NamedTuple):
@@ -127,18 +112,23 @@ def held_call(reservation: Reservation) -> Call:
 def read_call(item: Item) -> Call:
     """
     A call, from its item.
+
+    Raises:
+        LedgerUnavailable: The item is damaged.
     """
-    lines = _read_lines(unpack(item["ln"]["B"])) if "ln" in item else ()
-    return Call(
-        id=item["id"]["S"],
-        state=_STATES[item["st"]["S"]],
-        lines=lines,
-        expires_at_s=float(item["exp"]["N"]) if "exp" in item else 0.0,
-        booked=tuple(json.loads(item["b"]["S"])) if "b" in item else (),
-        on_expiry=cast("OnExpiry", item["pol"]["S"]) if "pol" in item else "charge",
-        entry=item["e"]["B"] if "e" in item else None,
-        written_by=item["x"]["S"],
-    )
+    try:
+        return Call(
+            id=item["id"]["S"],
+            state=_STATES[item["st"]["S"]],
+            lines=_read_lines(unpack(item["ln"]["B"])) if "ln" in item else (),
+            expires_at_s=float(item["exp"]["N"]) if "exp" in item else 0.0,
+            booked=tuple(json.loads(item["b"]["S"])) if "b" in item else (),
+            on_expiry=_ON_EXPIRY[item["pol"]["S"]] if "pol" in item else "charge",
+            entry=packed_entry(item) if "e" in item else None,
+            written_by=item["x"]["S"],
+        )
+    except DAMAGE:
+        raise damaged("call", item) from None
 
 
 def placed_ms(entry_id: str) -> int | None:
@@ -230,8 +220,14 @@ def directory(shard: int) -> str:
 def read_directory_item(item: Item) -> LedgerKey:
     """
     Back from `directory_item`.
+
+    Raises:
+        LedgerUnavailable: The item is damaged.
     """
-    return _read_lines(item["key"]["S"])[0].key
+    try:
+        return _read_lines(item["key"]["S"])[0].key
+    except DAMAGE:
+        raise damaged("balance", item) from None
 
 
 def place_of_lease(owner: str, key: LedgerKey) -> Place:
@@ -297,21 +293,6 @@ def number(value: float) -> Item:
     return {"N": repr(value)}
 
 
-def pack(text: str) -> Item:
-    """
-    Text that is kept, small: an item of up to 1 KB is one write unit.
-    """
-    packer = zlib.compressobj(9, zdict=_DICTIONARIES[_NEWEST_DICTIONARY])
-    return {"B": bytes([_NEWEST_DICTIONARY]) + packer.compress(text.encode()) + packer.flush()}
-
-
-def unpack(packed: bytes) -> str:
-    """
-    Back from `pack`.
-    """
-    return zlib.decompressobj(zdict=_DICTIONARIES[packed[0]]).decompress(packed[1:]).decode()
-
-
 def pack_lines(lines: tuple[Line, ...]) -> Item:
     """
     Lines, small.
@@ -341,11 +322,25 @@ def entry_text(entry: Entry) -> str:
     return entry.to_json().encode(errors="backslashreplace").decode()
 
 
-def read_entry(packed: bytes, count: int = 1) -> Entry:
+def packed_entry(item: Item) -> bytes:
     """
-    Back from `pack_entry`, for as many as were counted.
+    The entry that *item* has; empty where that is no entry at all.
     """
-    entry = Entry.from_json(unpack(packed))
+    packed = item["e"].get("B")
+    return packed if isinstance(packed, bytes) else b""
+
+
+def read_entry(packed: bytes, count: int = 1, at_s: float = 0.0) -> Entry:
+    """
+    Back from `pack_entry`, for as many as were counted; of a call that was opened at *at_s*.
+
+    What cannot be unpacked is an entry whose `unread` says so.
+    """
+    try:
+        text = unpack(packed)
+    except DAMAGE:
+        text = ""
+    entry = Entry.from_json(text, at_s=at_s)
     return entry if entry.count == count else replace(entry, count=count)
 
 
@@ -371,6 +366,17 @@ def _read_lines(text: str) -> tuple[Line, ...]:
     return tuple(
         Line(LedgerKey(budget, rule, tuple((tag, value) for tag, value in per), start), limit, amount)
         for budget, rule, per, start, limit, amount in json.loads(text)
+    )
+
+
+def damaged(what: str, item: Item) -> LedgerUnavailable:
+    """
+    The error for an *item* that no version has written so.
+    """
+    place = f"pk {item['pk'].get('S')!r}, sk {item['sk'].get('S')!r}"
+    return LedgerUnavailable(
+        f"A {what} of the ledger cannot be read: the item at {place} is as no version of bedrock_guard "
+        "that this one knows writes it. Mend it, or restore the table to a moment before."
     )
 
 

@@ -24,6 +24,7 @@ from bedrock_guard.domain.ledger import (
     RefusedLine,
 )
 from bedrock_guard.ledgers import books, lines
+from bedrock_guard.ledgers.dynamodb import items
 from bedrock_guard.ledgers.dynamodb.items import Item
 
 Met = dict[LedgerKey, Item | None]
@@ -52,11 +53,17 @@ def is_rolling(key: LedgerKey) -> bool:
 def read_sums(item: Item | None) -> tuple[int, int, int]:
     """
     What is spent and pending of a balance, and how many calls hold it; zeros for one that is not there.
+
+    Raises:
+        LedgerUnavailable: The item is damaged.
     """
     if item is None:
         return 0, 0, 0
-    spent = int(item["spent"]["N"])
-    return spent, int(item["used"]["N"]) - spent, int(item["n"]["N"])
+    try:
+        spent = int(item["spent"]["N"])
+        return spent, int(item["used"]["N"]) - spent, int(item["n"]["N"])
+    except items.DAMAGE:
+        raise items.damaged("balance", item) from None
 
 
 def read_sub_windows(item: Item | None) -> dict[int, tuple[int, int]]:

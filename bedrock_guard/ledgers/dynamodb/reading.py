@@ -166,7 +166,8 @@ def _is_entry(item: Item) -> bool:
 
 
 def _row(item: Item, *, placed_s: float | None) -> _Row:
-    entry = items.read_entry(item["e"]["B"], int(item["cnt"]["N"]) if "cnt" in item else 1)
+    count = int(item["cnt"]["N"]) if "cnt" in item else 1
+    entry = items.read_entry(items.packed_entry(item), count, placed_s or 0.0)
     at_s = entry.at_s
     if placed_s is None:
         placed_s = at_s

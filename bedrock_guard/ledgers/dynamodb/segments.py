@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.ledgers.dynamodb import actions, items
+from bedrock_guard.ledgers.dynamodb import actions, items, packing
 from bedrock_guard.ledgers.dynamodb.items import Item
 
 log = logging.getLogger("bedrock_guard")
@@ -66,7 +66,7 @@ def item_of(name: str, notes: Sequence[Note], *, kept: Item | None) -> Item:
         "st": {"S": CODE},
         "seq": {"N": str(notes[0].sequence)},
         "rev": {"N": str(time.time_ns())},
-        "en": items.pack(_write(notes)),
+        "en": packing.pack(_write(notes)),
     }
     return item if kept is None else {**item, "ttl": kept}
 
@@ -81,16 +81,18 @@ def put_of(table: str, item: Item) -> Item:
 def read(item: Item) -> Iterator[tuple[Note, int]]:
     """
     The notes of a segment, and which of two that are of one call is newer.
+
+    Where it is damaged, the rest of it is one entry that says so.
     """
     sequence, revision = int(item["seq"]["N"]), int(item["rev"]["N"])
-    for line in items.unpack(item["en"]["B"]).split("\n"):
-        step, _, text = line.partition(" ")
-        sequence += int(step)
-        if text.startswith("@"):
-            yield Note(sequence, float(text[1:]), None), revision
-        else:
-            entry = Entry.from_json(text)
-            yield Note(sequence, entry.at_s, entry), revision
+    placed_s = items.read_sort_key(item["sk"]["S"]) / 1000
+    try:
+        for line in packing.unpack(item["en"]["B"]).split("\n"):
+            step, _, text = line.partition(" ")
+            sequence += int(step)
+            yield _read_note(sequence, text, placed_s), revision
+    except items.DAMAGE:
+        yield _read_note(sequence, "", placed_s), revision
 
 
 def is_segment(item: Item) -> bool:
@@ -98,6 +100,13 @@ def is_segment(item: Item) -> bool:
     Whether an item of the journal is one.
     """
     return bool(item["st"]["S"] == CODE)
+
+
+def _read_note(sequence: int, text: str, placed_s: float) -> Note:
+    if text.startswith("@"):
+        return Note(sequence, float(text[1:]), None)
+    entry = Entry.from_json(text, at_s=placed_s)
+    return Note(sequence, entry.at_s, entry)
 
 
 def _write(notes: Iterable[Note]) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from bedrock_guard.domain.ledger import LedgerKey, SweepReport
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb import actions, items, reading
 from bedrock_guard.ledgers.dynamodb.items import Call, Item
@@ -66,6 +67,18 @@ class _Round:
     pending: dict[str, Call] = field(default_factory=dict)
     low_ms: list[int] = field(default_factory=list)
     is_complete: bool = True
+    damaged: set[str] = field(default_factory=set)
+
+    def take(self, item: Item) -> None:
+        """
+        Take *item*, a call that is pending; what is damaged stays pending, and keeps no other from its end.
+        """
+        try:
+            call = items.read_call(item)
+        except LedgerUnavailable:
+            self.damaged.add(item["sk"]["S"])
+        else:
+            self.pending[call.id] = call
 
     def has_left(self, share: float) -> bool:
         return self.turn.left_s > share * self.seconds
@@ -100,7 +113,7 @@ class Sweeper:
                 if call.on_expiry == "charge":
                     keys.update(line.key for line in call.lines)
         self._write_progress(this, {id_: at for id_, at in known.known.items() if at > now})
-        return SweepReport(count["charge"], count["release"], frozenset(keys))
+        return SweepReport(count["charge"], count["release"], frozenset(keys), len(this.damaged))
 
     def _find(self, this: _Round, known: _Progress) -> None:
         """
@@ -109,7 +122,7 @@ class Sweeper:
         over = [items.place_of_call(id_) for id_, at_s in known.known.items() if at_s <= this.now]
         for item in reading.get_all(self._table, over):
             if item["st"]["S"] == "P":
-                this.pending[item["id"]["S"]] = items.read_call(item)
+                this.take(item)
         for shard in range(items.SHARDS):
             low_ms = known.low_ms[shard] if shard < len(known.low_ms) else 0
             begin = items.sort_key(low_ms - BACK_MS)
@@ -127,7 +140,8 @@ class Sweeper:
             values={"pk": {"S": pk}, "begin": {"S": begin}, "pending": {"S": "P"}},
         )
         for page in reading.pages(self._table, this.turn, **found):
-            this.pending.update((item["id"]["S"], items.read_call(item)) for item in page["Items"])
+            for item in page["Items"]:
+                this.take(item)
             begin = page.get("LastEvaluatedKey", {}).get("sk", {}).get("S", begin)
             if "LastEvaluatedKey" in page and not this.has_left(_TO_END):
                 this.is_complete = False

@@ -268,6 +268,7 @@ class LeasedLedger:
             sum(report.charged for report in reports),
             sum(report.released for report in reports),
             frozenset().union(*(report.keys for report in reports)),
+            sum(report.damaged for report in reports),
         )
 
     def look(self) -> float:

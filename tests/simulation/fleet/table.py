@@ -21,7 +21,7 @@ from simulation.fleet.scenario import Scenario
 from simulation.fleet.world import World
 
 from bedrock_guard.domain.ledger import LedgerKey, Line
-from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, items
+from bedrock_guard.ledgers.dynamodb import DynamoDBLedger, items, packing
 from bedrock_guard.ledgers.dynamodb.address import read_address
 from bedrock_guard.ledgers.dynamodb.lines import is_rolling, read_sub_windows
 
@@ -234,7 +234,7 @@ def _read_call(item: Any) -> Kept | None:
 
 @lru_cache(maxsize=10_000)
 def _read_lines(packed: bytes) -> tuple[Line, ...]:
-    return items._read_lines(items.unpack(packed))
+    return items._read_lines(packing.unpack(packed))
 
 
 @lru_cache(maxsize=10_000)
