@@ -188,6 +188,14 @@ class SweepReport:
     keys: frozenset[LedgerKey] = field(default=frozenset(), compare=False, repr=False)
     damaged: int = 0
 
+    def __add__(self, other: SweepReport) -> SweepReport:
+        return SweepReport(
+            self.charged + other.charged,
+            self.released + other.released,
+            self.keys | other.keys,
+            self.damaged + other.damaged,
+        )
+
 
 class Ledger(ClaimsAlerts, KeepsControls, Protocol):
     """

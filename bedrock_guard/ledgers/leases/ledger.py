@@ -264,12 +264,7 @@ class LeasedLedger:
                 keep_s = self._exact.keep_s
                 own = self._desk.owner
                 reports.append(sweeping.sweep(self._table, turn, now=now, limit=left, keep_s=keep_s, own=own))
-        return SweepReport(
-            sum(report.charged for report in reports),
-            sum(report.released for report in reports),
-            frozenset().union(*(report.keys for report in reports)),
-            sum(report.damaged for report in reports),
-        )
+        return sum(reports, SweepReport())
 
     def look(self) -> float:
         """
