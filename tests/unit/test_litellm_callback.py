@@ -205,6 +205,24 @@ def test_the_callback_is_made_once_of_the_settings(
     guard.close()
 
 
+def test_a_proxy_s_requests_cannot_say_otherwise_what_its_settings_do(
+    installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The guard's own tags are those that are settled.
+    """
+    for name in ("guard_transports", "close_native_ways", "guard_process"):
+        monkeypatch.setattr(litellm, name, lambda *_, **__: None)
+    said = {"metadata": {"tags": ["env:dev", "feature:search"]}}
+
+    async def serve(callback: Any) -> dict[str, str]:
+        await callback.async_pre_call_hook(user_api_key_dict=caller(), data=said)
+        return dict(current_scope().tags)
+
+    with Guard(budgets=[], ledger="memory://", settings={}, tags={"env": "prod"}) as guard:
+        assert asyncio.run(serve(litellm.guard_proxy(guard))) == {"feature": "search"}
+
+
 def test_without_a_budget_the_proxy_does_not_start(
     installed: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
