@@ -556,6 +556,18 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             "elif limit is not None and used > 2 * limit:",
         ),
         Mutant(
+            "a slice that was forgotten has spent nothing",
+            _PURSES,
+            "self.sums = max(spent, reported), pending",
+            "self.sums = spent, pending",
+        ),
+        Mutant(
+            "what a call is extended by of another balance is held for ever",
+            _LOCAL,
+            "purses=tuple(dict.fromkeys((*call.purses, *change[0]))),",
+            "purses=call.purses,",
+        ),
+        Mutant(
             "what is given back is spent on",
             _PURSES,
             "self.granted = granted = min(",

@@ -844,6 +844,36 @@ def test_a_slice_of_which_something_is_pending_is_not_forgotten(fleet: Fleet) ->
     ledger.close()
 
 
+def test_a_slice_that_was_forgotten_is_spent_no_second_time(fleet: Fleet) -> None:
+    """
+    It is found in the table when it is asked for again, with what was spent of it.
+    """
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "one", 60), 60)
+    ledger.flush()
+    ledger._desk.forget(DAY)
+    assert DAY not in ledger._desk.slices
+
+    refused = reserve(ledger, "two", 60)
+
+    assert isinstance(refused, Refusal)
+    assert books(ledger) == (60, 0)
+    ledger.close()
+
+
+def test_what_a_call_is_extended_by_of_another_balance_ends_with_it(fleet: Fleet) -> None:
+    ledger = fleet.process()
+    held = hold(ledger, "one", 10)
+    longer = ledger.extend(held, [Line(TEAM, 100, 20)])
+    assert isinstance(longer, Reservation)
+    assert ledger._local.sums(TEAM) == (0, 20)
+
+    ledger.settle(longer, {DAY: 10, TEAM: 5}, answered("one"))
+
+    assert [ledger._local.sums(key) for key in (DAY, TEAM)] == [(10, 0), (5, 0)]
+    ledger.close()
+
+
 def test_a_slice_that_a_call_holds_nothing_of_is_not_forgotten(fleet: Fleet) -> None:
     """
     The call may yet be charged, and nobody would report that.

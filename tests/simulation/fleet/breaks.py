@@ -209,4 +209,11 @@ BREAKS: dict[str, Break] = {
         "lease",
         "what rolls stays held for a call that was interrupted and released",
     ),
+    "lease-undo": Break(
+        "leases.beside",
+        "            self._local.undo(entry.id)\n            return answer if",
+        "            return answer if",
+        "lease",
+        "what rolls has no room, and the call holds its slices all the same",
+    ),
 }

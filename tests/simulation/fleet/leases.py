@@ -144,6 +144,8 @@ class LeaseStore(DynamoDBStore):
         Each call that was ended has its entry, unless its process died with it; none has two.
         """
         for id_, story in self._oracle.stories.items():
+            if story.is_refused and listed[id_] and id_ not in self._oracle.revived:
+                raise Wrong(f"{id_} holds nothing, its program was told, and has an entry")
             if listed[id_] > 1 or (story.told and story.is_whole and listed[id_] != 1):
                 raise (Double if listed[id_] > 1 else Lost)(
                     f"{id_} was ended as {story.told}, and has {listed[id_]} entries"
