@@ -227,8 +227,9 @@ def _read_cost(name: str, value: object) -> int:
     """
     Whole nano-dollars: a least cost is rounded up and a most cost down, which keeps what is between.
     """
-    is_number = isinstance(value, Decimal | int) and not isinstance(value, bool)
-    usd = Decimal(value) if is_number else Decimal("NaN")
+    usd = Decimal("NaN")
+    if isinstance(value, Decimal | int) and not isinstance(value, bool):
+        usd = Decimal(value)
     if not usd.is_finite() or usd < 0:
         raise ConfigurationError(f'{name} is {value!r}; it is USD from 0 on, as a Decimal: Decimal("0.05").')
     rounding = ROUND_CEILING if name == "cost_min" else ROUND_FLOOR
