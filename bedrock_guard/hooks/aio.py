@@ -18,6 +18,7 @@ from bedrock_guard.calls.drafting import Source
 from bedrock_guard.calls.edge import Lingers, Waits
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.services import CONTROL_PLANE
+from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
 from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, reads_content, settle_reply
@@ -139,10 +140,12 @@ class AioClientHooks(ClientHooks):
         call = state.call
         if self._reads_batches or call is None or call.batch is not None:
             return False
-        return all(
-            pipeline.edge.quick is not None and pipeline.edge.quick.ends_at_once(opened.reservation)
-            for pipeline, opened in state.opened
-        )
+        with suppress(LedgerUnavailable):  # the end will meet that, too, and spoils no reply by it
+            return all(
+                pipeline.edge.quick is not None and pipeline.edge.quick.ends_at_once(opened.reservation)
+                for pipeline, opened in state.opened
+            )
+        return False
 
     async def _run(self, work: Callable[[], None], *, is_tried: bool = False) -> None:
         if self._reads_batches or any(

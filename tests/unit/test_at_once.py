@@ -110,18 +110,6 @@ def test_it_ends_at_once_while_all_of_it_is_held_here(loop: Loop) -> None:
         loop.ledger.release(each)
 
 
-def test_nothing_ends_at_once_in_a_ledger_that_is_closed(loop: Loop) -> None:
-    """
-    Nor does the question raise: the reply has been paid for.
-    """
-    line = loop.pipeline.planner.matcher.match({}, loop.clock())[0].line(10)
-    held = loop.ledger.reserve([line], entry=open_entry("call"), hold_s=60, on_expiry="charge")
-    assert isinstance(held, Reservation)
-    loop.ledger.close()
-
-    assert not loop.ledger.ends_at_once(held)
-
-
 def test_what_somebody_is_to_be_asked_for_holds_nothing(loop: Loop) -> None:
     """
     The slice has no room; a copy of the stops is old; a stop is in force, and may have been resumed since.

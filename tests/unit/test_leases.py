@@ -605,6 +605,51 @@ def test_what_was_charged_without_being_leased_is_booked(fleet: Fleet) -> None:
     assert {(one.spent, one.pending, one.leased) for one in fleet.exact.balances(keys)} == {(7, 0, 0)}
 
 
+def forget(ledger: LeasedLedger) -> None:
+    """
+    Report what is spent of the day, and know nothing of its slice any more, as after a while without calls.
+    """
+    with ledger._desk.turn() as turn:
+        ledger._desk.send(turn, [DAY], give_back=True)
+    ledger._desk.forget(DAY)
+    assert DAY not in ledger._desk.slices
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_what_is_charged_to_a_slice_that_was_forgotten_comes_to_what_it_had(
+    fleet: Fleet, is_asked: bool
+) -> None:
+    ledger = fleet.process()
+    settle(ledger, hold(ledger, "one", 100), 100)
+    forget(ledger)
+
+    other = Line(DAY._replace(budget="other"), 10_000, 10)
+    ledger.settle(reserve(ledger, "two", other), {other.key: 10, DAY: 50}, answered("two"))  # type: ignore[arg-type]
+    if is_asked:
+        assert calls(ledger, "three", 1, amount=5, cost=5) == 1
+    ledger.close()
+
+    assert fleet.in_table() == (155 if is_asked else 150, 0, 0)
+
+
+@pytest.mark.parametrize(("cost", "spent"), [(150, 150), (40, 100)])
+def test_what_ends_late_charges_a_slice_that_was_forgotten_what_it_lacks(
+    fleet: Fleet, cost: int, spent: int
+) -> None:
+    """
+    What it was charged too much at its expiry stays charged.
+    """
+    ledger = fleet.process()
+    held = hold(ledger, "one", 100)
+    ledger.sweep(now=LONG_DEAD)
+    forget(ledger)
+
+    settle(ledger, held, cost)
+    ledger.close()
+
+    assert fleet.in_table() == (spent, 0, 0)
+
+
 def test_a_balance_that_somebody_deleted_is_made_anew(fleet: Fleet) -> None:
     """
     What it counted is gone with it; what is leased and spent from then on is not.

@@ -20,7 +20,7 @@ from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb.items import Item
 from bedrock_guard.ledgers.dynamodb.table import Turn
-from bedrock_guard.ledgers.leases import slices
+from bedrock_guard.ledgers.leases import slices, strangers
 from bedrock_guard.ledgers.leases.local import Local
 from bedrock_guard.ledgers.leases.slices import Lease, Others, Slice, Want, refused_line
 from bedrock_guard.ledgers.leases.store import (
@@ -115,6 +115,7 @@ class Desk:
             LedgerUnavailable: A balance would be larger than a ledger counts, or there is no answer.
         """
         wants = wants[:MOST_MOVES]
+        self._meet_strangers(turn, [want.line.key for want in wants])
         now = time.monotonic()
         self._look_first(turn, wants, now)
         lines = [want.line for want in wants]
@@ -155,6 +156,7 @@ class Desk:
         Report what is spent of *keys*, and give back what is free of them.
         """
         rest = list(keys)
+        self._meet_strangers(turn, rest)
         rounds = _ROUNDS + len(rest) // MOST_MOVES
         while rest:
             now = [(key, self._report(key, give_back=give_back)) for key in rest[:MOST_RETURNED]]
@@ -216,6 +218,11 @@ class Desk:
 
     # Inside a turn
 
+    def _meet_strangers(self, turn: Turn, keys: Iterable[LedgerKey]) -> None:
+        known = [(key, self._slice(key)) for key in keys]
+        for key, item in strangers.met(self._store, turn, self._local, self.owner, known):
+            self._learn_lease(turn, key, item)
+
     def _slice(self, key: LedgerKey) -> Slice:
         slice_ = self.slices.get(key)
         if slice_ is None:
@@ -223,9 +230,7 @@ class Desk:
         return slice_
 
     def _look_first(self, turn: Turn, wants: Sequence[Want], now: float) -> None:
-        """
-        Look at balances of which much is about to be asked, and nobody knows how much there is.
-        """
+        # Look at balances of which much is about to be asked, and nobody knows how much there is.
         keys = [
             want.line.key
             for want in wants
@@ -297,9 +302,7 @@ class Desk:
             self._slice(move.key).in_doubt = only is None or move.key in only
 
     def _learn(self, turn: Turn, met: Met) -> None:
-        """
-        Take in why moves were not done.
-        """
+        # Take in why moves were not done.
         before = self.owner
         for key, item in met.leases.items():
             self._learn_lease(turn, key, item)
@@ -379,9 +382,7 @@ class Desk:
         return others is not None and refused_line(line, others, self._local.sums(line.key)) is not None
 
     def _rename(self) -> None:
-        """
-        Lease by another name from now on: by this one, this process was taken for dead.
-        """
+        # Lease by another name from now on: by this one, this process was taken for dead.
         log.info("This process was taken for dead, and goes on by another name.")
         before, self.owner = self.owner, self._new_name()
         for slice_ in self.slices.values():

@@ -140,13 +140,10 @@ class LeasedLedger:
 
     def ends_at_once(self, reservation: Reservation) -> bool:
         """
-        Whether all that is held of it is here, and may be ended here.
+        Whether all that is held of it is here.
         """
         id_ = reservation.id
-        try:
-            return id_ not in self._beside.held and self._local.find(id_) is not None
-        except LedgerUnavailable:  # closed: the end will say so, where that spoils no reply
-            return False
+        return id_ not in self._beside.held and self._local.find(id_) is not None
 
     def extend(
         self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None

@@ -139,7 +139,7 @@ class Local:
         Those of *lines* that the slices have no room for.
         """
         with self.turn():
-            wants = [want(line, self._purse(line.key)) for line in lines]
+            wants = [want(line, self.purse(line.key)) for line in lines]
         return [one for one in wants if one is not None]
 
     def end(
@@ -243,21 +243,21 @@ class Local:
         As `Purse.grant`.
         """
         with self.turn(is_last=True):
-            self._purse(key).grant(granted, reported)
+            self.purse(key).grant(granted, reported)
 
     def give_up(self, key: LedgerKey, keep: int = 0) -> tuple[int, int]:
         """
         As `Purse.give_up`.
         """
         with self.turn(is_last=True):
-            return self._purse(key).give_up(keep)
+            return self.purse(key).give_up(keep)
 
     def forget(self, key: LedgerKey) -> bool:
         """
         Know nothing of a slice any more, if no call holds any of it and all is spent; whether that is so.
         """
         with self.turn(is_last=True):
-            purse = self._purse(key)
+            purse = self.purse(key)
             if purse.sums != (purse.spendable, 0):
                 return False
             if any(purse in call.purses for call in self._open.values()):
@@ -302,7 +302,10 @@ class Local:
 
     # Inside the lock
 
-    def _purse(self, key: LedgerKey) -> Purse:
+    def purse(self, key: LedgerKey) -> Purse:
+        """
+        The slice of *key*, which is empty if there was none.
+        """
         purse = self._purses.get(key)
         if purse is None:
             purse = self._purses[key] = Purse(key)
@@ -368,9 +371,9 @@ class Local:
         before = (*call.booked, *[0] * (len(ended.lines) - len(call.booked)))
         rest = list(zip(ended.lines, ended.booked, before, strict=True))[len(found) :]
         for line, new, old in rest:
-            if old and line.key not in self._purses:
-                continue  # the slice is forgotten
-            purse = self._purse(line.key)
+            if new <= old and line.key not in self._purses:
+                continue  # the slice is forgotten, and what was charged stays so
+            purse = self.purse(line.key)
             spent, pending = purse.sums
             found.append(purse)
             sums.append((spent + new - old, pending))

@@ -44,6 +44,20 @@ class Purse:
         """
         return max(0, self.granted)
 
+    @property
+    def is_stranger(self) -> bool:
+        """
+        Whether it was charged, and nothing is leased of it as far as is known here.
+        """
+        return self.granted == NEVER_LEASED and self.sums != NOTHING
+
+    def go_on(self, reported: int) -> None:
+        """
+        What is spent comes to what was *reported* before the slice was forgotten.
+        """
+        spent, pending = self.sums
+        self.sums = spent + reported, pending
+
     def grant(self, granted: int, reported: int) -> None:
         """
         From now on *granted* may be spent; of what is *reported* of a slice that is new here, nothing.
