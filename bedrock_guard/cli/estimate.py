@@ -16,9 +16,11 @@ import typer
 
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.cli import estimate_views as views
+from bedrock_guard.cli.controls import read_pairs
 from bedrock_guard.cli.reading import BAD_INPUT, NO, Csv, Json, check_forms, fail
 from bedrock_guard.cli.safe_text import print_csv, to_json
 from bedrock_guard.config.load import Resolved, resolve
+from bedrock_guard.context import check_tags
 from bedrock_guard.domain.services import RUNTIME
 from bedrock_guard.errors import ConfigurationError, UnpricedModel
 from bedrock_guard.operations import METERED
@@ -187,7 +189,10 @@ def _request(file: str, asked: _Asked, options: _OfRequest, *, as_json: bool, as
     if asked.tier != "default":
         raise ConfigurationError("--tier is of a month of traffic; a request says its own, as serviceTier.")
     operation, params = _read_request(file, asked.models, options.operation)
-    planner = _planner(_resolve(asked.config, has_budgets=True), _read_tags(options.tag or []))
+    tags = read_pairs("--tag", options.tag)
+    # Of what a call has by itself, nothing in a file tells who makes it.
+    check_tags({tag: value for tag, value in tags.items() if tag != "principal"})
+    planner = _planner(_resolve(asked.config, has_budgets=True), tags)
     found = estimate_request(planner, operation, params, region=asked.region, now=time.time())
     if as_json:
         print(to_json(views.request_json(found)))
@@ -227,16 +232,6 @@ def _read_request(place: str, models: list[str], operation: str | None) -> tuple
     if "modelId" not in document:
         raise ConfigurationError(f"{place!r} names no modelId; name one: --model ID.")
     return operation, document
-
-
-def _read_tags(pairs: list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        tag, equals, value = pair.partition("=")
-        if not tag or not equals:
-            raise ConfigurationError(f"--tag {pair!r}: write TAG=VALUE.")
-        found[tag] = value
-    return found
 
 
 # A month

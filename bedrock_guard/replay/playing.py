@@ -131,8 +131,10 @@ class Player:
             else None
         )
         matcher = Matcher(map(_without_waiting, budgets), working)
-        self.planner = Planner(settings=working, matcher=matcher, prices=prices, tags=tags)
-        self._free = Planner(settings=working, matcher=Matcher((), working), prices=prices, tags=tags)
+        # A guard's own tags go before a request's; here a record knows better who it is of.
+        self._tags = dict(tags)
+        self.planner = Planner(settings=working, matcher=matcher, prices=prices, tags={})
+        self._free = Planner(settings=working, matcher=Matcher((), working), prices=prices, tags={})
         self._pipeline = Pipeline(
             planner=self.planner,
             ledger=ledger,
@@ -154,6 +156,10 @@ class Player:
         Raises:
             UnpricedModel: Its model has no price, and settings let nothing through without.
         """
+        if self._tags:
+            call = logged.call
+            call = call._replace(request_tags={**self._tags, **call.request_tags})
+            logged = logged._replace(call=call)
         played = self._play(logged)
         return played._replace(tripped=self._trips.take())
 

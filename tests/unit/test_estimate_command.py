@@ -406,3 +406,33 @@ def test_own_prices_are_the_rule_that_an_estimate_stands_on(tmp_path: Path) -> N
     assert (output["unit_price"], output["price"]["layer"]) == ("0.000001", "own")
     assert "no price" in none.stdout
     assert json.loads(told.stdout)["cost"] is None
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        (("model=x",), "'model' is a built-in tag"),
+        (("user=",), "non-empty"),
+        (("user=a", "user=b"), "user is given twice"),
+    ],
+)
+def test_tags_that_no_program_could_set(tags: tuple[str, ...], told: str) -> None:
+    """
+    They are refused as they are there; nothing is left out without a word.
+    """
+    done = run("-", *[word for tag in tags for word in ("--tag", tag)], sent=json.dumps(REQUEST))
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+def test_a_request_of_somebody(tmp_path: Path) -> None:
+    """
+    Budgets of each principal are tried with the one that is named.
+    """
+    path = tmp_path / "policy.toml"
+    path.write_text('[budgets.who]\nlimit = "1 USD/day"\nper = "principal"\n')
+
+    done = run("-", "--config", str(path), "--tag", "principal=ann", "--json", sent=json.dumps(REQUEST))
+
+    assert json.loads(done.stdout)["budgets"][0]["per"] == {"principal": "ann"}

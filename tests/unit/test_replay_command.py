@@ -611,6 +611,18 @@ def test_tags_of_a_request_are_the_ones_that_budgets_match(tmp_path: Path) -> No
     assert {each["refused_by"] for each in found["refusals"]} == {"ads", "untagged"}
 
 
+def test_a_record_goes_before_the_tags_of_the_settings(tmp_path: Path) -> None:
+    """
+    They are of one program; a record that says nothing of a tag has theirs.
+    """
+    rows = policy(tmp_path, 'tags = { team = "mine" }\nbudget = "5 USD/day"\n')
+    made = [record(1, requestMetadata={"team": "ads"}), record(2, requestMetadata=None)]
+
+    found = replayed(made, *rows, "--by", "tag:team")
+
+    assert sorted(each["tag:team"] for each in found["groups"]) == ["ads", "mine"]
+
+
 def test_what_only_warns_lets_calls_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Soft limits and shadows are counted apart; budgets that wait, and fall back, refuse here at once.
