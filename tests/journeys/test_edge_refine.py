@@ -38,7 +38,17 @@ BODY = {
     "messages": [{"role": "user", "content": TEXT}],
 }
 
+PATIENCE_S = counting._PATIENCE_S
+
 MakeGuarded = Callable[..., Guarded]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A busy machine may need longer for a count than a caller would wait.
+    """
+    monkeypatch.setattr(counting, "_PATIENCE_S", 30.0)
 
 
 def counted(server: BedrockServer) -> list[Any]:
@@ -120,12 +130,11 @@ def test_the_same_is_asked_once(make_guarded: MakeGuarded) -> None:
     ids=["denied", "unknown model", "invalid", "throttled", "failed"],
 )
 def test_who_does_not_answer_is_not_asked_for_ever(
-    make_guarded: MakeGuarded, monkeypatch: pytest.MonkeyPatch, answer: Any, again: int
+    make_guarded: MakeGuarded, answer: Any, again: int
 ) -> None:
     """
     The call is held by its bound, as without; no error of this is the caller's.
     """
-    monkeypatch.setattr(counting, "_PATIENCE_S", 30.0)  # a busy machine may need it for its first count
     guarded = make_guarded(BUDGET, refine="count_tokens")
     guarded.server.always_count(answer)
 
@@ -163,10 +172,11 @@ def test_a_fork_asks_for_itself(make_guarded: MakeGuarded, monkeypatch: pytest.M
     assert guarded.entry.counted_input_tokens == 1_000
 
 
-def test_a_slow_answer_is_not_waited_for(make_guarded: MakeGuarded) -> None:
+def test_a_slow_answer_is_not_waited_for(make_guarded: MakeGuarded, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A second at most: the caller waits for a model, not for a count.
     """
+    monkeypatch.setattr(counting, "_PATIENCE_S", PATIENCE_S)
     guarded = make_guarded(BUDGET, refine="count_tokens")
     guarded.server.always_count(delay(30))
     began = time.monotonic()
