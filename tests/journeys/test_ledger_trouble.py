@@ -106,6 +106,7 @@ def test_what_a_dead_process_held_is_swept(make_guarded: Callable[..., Guarded],
     now = [1_800_000_000.0]
     ledger = f"sqlite:///{tmp_path / 'ledger.db'}"
     dead = make_guarded(ledger=ledger, clock=lambda: now[0], hold_s=60)
+    dead.guard._pipeline.upkeep.is_kept = True  # the dead renew nothing
     stream = dead.client.converse_stream(**HELLO)["stream"]
     assert dead.pending[0] > 0
 
