@@ -715,6 +715,29 @@ def test_entries_of_all_partitions_come_in_order_a_page_at_a_time(
     assert [entry.at_s for entry in some] == [at for at in found if NOW + 1000 <= at < NOW + 2000]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_calls_of_one_instant_are_all_listed(
+    ledger: DynamoDBLedger, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """
+    A clock is as fine as its machine has it, and a fleet has many: two may say the same, to the last digit.
+    """
+    monkeypatch.setattr(items, "new_sequence", lambda: {"N": "7"})
+    names = [*[own_id(NOW, number) for number in range(9)], "other 1", "other 2"]
+    for name in names:
+        ledger.record(open_entry(name, at_s=NOW, outcome="refused"))
+
+    found: list[str] = []
+    after = None
+    while True:
+        page, after = ledger.entries(EntryFilter(), after=after, limit=limit)
+        found += [entry.id for entry in page]
+        if after is None:
+            break
+
+    assert sorted(found) == sorted(names)
+
+
 def test_an_item_lasts_long_after_its_end_and_never_goes_while_it_holds(
     ledger: DynamoDBLedger, watched: Watched
 ) -> None:

@@ -31,10 +31,17 @@ _PAGE: Final = (50, 1000)
 
 
 class _Row(NamedTuple):
+    """
+    Attributes:
+        name: Of an item of one call, as others may have its time and its sequence, too. What a segment has
+            of a call is found by those two, and the newest of its revisions is right.
+    """
+
     at_s: float
     sequence: int
     placed_s: float
     entry: Entry | None
+    name: str = ""
     revision: int = 0
 
 
@@ -51,7 +58,7 @@ def balances(table: Table, keys: Sequence[LedgerKey] | None) -> list[Balance]:
 
 
 def entries(
-    table: Table, where: EntryFilter, *, before: tuple[float, int], limit: int
+    table: Table, where: EntryFilter, *, before: tuple[float, int, str], limit: int
 ) -> tuple[list[Entry], str | None]:
     """
     At most *limit* entries that come after *before*, newest first.
@@ -59,11 +66,12 @@ def entries(
     page: list[Entry] = []
     last = before
     seen = None
-    for row in _in_order(_streams(table, where, before, limit)):
-        at = (row.at_s, row.sequence)
+    for row in _in_order(_streams(table, where, before[0], limit)):
+        at = (row.at_s, row.sequence, row.name)
         is_older = at == seen  # what was written of the same call before it was put right
         seen = at
-        if not is_older and row.entry is not None and at < before and where.admits(row.entry):
+        is_next = at[:2] < before[:2] or (at[:2] == before[:2] and row.name > before[2])
+        if not is_older and row.entry is not None and is_next and where.admits(row.entry):
             if len(page) == limit:
                 return page, books.write_cursor(*last)
             page.append(row.entry)
@@ -116,8 +124,8 @@ def get_all(table: Table, places: Sequence[Place], turn: Turn | None = None) -> 
     return found
 
 
-def _streams(table: Table, where: EntryFilter, before: tuple[float, int], limit: int) -> list[Iterator[_Row]]:
-    newest_s = min(before[0], float("inf") if where.until is None else where.until) + SLACK_S
+def _streams(table: Table, where: EntryFilter, before_s: float, limit: int) -> list[Iterator[_Row]]:
+    newest_s = min(before_s, float("inf") if where.until is None else where.until) + SLACK_S
     oldest_s = (where.since or 0.0) - SLACK_S
     between = {
         "low": {"S": items.sort_key(1000 * max(0.0, oldest_s))},
@@ -144,7 +152,7 @@ def _own(table: Table, shard: int, between: dict[str, Item], size: int) -> Itera
 def _rows(segment: Item) -> Iterator[_Row]:
     placed_s = items.read_sort_key(segment["sk"]["S"]) / 1000
     for note, revision in segments.read(segment):
-        yield _Row(note.at_s, note.sequence, placed_s, note.entry, revision)
+        yield _Row(note.at_s, note.sequence, placed_s, note.entry, revision=revision)
 
 
 def _foreign(table: Table) -> Iterator[_Row]:
@@ -173,18 +181,18 @@ def _row(item: Item, *, placed_s: float | None) -> _Row:
         placed_s = at_s
     elif abs(at_s - placed_s) > SLACK_S:
         at_s = placed_s
-    return _Row(at_s, int(item["seq"]["N"]), placed_s, entry)
+    return _Row(at_s, int(item["seq"]["N"]), placed_s, entry, item["sk"]["S"])
 
 
 def _in_order(streams: Sequence[Iterator[_Row]]) -> Iterator[_Row]:
     """
     By the time of the call, from streams that are in the order of their ids.
     """
-    waiting: list[tuple[float, int, int, int, _Row]] = []
+    waiting: list[tuple[float, int, str, int, int, _Row]] = []
     # Nothing else tells apart what was written of one call in one segment: the last is right.
     for count, row in enumerate(heapq.merge(*streams, key=lambda row: -row.placed_s)):
         while waiting and -waiting[0][0] > row.placed_s + SLACK_S:
             yield heapq.heappop(waiting)[-1]
-        heapq.heappush(waiting, (-row.at_s, -row.sequence, -row.revision, -count, row))
+        heapq.heappush(waiting, (-row.at_s, -row.sequence, row.name, -row.revision, -count, row))
     while waiting:
         yield heapq.heappop(waiting)[-1]
