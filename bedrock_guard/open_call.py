@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Final
 
-from bedrock_guard.domain.budget import USD, amount_of
+from bedrock_guard.domain.budget import REQUESTS, USD, amount_of
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import LedgerKey, Reservation
+from bedrock_guard.domain.ledger import LedgerKey, Reservation, new_reservation
 from bedrock_guard.domain.watching import Counts
 from bedrock_guard.plan import Plan
+
+# How many forks this process is away from the first, which is quicker to tell than its number.
+_forks: Final = [0]
 
 
 class OpenCall:
@@ -31,34 +35,20 @@ class OpenCall:
         tallies: Who is told how it ended.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_process",
-        "_unended",
-        "entry",
-        "hold_s",
-        "is_held",
-        "leave",
-        "may_linger",
-        "may_wait",
-        "plan",
-        "reservation",
-        "retried_nanousd",
-        "tallies",
-    )
+    # As every call begins: what has not changed is not written.
+    hold_s = 0.0
+    is_held = False
+    retried_nanousd = 0
+    may_linger = may_wait = True
+    leave: Callable[[], None] | None = None
 
     def __init__(self, plan: Plan, entry: Entry, tallies: tuple[Counts, ...]) -> None:
         self.plan = plan
         self.entry = entry
-        self.reservation = Reservation(entry.id, (), entry.at_s)
-        self.hold_s = 0.0
-        self.is_held = False
-        self.retried_nanousd = 0
-        self.may_linger = self.may_wait = True
-        self.leave: Callable[[], None] | None = None
+        self.reservation = new_reservation(Reservation, (entry.id, (), entry.at_s, ()))
         self.tallies = tallies
         self._unended = [True]
-        self._process = os.getpid()
+        self._forks = _forks[0]
 
     @property
     def is_ended(self) -> bool:
@@ -73,7 +63,7 @@ class OpenCall:
 
         Never in a fork: the call under way is its parent's.
         """
-        if os.getpid() != self._process:
+        if _forks[0] != self._forks:
             return False
         try:
             return self._unended.pop()  # atomic; a stream may end in the collector's thread
@@ -100,7 +90,12 @@ class OpenCall:
         money, usage = entry.cost_nanousd or 0, entry.usage
         for match in self.plan.matches:
             unit = match.unit
-            amounts[match.key] = money if unit == USD else amount_of(unit, nanousd=money, usage=usage)
+            if unit == USD:
+                amounts[match.key] = money
+            elif unit == REQUESTS:
+                amounts[match.key] = 1
+            else:
+                amounts[match.key] = amount_of(unit, nanousd=money, usage=usage)
         return amounts
 
 
@@ -108,25 +103,22 @@ def open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
     """
     The entry of a call that is about to be made.
     """
-    call = plan.call
-    return Entry.opened(
-        {
-            "id": entry_id,
-            "at_s": now,
-            "operation": call.operation,
-            "model_id": call.model.model_id,
-            "model": call.model.model,
-            "family": call.family,
-            "region": call.region,
-            "service_tier": call.service_tier,
-            "latency": call.latency,
-            "tags": plan.tags,
-            "usage": plan.worst,
-            "basis": "estimated",
-            "cost_nanousd": plan.nanousd,
-            "priced": plan.priced,
-            "has_own_prices": plan.has_own_prices,
-            "list_cost_nanousd": plan.list_nanousd if plan.has_own_prices else None,
-            "estimated_cost_nanousd": plan.nanousd,
-        }
+    money = plan.nanousd
+    return plan.terms.blank.changed(
+        id=entry_id,
+        at_s=now,
+        tags=plan.tags,
+        usage=plan.worst,
+        cost_nanousd=money,
+        estimated_cost_nanousd=money,
+        list_cost_nanousd=plan.list_nanousd if plan.terms.has_own_prices else None,
+        priced=plan.priced,
     )
+
+
+def _note_fork() -> None:
+    _forks[0] += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)

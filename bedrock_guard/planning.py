@@ -10,21 +10,19 @@ import logging
 import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from math import inf
+from typing import Any, Final
 
 from bedrock_guard.budgets.matching import Matcher
 from bedrock_guard.budgets.verdict import Output
-from bedrock_guard.context import current_scope
-from bedrock_guard.domain.call import Call, ModelRef
+from bedrock_guard.context import Scope, current_scope
+from bedrock_guard.domain.call import USUAL_CALL, Call, ModelRef
 from bedrock_guard.domain.cost import PriceBasis
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.served import as_served
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import (
-    ALL_INPUT_METERS,
-    CACHE_READ,
     INPUT_TOKENS,
     OUTPUT_TOKENS,
     Usage,
@@ -32,16 +30,17 @@ from bedrock_guard.domain.usage import (
     total_input,
 )
 from bedrock_guard.errors import UnpricedModel
-from bedrock_guard.estimators.bound import bound
+from bedrock_guard.estimators.bound import bound_in, room_of
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.flat import check_flat_keys
-from bedrock_guard.plan import Plan
+from bedrock_guard.plan import Plan, usual_plan
 from bedrock_guard.pricing import freshness
 from bedrock_guard.pricing.calculate import nanousd
 from bedrock_guard.pricing.flat_prices import ONE_CALL, read_flat_prices
 from bedrock_guard.pricing.own_prices import OwnPrices
 from bedrock_guard.pricing.price_list import PriceList, UnitPrices
 from bedrock_guard.spending import cost_of_parts, list_cost_of_parts, with_spent
+from bedrock_guard.terms import Terms, blank_entry, find_rates, find_worst
 
 log = logging.getLogger("bedrock_guard")
 
@@ -49,6 +48,7 @@ log = logging.getLogger("bedrock_guard")
 _MOST_TOLD: Final = 1000
 # Prices age by the day: once a minute a model's are looked at, as a call of it comes by.
 _LOOK_EVERY_S: Final = 60.0
+_DAY_S: Final = 86_400.0
 
 
 _LIST: Final[PriceBasis] = "list"
@@ -72,8 +72,7 @@ class Planner:
         self._tags = dict(tags)
         self._told: set[str] = set()
         self.age_watch = freshness.Watch()
-        # Of each model, until when its prices need no other look.
-        self._looked_until: dict[str, float] = {}
+        self._known: dict[tuple[Any, ...], Terms] = {}
         self._has_own = not self.own.is_empty
 
     def plan(self, call: Call, now: float) -> Plan:
@@ -82,25 +81,45 @@ class Planner:
 
         Of a routed call, the dearest of its routes, and no less in any unit than each of them.
         """
+        scope = current_scope()
+        if call[7:] == USUAL_CALL:
+            terms = self._known.get(call[:4] + call[5:7])
+            if terms is not None and terms.since <= now < terms.until:
+                tags, matches = {**terms.tags, **scope.tags}, terms.matches  # its own, for its entry has them
+                if matches is None or scope.tags:
+                    matches = self.matcher.look(tags, now).matches
+                plan = usual_plan(terms, call, now, tags, matches)
+                if plan is not None:
+                    return plan
+        return self._plan(call, now, scope)
+
+    def _plan(self, call: Call, now: float, scope: Scope) -> Plan:
+        """
+        The same, of any call.
+        """
         if call.routes:
-            plans = [self.plan(route, now) for route in call.routes]
-            dearest = max(plans, key=lambda plan: sys.maxsize if plan.nanousd is None else plan.nanousd)
-            return dearest._replace(alternatives=tuple(each for plan in plans for each in plan.alternatives))
-        at = datetime.fromtimestamp(now, UTC)
-        if now >= self._looked_until.get(call.model.model_id, 0.0):
-            self._check_age(call.model, at)
-        flat = self._flat_price(call) if call.flat_key else None
-        alternatives = bound(call, self.prices.limits(call.model)) if flat is None else (ONE_CALL,)
-        prices = flat or self._find_prices(call, call.service_tier, call.latency, at)
-        worst, worst_prices, money, priced = self._worst(call, alternatives, prices, at)
-        tags = self._all_tags(call)
-        matches = self.matcher.match(tags, now)
-        has_own = self._has_own
-        listed = self._list_cost(call, worst, at) if has_own else money
-        plan = Plan(
-            call, at, tags, prices, alternatives, worst, worst_prices, money, has_own, listed, priced, matches
-        )
+            return self._plan_routes(call.routes, now)
+        is_tagged = bool(scope.tags or call.request_tags or call.principal)
+        key = call[:4] + call[5:7] + ((call.flat_key,) if call.flat_key else ())
+        known = self._known.get(key) if call.batch is None else None
+        if known is None or not known.since <= now < known.until:
+            known = self._find_terms(call, now, key, is_tagged=is_tagged)
+        terms, tags, matches = known, dict(known.tags), known.matches
+        alternatives = (ONE_CALL,) if terms.room is None else bound_in(call, terms.room)
+        worst, worst_prices, money, priced = find_worst(terms, alternatives)
+        if is_tagged or matches is None:
+            tags = self._all_tags(call, terms, scope) if is_tagged else tags
+            matches = self.matcher.look(tags, now).matches
+        listed = money
+        if terms.has_own_prices:
+            listed = self._list_cost(call, worst, datetime.fromtimestamp(now, UTC))
+        plan = Plan(call, now, terms, tags, alternatives, worst, worst_prices, money, listed, priced, matches)
         return plan if call.spent is None else with_spent(self, plan, call.spent)
+
+    def _plan_routes(self, routes: Sequence[Call], now: float) -> Plan:
+        plans = [self.plan(route, now) for route in routes]
+        dearest = max(plans, key=lambda plan: sys.maxsize if plan.nanousd is None else plan.nanousd)
+        return dearest._replace(alternatives=tuple(each for plan in plans for each in plan.alternatives))
 
     def counts(self, call: Call) -> bool:
         """
@@ -120,7 +139,7 @@ class Planner:
         named = self._aliases.get(model.model_id) if model.model is None else None
         if named is None:
             return None
-        return replace(model, model=named.model, maker=named.maker, geography=named.geography)
+        return model._replace(model=named.model, maker=named.maker, geography=named.geography)
 
     def cost(self, plan: Plan, report: UsageReport) -> tuple[int | None, PriceBasis]:
         """
@@ -129,7 +148,7 @@ class Planner:
         What has no price is charged at the dearest of the list; what not even that
         knows, at the estimate.
         """
-        prices = plan.prices
+        prices = plan.terms.prices
         money: int | None
         if prices is None:
             return None, "list"
@@ -195,12 +214,17 @@ class Planner:
             tokens // candidates, candidates, is_callers, total - cost_with(0), fitting, clamp, least
         )
 
-    def _all_tags(self, call: Call) -> dict[str, str]:
-        # An end user's metadata must not choose the budget: what is nearer the program wins.
+    def _find_terms(self, call: Call, now: float, key: tuple[Any, ...], *, is_tagged: bool) -> Terms:
+        """
+        The terms of *call*, which are those of all with the same *key* until a price may be another one, or a
+        window ends; without its balances where it *is_tagged*, for that is its own.
+        """
+        at = datetime.fromtimestamp(now, UTC)
+        self._check_age(call.model, at)
+        flat = self._flat_price(call) if call.flat_key else None
+        prices = flat or self._find_prices(call, call.service_tier, call.latency, at)
         tags = {
-            **call.request_tags,
             **self._tags,
-            **current_scope().tags,
             "model": call.model.model or call.model.model_id,
             "model_id": call.model.model_id,
             "family": call.family,
@@ -208,6 +232,43 @@ class Planner:
             "operation": call.operation,
             "service_tier": call.service_tier,
         }
+        began, room = now - now % _DAY_S, None
+        if flat is None:
+            room = room_of(call.model, self.prices.limits(call.model))
+        dearer = () if prices is None else self._dearer(call, prices, at)
+        fallback = None if self.settings.on_unpriced == "refuse" else self.prices.dearest()
+        has_list_price = not self._has_own and prices is not fallback
+        rates, most_tokens = find_rates(call.model, room, dearer) if has_list_price else (None, 0)
+        found = None if is_tagged else self.matcher.look(tags, now)
+        terms = Terms(
+            began if found is None else max(began, found.since),
+            min(began + _DAY_S, now + _LOOK_EVERY_S, inf if found is None else found.until),
+            room,
+            prices,
+            dearer,
+            fallback,
+            tags,
+            None if found is None else found.matches,
+            self._has_own,
+            rates,
+            most_tokens,
+            blank_entry(call, has_own_prices=self._has_own),
+        )
+        if call.batch is None:
+            if len(self._known) >= _MOST_TOLD:
+                self._known.clear()
+            self._known[key] = terms
+        return terms
+
+    def _dearer(self, call: Call, prices: UnitPrices, at: datetime) -> tuple[UnitPrices, ...]:
+        # A tier that is full is served, and billed, at the default one; a batch is asked for by itself.
+        if call.batch is None and (call.service_tier != "default" or call.latency != "standard"):
+            return prices, self._find_prices(call, "default", "standard", at) or prices
+        return (prices,)
+
+    def _all_tags(self, call: Call, terms: Terms, scope: Scope) -> dict[str, str]:
+        # An end user's metadata must not choose the budget: what is nearer the program wins.
+        tags = {**call.request_tags, **terms.tags, **scope.tags}
         if call.principal or "principal" in call.request_tags:
             tags.pop("principal", None)
             if call.principal and self.settings.principal == "lookup":
@@ -266,9 +327,6 @@ class Planner:
                 f"max_price_age_days is {most_days}. Run `bedrock-guard prices sync`, or install a newer "
                 "bedrock-guard."
             )
-        if len(self._looked_until) >= _MOST_TOLD:
-            self._looked_until.clear()
-        self._looked_until[model.model_id] = at.timestamp() + _LOOK_EVERY_S
 
     def served_prices(self, served: Call, at: datetime) -> UnitPrices:
         """
@@ -307,34 +365,3 @@ class Planner:
             return nanousd(usage, prices, dearest=self.prices.dearest())[0]
         except UnpricedModel:
             return None
-
-    def _worst(
-        self, call: Call, alternatives: Sequence[Usage], prices: UnitPrices | None, at: datetime
-    ) -> tuple[Usage, UnitPrices | None, int | None, PriceBasis]:
-        if prices is None:
-            return alternatives[0], None, None, "list"
-        # A tier that is full is served, and billed, at the default one; a batch is asked for by itself.
-        dearer = [prices]
-        if call.batch is None and (call.service_tier != "default" or call.latency != "standard"):
-            dearer.append(self._find_prices(call, "default", "standard", at) or prices)
-        fallback = None if self.settings.on_unpriced == "refuse" else self.prices.dearest()
-        worst, worst_prices, most, priced = alternatives[0], prices, -1, _LIST
-        for each in dearer:
-            # No list price is so that a read costs more; one of the account's own may be.
-            for usage in _with_dear_reads(alternatives, each) if self._has_own else alternatives:
-                money, basis = nanousd(usage, each, dearest=fallback)
-                if money > most:
-                    worst, worst_prices, most, priced = usage, each, money, basis
-        return worst, worst_prices, most, priced
-
-
-def _with_dear_reads(alternatives: Sequence[Usage], prices: UnitPrices) -> Sequence[Usage]:
-    """
-    *alternatives*, and one more where reading a prompt from a cache costs more than sending it.
-    """
-    for band in prices.bands:
-        if band.prices.get(CACHE_READ, 0) > band.prices.get(INPUT_TOKENS, 0):
-            first = alternatives[0]
-            rest = {meter: most for meter, most in first.items() if meter not in ALL_INPUT_METERS}
-            return [*alternatives, {CACHE_READ: total_input(first), **rest}]
-    return alternatives

@@ -30,6 +30,21 @@ def read_call(
     call = operation.read_call(params, region=region)
     if call.model.model is not None:
         return call
+    return resolve(planners, operation, params, call, region=region, look_up=look_up)
+
+
+def resolve(
+    planners: Sequence[Planner],
+    operation: Operation,
+    params: Mapping[str, Any],
+    call: Call,
+    *,
+    region: str,
+    look_up: LookUp,
+) -> Call:
+    """
+    *call*, as it was read of *params*, where its model id does not tell the model.
+    """
     for planner in planners:
         named = planner.resolve(call.model)
         if named is not None:

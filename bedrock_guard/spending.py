@@ -54,7 +54,7 @@ def with_spent(planner: Planner, plan: Plan, spent: UsageReport) -> Plan:
     if plan.nanousd is None:
         return plan
     money, priced = cost_of_parts(planner, plan, spent)
-    listed = list_cost_of_parts(planner, plan, spent) if plan.has_own_prices else money
+    listed = list_cost_of_parts(planner, plan, spent) if plan.terms.has_own_prices else money
     if plan.worst is ONE_CALL:
         alternatives = (*plan.alternatives, spent.usage)
         if money <= plan.nanousd:

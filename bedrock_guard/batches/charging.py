@@ -5,7 +5,6 @@ What a job that is done is charged: what its manifest tells, or what was held fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -141,7 +140,7 @@ def _priced_by(started: Started) -> Mapping[str, Any]:
     model = parse_model_id(entry.model_id)
     if model.model is None and entry.model is not None:
         maker = entry.model.partition(".")[0]
-        model = replace(model, model=entry.model, maker=maker, geography=held.geography)
+        model = model._replace(model=entry.model, maker=maker, geography=held.geography)
     at = datetime.fromtimestamp(held.at_s, UTC)
     return {"model": model, "region": entry.region, "service_tier": TIER, "at": at}
 

@@ -48,7 +48,11 @@ class Match(NamedTuple):
         return self.special._replace(amount=amount)
 
 
-class _Remembered(NamedTuple):
+class Matched(NamedTuple):
+    """
+    The balances that calls with the same tags count towards, from *since* until *until*, seconds since 1970.
+    """
+
     matches: Sequence[Match]
     since: float
     until: float
@@ -71,7 +75,7 @@ class Matcher:
         self._rules = [_Rule(budget, settings.time_zone) for budget in self.budgets]
         self._matched = tuple({tag for budget in self.budgets for tag in budget.match})
         self._seen = tuple({tag for budget in self.budgets for tag in (*budget.match, *budget.per)})
-        self._remembered: dict[tuple[str | None, ...], _Remembered] = {}
+        self._remembered: dict[tuple[str | None, ...], Matched] = {}
         # Users are many, and what budgets match by is the same for most of them.
         self._admitting: dict[tuple[str | None, ...], Sequence[_Rule]] = {}
         names = [budget.name for budget in self.budgets]
@@ -89,20 +93,26 @@ class Matcher:
             ConfigurationError: A `per` budget that is enforced needs a tag that the call lacks, and
                 `untagged` is `"refuse"`.
         """
+        return self.look(tags, now).matches
+
+    def look(self, tags: Mapping[str, str], now: float) -> Matched:
+        """
+        As `match`, with when that holds.
+        """
         # The same tags give the same balances until the first of their windows ends.
         values = tuple([tags.get(tag) for tag in self._seen]) if self._seen else ()
         known = self._remembered.get(values)
         if known is not None and known.since <= now < known.until:
-            return known.matches
+            return known
         matches = self._match(tags, now)
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
-        self._remembered[values] = _Remembered(
+        known = self._remembered[values] = Matched(
             matches,
             max((match.window.start for match in matches), default=0),
             min((match.window.end or inf for match in matches), default=inf),
         )
-        return matches
+        return known
 
     def current(self, budget: Budget, now: float) -> tuple[str, Window]:
         """

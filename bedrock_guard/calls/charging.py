@@ -12,10 +12,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry
+from bedrock_guard.domain.cost import PRICE_STEPS_PER_NANOUSD
+from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry, new_attempt
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
+    OUTPUT_TOKENS,
     ROUTED_REQUESTS,
+    USAGE_ALONE,
     Learned,
     Untold,
     Usage,
@@ -23,7 +26,7 @@ from bedrock_guard.domain.usage import (
     add,
     total_input,
 )
-from bedrock_guard.estimators.plausible import Judgement, judge
+from bedrock_guard.estimators.plausible import MOST_BELIEVED, Judgement, judge
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
@@ -36,6 +39,56 @@ _Charged: TypeAlias = tuple[Usage, int | None, Basis]
 _WEAKEST: Final[tuple[Basis, ...]] = ("expired", "estimated", "reported")
 # Of several attempts, the first of these that occurs names the call's outcome.
 _OUTCOMES: Final[tuple[AttemptOutcome, ...]] = ("answered", "abandoned", "lost", "rejected", "not_sent")
+
+
+def usual_entry(
+    opened: OpenCall, attempts: Sequence[Attempt], report: UsageReport | None, now: float
+) -> Entry | None:
+    """
+    What `closed_entry` makes of a call as most are, in one step; None of any other.
+
+    It was answered at once, with usage within what was held, and all of that has a list price.
+    """
+    plan = opened.plan
+    terms, worst = plan.terms, plan.worst
+    rates = terms.rates
+    if (
+        rates is None
+        or report is None
+        or report[1:] != USAGE_ALONE
+        or len(attempts) != 1
+        or attempts[0].outcome != "answered"
+        or ROUTED_REQUESTS in worst
+    ):
+        return None
+    usage, used, steps = report.usage, 0, 0
+    for meter, quantity in usage.items():
+        rate = rates.get(meter)
+        if rate is None or quantity < 0:
+            return None
+        used += quantity
+        steps += quantity * rate
+    output, most_output = usage.get(OUTPUT_TOKENS, 0), worst.get(OUTPUT_TOKENS, 0)
+    rest = used - output
+    if (
+        used > terms.most_tokens
+        or output > most_output
+        or rest > sum(worst.values()) - most_output
+        or rest + most_output > MOST_BELIEVED
+    ):
+        return None
+    entry, money = opened.entry, -(-steps // PRICE_STEPS_PER_NANOUSD)
+    duration_ms = round((now - entry.at_s) * 1000)
+    return entry.changed(
+        outcome="answered",
+        usage=usage,
+        cost_nanousd=money,
+        basis="reported",
+        attempts=(new_attempt(Attempt, (*attempts[0][:3], usage, money, "reported")),),
+        duration_ms=max(0, duration_ms),
+        priced="list",
+        reported_usage=usage,
+    )
 
 
 def closed_entry(
@@ -80,7 +133,7 @@ def closed_entry(
         estimate, told = _left(planner, plan, learned)
         charged = (*charged[:-1], _charge(attempts[-1], answer, estimate, is_free=is_free))
     whole = charged[0] if len(charged) == 1 else _sum_up(charged)
-    if plan.has_own_prices:
+    if plan.terms.has_own_prices:
         told["list_cost_nanousd"] = _list_cost(planner, plan, charged, report)
     return entry.changed(
         outcome=whole.outcome,

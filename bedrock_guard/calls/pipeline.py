@@ -21,7 +21,8 @@ from functools import partial
 from bedrock_guard.budgets.refusing import as_whole_call, record_refusal, refuse
 from bedrock_guard.budgets.soft import SoftLimits, lines_of_retry
 from bedrock_guard.calls import shadow
-from bedrock_guard.calls.charging import closed_entry
+from bedrock_guard.calls.announcing import Announcer
+from bedrock_guard.calls.charging import closed_entry, usual_entry
 from bedrock_guard.calls.drafting import Source, as_begun
 from bedrock_guard.calls.edge import Edge
 from bedrock_guard.calls.outage import SLOW_S, Outage, StandIn, expired
@@ -40,7 +41,7 @@ from bedrock_guard.errors import BudgetExceeded, LedgerUnavailable, ReservationC
 from bedrock_guard.open_call import OpenCall, open_entry
 from bedrock_guard.plan import Plan
 from bedrock_guard.planning import Planner
-from bedrock_guard.telling.noticing import PROMPT_S, Alerts
+from bedrock_guard.telling.noticing import Alerts
 
 
 class Pipeline:
@@ -65,8 +66,11 @@ class Pipeline:
         self.ledger = ledger
         self.clock = clock
         self.alerts = alerts
-        self._tells_first = tells_first and alerts is not None
         self.upkeep = Upkeep(ledger, clock, alerts=alerts, breakers=breakers)
+        self.outage = Outage()
+        self._announcer = Announcer(
+            alerts, tells_first=tells_first, invocations=self.upkeep.invocations, outage=self.outage
+        )
         self.sweeper = Sweeper(ledger, clock, keep_entries_days=settings.keep_entries_days, alerts=alerts)
         self.helm = Helm(ledger, clock, planner.settings)
         if alerts is not None:
@@ -74,10 +78,9 @@ class Pipeline:
         self.edge = Edge(
             planner, ledger, clock, self.helm, upkeep=self.upkeep, sweeper=self.sweeper, alerts=alerts
         )
-        if self._tells_first or breakers is not None:
+        if self._announcer.tells_first or breakers is not None:
             self.edge.quick = None  # these may ask, too, when a call ends
         self.loops = None if breakers is None else breakers.join(self.helm, alerts)
-        self.outage = Outage()
         self.is_shadow = planner.settings.mode == "shadow"
         self.stand_in = shadow.ShadowStandIn(clock) if self.is_shadow else StandIn(planner.settings, clock)
         self._soft = SoftLimits(ledger, is_shadow=self.is_shadow)
@@ -122,13 +125,13 @@ class Pipeline:
         if not self.upkeep.is_kept:
             self.upkeep.begin()
         try:
-            answer = self._admit(opened, hold_s, source)
-        except Stopped:
-            opened.take_end()
-            self._see_stopped(opened.entry)
-            raise
-        except LedgerUnavailable as error:
-            self._go_without(opened, error, hold_s)
+            answer: Reservation | Refusal | None = None
+            if opened.may_wait and not self.edge.queue.is_any:
+                answer = self._reserve(opened, hold_s, source)
+            if not isinstance(answer, Reservation):
+                answer = self._admit(opened, hold_s, source, answer)
+        except (Stopped, LedgerUnavailable) as error:
+            self._end_unheld(opened, error, hold_s)
         else:
             if isinstance(answer, Refusal):
                 opened.take_end()
@@ -213,10 +216,10 @@ class Pipeline:
         entry: Entry | None = None
         has_end = False
         try:
-            has_end = opened.take_end()
-            if not has_end:
+            if not (has_end := opened.take_end()):
                 return None
-            entry = closed_entry(self.planner, opened, attempts, report, learned=learned, now=self.clock())
+            entry = usual_entry(opened, attempts, report, now := self.clock())
+            entry = entry or closed_entry(self.planner, opened, attempts, report, learned=learned, now=now)
             self._write(opened, entry)
         except BaseException as error:  # an interrupt: what follows it must find the call to be ended
             if entry is not None:
@@ -230,8 +233,8 @@ class Pipeline:
             self.edge.queue.wake()
         for tally in opened.tallies:
             tally.count(entry)
-        if self._tells_first:  # asked here, too: every call comes by
-            self._tell()
+        if self._announcer.tells_first:  # asked here, too: every call comes by
+            self._announcer.wait()
         return entry
 
     def close(self) -> None:
@@ -251,11 +254,13 @@ class Pipeline:
         if self.alerts is not None:
             self.alerts.leave()
 
-    def _admit(self, opened: OpenCall, hold_s: float, source: Source | None) -> Reservation | Refusal:
+    def _admit(
+        self, opened: OpenCall, hold_s: float, source: Source | None, refusal: Refusal | None
+    ) -> Reservation | Refusal:
         if not opened.may_wait:
             return self.edge.hold_at_once(opened, hold_s, is_gone=self.outage.is_on)
-        refusal: Refusal | None = None  # yet: others may wait for room already
-        if not self.edge.queue.is_any or not self.edge.is_crowded(opened.plan):
+        # Without a refusal yet, others may wait for room already.
+        if refusal is None and not self.edge.is_crowded(opened.plan):
             answer = self._reserve(opened, hold_s, source)
             if isinstance(answer, Reservation):
                 return answer
@@ -298,9 +303,8 @@ class Pipeline:
     def _see_trouble(self, opened: OpenCall, error: LedgerUnavailable) -> None:
         at_s, is_first = opened.entry.at_s, not self.outage.is_on
         is_slow = self.clock() - at_s > SLOW_S and not self.upkeep.has_held_since(at_s)
-        if self.alerts is not None and is_first:
-            self.alerts.see_trouble(error)
-            self._tell()
+        if is_first:
+            self._announcer.see_trouble(error)
         if not error.is_lasting:
             self.outage.begin(error, is_slow=is_slow)
 
@@ -316,19 +320,19 @@ class Pipeline:
         try:
             return self.helm.more(plan, entry, lines, is_gone=self.outage.is_on)
         except Stopped:
-            self._see_stopped(entry)
+            self._announcer.see_stopped(entry)
             raise
 
-    def _see_stopped(self, entry: Entry) -> None:
-        if self.alerts is not None:
-            self.alerts.see_stopped(entry)
-            self._tell()
-
-    def _go_without(self, opened: OpenCall, error: LedgerUnavailable, hold_s: float) -> None:
+    def _end_unheld(self, opened: OpenCall, error: Stopped | LedgerUnavailable, hold_s: float) -> None:
         """
-        Let *opened* through without the ledger, if settings do; what that may hold of it all the same
-        is released behind the caller's back, who has waited long enough.
+        Refuse *opened*, for which nothing is held, by *error*; or let it through without the ledger, where
+        that is gone and settings do. What it may hold all the same is released behind the back of the caller,
+        who has waited long enough.
         """
+        if isinstance(error, Stopped):
+            opened.take_end()
+            self._announcer.see_stopped(opened.entry)
+            raise error
         try:
             if not self.is_shadow and (self.upkeep.is_closed or error.is_lasting):
                 raise error
@@ -372,23 +376,11 @@ class Pipeline:
             opened.retried_nanousd += nanousd or 0
         return answer
 
-    def _tell(self) -> None:
-        """
-        Wait for alerts, where this process may freeze with the reply; a decorated handler does so itself.
-
-        Not for a ledger that is gone: the next call may wait for it.
-        """
-        is_awaited = self._tells_first and not self.upkeep.invocations.are_any and not self.outage.is_on
-        if self.alerts is not None and is_awaited:
-            self.alerts.flush(PROMPT_S, asks_again=False)
-
     def _refused(
         self, plan: Plan, entry: Entry, refusal: Refusal, *, is_retry: bool = False
     ) -> BudgetExceeded:
         record_refusal(self.ledger, entry, refusal.lines[0].line.key)
-        if self.alerts is not None:
-            self.alerts.see_refused(plan.matches, refusal, entry)
-            self._tell()
+        self._announcer.see_refused(plan.matches, refusal, entry)
         return refuse(
             refusal,
             matches=plan.matches,

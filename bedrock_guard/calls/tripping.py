@@ -191,7 +191,7 @@ class Breakers:
         """
         if usage.get(CACHE_READ) or usage.get(CACHE_WRITE_5M) or usage.get(CACHE_WRITE_1H):
             return True
-        prices = opened.plan.prices
+        prices = opened.plan.terms.prices
         is_long = usage.get(INPUT_TOKENS, 0) >= figures_of.LEAST_CACHED
         return is_long and (prices is None or self._may_cache(prices.model))
 

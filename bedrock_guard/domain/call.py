@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from bedrock_guard.domain.usage import NOTHING, Usage, UsageReport
 
@@ -33,9 +33,10 @@ ModelKind: TypeAlias = Literal[
     "unknown",
 ]
 
+ROUTER: Final = "prompt-router"
 
-@dataclass(frozen=True, slots=True)
-class ModelRef:
+
+class ModelRef(NamedTuple):
     """
     A `modelId`, taken apart.
 
@@ -69,21 +70,21 @@ class ModelLimits:
 
 class RequestSize(NamedTuple):
     """
-    How large a request is, as far as that can be seen for free.
+    How large a request is, as far as that can be seen for free. Most have nothing to tell but the first six.
 
     Attributes:
         text_bytes: Of all text that the model will read, tool schemas included:
             the larger of its UTF-8 and its NFKC-normalised UTF-8 length.
         messages: How many messages or blocks, for the template around each.
-        images: How many images.
         image_tokens: The most tokens one image can be, for this family.
         has_tools: Whether a tool is defined: a system prompt of the maker's comes with it.
-        has_unseen: Whether part of the input cannot be measured here (video, PDF,
-            S3 locations, prompt ARNs): the model's context window is the bound then.
         output_limit: The largest of all spellings of the limit on output tokens; None when unset.
-        candidates: How many answers are asked for.
         writes_cache: The longest life of a cache entry that the request marks:
             None, `"5m"` or `"1h"`.
+        images: How many images.
+        has_unseen: Whether part of the input cannot be measured here (video, PDF,
+            S3 locations, prompt ARNs): the model's context window is the bound then.
+        candidates: How many answers are asked for.
         generates: False for embeddings, which have no output tokens.
         max_input_tokens: The larger context window that the request opens (a beta of
             Anthropic's), or None.
@@ -94,19 +95,19 @@ class RequestSize(NamedTuple):
         reads_tokens: False where nothing of its input is billed by the token.
         sized_images: How many of its images say their size.
         sized_image_tokens: The most tokens that those can be together.
-        may_search: Whether a tool is offered that searches the web, for a fee each time.
         counted_tokens: The input as Bedrock's CountTokens has counted it; None where it was not asked.
+        may_search: Whether a tool is offered that searches the web, for a fee each time.
     """
 
     text_bytes: int = 0
     messages: int = 1
-    images: int = 0
     image_tokens: int = 5_000
     has_tools: bool = False
-    has_unseen: bool = False
     output_limit: int | None = None
-    candidates: int = 1
     writes_cache: Literal["5m", "1h"] | None = None
+    images: int = 0
+    has_unseen: bool = False
+    candidates: int = 1
     generates: bool = True
     max_input_tokens: int | None = None
     has_guardrail: bool = False
@@ -153,7 +154,7 @@ class BatchInput(NamedTuple):
 
 class Call(NamedTuple):
     """
-    One client method invocation, botocore's retries included.
+    One client method invocation, botocore's retries included. Most have nothing to tell but the first seven.
 
     Attributes:
         operation: As AWS names it: `"Converse"`.
@@ -223,4 +224,9 @@ class Call(NamedTuple):
         """
         Whether a prompt router chooses the model, for a fee.
         """
-        return self.model.kind == "prompt-router"
+        return self.model.kind == ROUTER
+
+
+# How most requests end, and most calls: what is compared as a whole need not be looked at one by one.
+USUAL_SIZE: Final = RequestSize()[6:]
+USUAL_CALL: Final = Call("", ModelRef("", "unknown"), "", "", RequestSize())[7:]

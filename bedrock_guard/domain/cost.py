@@ -75,8 +75,9 @@ def usd_text(nanousd: int) -> str:
     """
     Nano-dollars as `usd_from_nanousd` prints them, without making a `Decimal`.
     """
-    dollars, rest = divmod(abs(nanousd), NANOUSD_PER_USD)
-    return f"{'-' if nanousd < 0 else ''}{dollars}.{f'{rest:09d}'.rstrip('0').ljust(2, '0')}"
+    digits = f"{abs(nanousd):010d}"
+    sign = "-" if nanousd < 0 else ""
+    return f"{sign}{digits[:-9]}.{digits[-9:-7]}{digits[-7:].rstrip('0')}"
 
 
 def nanousd_from_usd(usd: Decimal) -> int:

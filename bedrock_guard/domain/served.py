@@ -4,8 +4,6 @@ A call as AWS served it, which may be otherwise than it was asked for.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import UsageReport
@@ -19,5 +17,5 @@ def as_served(call: Call, report: UsageReport) -> Call:
     if tier != call.service_tier or latency != call.latency:
         call = call._replace(service_tier=tier, latency=latency)
     if report.model_id is not None and call.is_routed:
-        call = call._replace(model=replace(parse_model_id(report.model_id), kind=call.model.kind))
+        call = call._replace(model=parse_model_id(report.model_id)._replace(kind=call.model.kind))
     return call

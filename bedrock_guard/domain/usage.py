@@ -8,10 +8,10 @@ as in Bedrock's own `inputTokens`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 Usage: TypeAlias = Mapping[str, int]
 """Meter name -> quantity, in whole units of the meter; a meter that was not used is absent."""
@@ -85,6 +85,12 @@ class UsageReport(NamedTuple):
     believable: Usage | None = None
     untold: Untold | None = None
     parts: tuple[UsageReport, ...] = ()
+
+
+# Every reply makes one, and `UsageReport()` takes twice as long.
+new_report: Final[Callable[[type[UsageReport], tuple[Any, ...]], UsageReport]] = tuple.__new__
+USAGE_ALONE: Final[tuple[Any, ...]] = tuple(UsageReport(NOTHING))[1:]
+"""What follows its usage in a report that says nothing else."""
 
 
 class Learned(NamedTuple):

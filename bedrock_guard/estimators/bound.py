@@ -8,9 +8,10 @@ request (`RequestSize.beside_tokens`); a guardrail beside a model looks at both 
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
-from bedrock_guard.domain.call import Call, ModelLimits, RequestSize
+from bedrock_guard.domain.call import ROUTER, USUAL_SIZE, Call, ModelLimits, ModelRef, RequestSize
 from bedrock_guard.domain.usage import (
     CACHE_WRITE_1H,
     CACHE_WRITE_5M,
@@ -40,7 +41,48 @@ _IN_TENS: Final = 10**6
 _LIMIT_BELIEVED: Final = 1_000_000
 
 
+class Room(NamedTuple):
+    """
+    What a model takes and gives at most, as far as that does not depend on the request.
+
+    Attributes:
+        window: Its context window, in tokens.
+        most_output: The most tokens of one answer.
+        believed_output: The highest limit on them that is believed to be one.
+        template_tokens: What its family adds to every request.
+        cached: By the life of cache entries that a request marks, the meters that its input may land on.
+    """
+
+    window: int
+    most_output: int
+    believed_output: int
+    template_tokens: int
+    cached: Mapping[str | None, tuple[str, ...]]
+
+
+def room_of(model: ModelRef, limits: ModelLimits) -> Room:
+    """
+    The room of *model*, whose *limits* a list tells.
+    """
+    family = family_of(model)
+    most = max(limits.max_output_tokens or family.fallback_output, family.least_output)
+    return Room(
+        _window(limits, family),
+        most,
+        max(most, _LIMIT_BELIEVED),
+        family.template_tokens,
+        _SELF_CACHED if family.caches_by_itself else _CACHED,
+    )
+
+
 def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
+    """
+    As `bound_in`, the room of the call's model.
+    """
+    return bound_in(call, room_of(call.model, limits))
+
+
+def bound_in(call: Call, room: Room) -> tuple[Usage, ...]:
     """
     What the call can use at most, as alternatives: whatever it does use costs no more
     than the dearest of them, and counts no more in any unit than the largest.
@@ -49,12 +91,9 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
     something between two of the alternatives.
     """
     size = call.size
-    family = family_of(call.model)
-    tokens = input_tokens(size, limits, family)
-    output = output_tokens(size, limits, family) if size.generates else 0
-    meters = _INPUT_METERS[size.writes_cache or ("5m" if family.caches_by_itself else None)]
+    tokens, output = tokens_of(size, room)
     rest = {OUTPUT_TOKENS: output} if output else {}
-    if call.is_routed:
+    if call.model.kind == ROUTER:
         rest[ROUTED_REQUESTS] = 1
     if size.beside_tokens:
         rest.update(size.beside_tokens)
@@ -64,35 +103,40 @@ def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
         rest |= units_beside(size, {INPUT_TOKENS: tokens, OUTPUT_TOKENS: output})
     if not size.reads_tokens:
         return (rest,)
-    if call.times > 1:
-        return tuple([add([{meter: tokens, **rest}] * call.times) for meter in meters])
-    return tuple([{meter: tokens, **rest} for meter in meters])
+    alternatives = []
+    for meter in room.cached[size.writes_cache]:
+        usage = {meter: tokens, **rest}
+        alternatives.append(usage if call.times == 1 else add([usage] * call.times))
+    return tuple(alternatives)
 
 
-_INPUT_METERS: Final[dict[str | None, tuple[str, ...]]] = {
-    None: (INPUT_TOKENS,),
-    "5m": (INPUT_TOKENS, CACHE_WRITE_5M),
-    "1h": (INPUT_TOKENS, CACHE_WRITE_5M, CACHE_WRITE_1H),
-}
-
-
-def input_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
+def tokens_of(size: RequestSize, room: Room) -> tuple[int, int]:
     """
-    The most tokens that a request can be: its bytes, or the model's whole window; what Bedrock has counted.
+    The most tokens that a request can send, and be answered with: its bytes, or the model's whole window, or
+    what Bedrock has counted; its limit, or all that the model can.
     """
+    text_bytes, messages, _, has_tools, limit, _ = size[:6]
+    tokens = text_bytes + _MESSAGE_TOKENS * messages + room.template_tokens
+    if has_tools:
+        tokens += _TOOLS_TOKENS
+    output = room.most_output
+    if limit is not None:
+        output = min(room.believed_output, limit)
+    if size[6:] == USUAL_SIZE:
+        return min(room.window, tokens), output
+    return _unusual_input(size, tokens, room), output * size.candidates if size.generates else 0
+
+
+def _unusual_input(size: RequestSize, tokens: int, room: Room) -> int:
     if size.counted_tokens is not None:
         return size.counted_tokens
-    window = max(_window(limits, family), size.max_input_tokens or 0)
-    text = size.text_bytes + _MESSAGE_TOKENS * size.messages + family.template_tokens
-    if size.has_tools:
-        text += _TOOLS_TOKENS
+    window = max(room.window, size.max_input_tokens or 0)
     images = size.images * (size.image_tokens + _IMAGE_MARKS)
-    if size.sized_images:
-        images -= size.sized_images * size.image_tokens - size.sized_image_tokens
+    images -= size.sized_images * size.image_tokens - size.sized_image_tokens
     if not size.generates:
         # The window of an embedding model is that of each text, of which there may be many.
-        return min(window if size.has_unseen else text, window * size.messages) + images
-    return window if size.has_unseen else min(text + images, window)
+        return min(window if size.has_unseen else tokens, window * size.messages) + images
+    return window if size.has_unseen else min(tokens + images, window)
 
 
 def _window(limits: ModelLimits, family: Family) -> int:
@@ -103,11 +147,10 @@ def _window(limits: ModelLimits, family: Family) -> int:
     return max(whole, family.least_window)
 
 
-def output_tokens(size: RequestSize, limits: ModelLimits, family: Family) -> int:
-    """
-    The most tokens that can be written: the limit, or all that the model can.
-    """
-    most = max(limits.max_output_tokens or family.fallback_output, family.least_output)
-    if size.output_limit is None:
-        return most * size.candidates
-    return min(size.output_limit, max(most, _LIMIT_BELIEVED)) * size.candidates
+_CACHED: Final[Mapping[str | None, tuple[str, ...]]] = {
+    None: (INPUT_TOKENS,),
+    "5m": (INPUT_TOKENS, CACHE_WRITE_5M),
+    "1h": (INPUT_TOKENS, CACHE_WRITE_5M, CACHE_WRITE_1H),
+}
+# Of models that cache what they are sent, marked or not.
+_SELF_CACHED: Final = {**_CACHED, None: _CACHED["5m"]}

@@ -36,7 +36,7 @@ ANOMALIES: Final[dict[str, str]] = {
 _FACTOR: Final = 1.5
 # No window is above 10^7 tokens, and no answer above 10^6, of 128 candidates at most. What a broken
 # counter says is above it: 2^31 - 1, or 2^32 - 1.
-_MOST_BELIEVED: Final = 10**9
+MOST_BELIEVED: Final = 10**9
 
 # By price, whatever the model: what is read of a cache costs least, what is written for an hour most.
 _BY_PRICE: Final = (CACHE_READ, INPUT_TOKENS, CACHE_WRITE_5M, CACHE_WRITE_1H)
@@ -65,7 +65,7 @@ def judge(report: UsageReport, worst: Usage) -> Judgement | None:
     if (
         0 <= output <= most_output
         and rest <= sum(worst.values()) - most_output
-        and most_output + rest <= _MOST_BELIEVED
+        and most_output + rest <= MOST_BELIEVED
         and min(quantities, default=0) >= 0
         and not report.anomalies
     ):
@@ -74,13 +74,13 @@ def judge(report: UsageReport, worst: Usage) -> Judgement | None:
     is_above = not report.parts and (
         output > _FACTOR * most_output or total_input(usage) > _FACTOR * total_input(worst)
     )
-    is_odd = bool(usage) and (min(quantities) < 0 or max(quantities) > _MOST_BELIEVED)
+    is_odd = bool(usage) and (min(quantities) < 0 or max(quantities) > MOST_BELIEVED)
     if not (is_above or is_odd or report.anomalies):
         return None
     anomalies = [*report.anomalies, *["above_bound"] * is_above]
     if is_odd:
         anomalies += ["negative"] * (min(quantities) < 0) + ["uncountable"] * (
-            max(quantities) > _MOST_BELIEVED
+            max(quantities) > MOST_BELIEVED
         )
         believable = usage if report.believable is None else report.believable
         return Judgement(tuple(anomalies), _at_least(worst, believable))
@@ -97,7 +97,7 @@ def _at_least(worst: Usage, stated: Usage) -> Usage | None:
 
     Input that fits into the estimate's, and costs no more there, is not added to it under another name.
     """
-    stated = {meter: quantity for meter, quantity in stated.items() if 0 < quantity <= _MOST_BELIEVED}
+    stated = {meter: quantity for meter, quantity in stated.items() if 0 < quantity <= MOST_BELIEVED}
     dearest = max([_BY_PRICE.index(meter) for meter in stated if meter in _BY_PRICE], default=-1)
     held = min([_BY_PRICE.index(meter) for meter in worst if meter in _BY_PRICE], default=-1)
     if dearest <= held and total_input(stated) <= total_input(worst):

@@ -92,8 +92,8 @@ def stated_limit(stated: object) -> int | None:
     """
     The limit where nothing else can state one.
     """
-    if stated is None:
-        return None
+    if stated is None or (type(stated) is int and 0 < stated < _NO_LIMIT):
+        return stated
     limit = _positive(stated)
     return None if limit >= _NO_LIMIT else limit
 

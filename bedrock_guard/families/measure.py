@@ -29,28 +29,18 @@ _CACHE_MARKS: Final = ('"cache_control"', '"cachePoint"')
 class Measure:
     """
     A running sum; the attributes are those of `RequestSize`, and `pixels` of images that say their size.
+
+    What a sum begins with is on the class, so that to make one runs no code.
     """
 
-    __slots__ = (
-        "has_tools",
-        "has_unseen",
-        "images",
-        "may_search",
-        "messages",
-        "pixels",
-        "text_bytes",
-        "writes_cache",
-    )
-
-    def __init__(self) -> None:
-        self.text_bytes = 0
-        self.messages = 0
-        self.images = 0
-        self.pixels: tuple[PixelSize, ...] = ()
-        self.has_tools = False
-        self.has_unseen = False
-        self.may_search = False
-        self.writes_cache: Literal["5m", "1h"] | None = None
+    text_bytes = 0
+    messages = 0
+    images = 0
+    pixels: tuple[PixelSize, ...] = ()
+    has_tools = False
+    has_unseen = False
+    may_search = False
+    writes_cache: Literal["5m", "1h"] | None = None
 
     def text(self, value: object) -> None:
         """

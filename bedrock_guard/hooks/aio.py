@@ -14,14 +14,13 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any
 
-from bedrock_guard.calls.drafting import Source
 from bedrock_guard.calls.edge import Lingers, Waits
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.domain.services import CONTROL_PLANE
 from bedrock_guard.errors import LedgerUnavailable
-from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState, Wire
+from bedrock_guard.hooks.calls import CONTEXT_KEY, CURRENT, CallState
 from bedrock_guard.hooks.events import ClientHooks
-from bedrock_guard.hooks.settling import end_open, reads_content, settle_reply
+from bedrock_guard.hooks.settling import Answer, end_open, reads_content, settle_reply
 from bedrock_guard.hooks.threads import in_own_thread, is_on_loop, off_loop, run_soon
 from bedrock_guard.open_call import OpenCall
 
@@ -101,7 +100,7 @@ class AioClientHooks(ClientHooks):
                 ):  # of another tool's answer: there may be none, or it may be botocore's
                     content = http_response.content
                     content = await content if isawaitable(content) else content
-            settle = partial(settle_reply, state, parsed, http_response.status_code, content)
+            settle = partial(settle_reply, state, parsed, http_response.status_code, Answer(content))
             if self._ends_here(state):
                 settle()
             else:
@@ -132,9 +131,9 @@ class AioClientHooks(ClientHooks):
     async def _run_apart(self, work: Callable[[], None]) -> None:
         await in_own_thread(work, give_up=partial(self._give_up, CURRENT.get()))
 
-    def _reserve(self, state: CallState, pipeline: Pipeline, opened: OpenCall, source: Source) -> None:
+    def _spare_loop(self, pipeline: Pipeline, opened: OpenCall, *, may_linger: bool) -> None:
+        opened.may_linger = may_linger
         opened.may_wait = pipeline.edge.quick is None or not is_on_loop()
-        super()._reserve(state, pipeline, opened, source)
 
     def _ends_here(self, state: CallState) -> bool:
         call = state.call
@@ -191,8 +190,8 @@ def async_netted_class(base: Any) -> Any:
         async def _convert_to_request_dict(self, *args: Any, **kwargs: Any) -> Any:
             request = await super()._convert_to_request_dict(*args, **kwargs)
             state = CURRENT.get()
-            if state is not None and state.wire is None:
-                state.wire = Wire(request["url"], request["headers"], request["body"])
+            if state is not None and not state.has_begun:
+                state.begin(request, kwargs)
             return request
 
     return Guarded

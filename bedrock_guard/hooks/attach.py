@@ -16,7 +16,7 @@ from botocore.client import BaseClient
 from bedrock_guard.calls.pipeline import Pipeline
 from bedrock_guard.errors import ConfigurationError
 from bedrock_guard.hooks.aio import AioClientHooks, async_netted_class, is_async_client
-from bedrock_guard.hooks.calls import CURRENT, CallState, Wire
+from bedrock_guard.hooks.calls import CURRENT, CallState
 from bedrock_guard.hooks.events import ClientHooks
 from bedrock_guard.hooks.settling import end_open, settle_reply
 from bedrock_guard.hooks.streams import named_like
@@ -127,9 +127,8 @@ def _netted_class(base: Any) -> Any:
         def _convert_to_request_dict(self, *args: Any, **kwargs: Any) -> Any:
             request = super()._convert_to_request_dict(*args, **kwargs)
             state = CURRENT.get()
-            if state is not None and state.wire is None:
-                # As botocore made it: handlers may change it before ours sees it.
-                state.wire = Wire(request["url"], request["headers"], request["body"])
+            if state is not None and not state.has_begun:
+                state.begin(request, kwargs)
             return request
 
     return Guarded

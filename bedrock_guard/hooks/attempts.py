@@ -25,39 +25,36 @@ from bedrock_guard.domain.http_status import outcome_of_status
 
 # Raised by the HTTP session before a byte of the request left.
 _NOT_SENT: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+# What nearly every attempt comes to, made once.
+_OK: Final = Attempt("answered", 200)
 
 
 class AttemptLog:
     """
     The attempts of one call, in order; the last may still be open.
 
+    What a log begins with is on the class, so that to make one runs no code.
+
     Attributes:
+        ended: Those that have ended.
         started: How many have begun.
+        is_open: Whether an attempt was begun and has not ended.
+        is_sent: Whether the last that was begun is about to leave, or has.
         last_error: Why the last one was lost, where that is known.
     """
 
-    __slots__ = ("_closed", "_is_open", "_is_sent", "last_error", "started")
-
-    def __init__(self) -> None:
-        self._closed: list[Attempt] = []
-        self._is_open = False
-        self._is_sent = False
-        self.started = 0
-        self.last_error: BaseException | None = None
+    ended: tuple[Attempt, ...] = ()
+    started = 0
+    is_open = False
+    is_sent = False
+    last_error: BaseException | None = None
 
     @property
     def lost_last(self) -> bool:
         """
         Whether the attempt before may have been billed without an answer that counts.
         """
-        return bool(self._closed) and self._closed[-1].outcome in ("lost", "answered")
-
-    @property
-    def is_open(self) -> bool:
-        """
-        Whether an attempt was begun and has not ended.
-        """
-        return self._is_open
+        return bool(self.ended) and self.ended[-1].outcome in ("lost", "answered")
 
     def begin(self) -> None:
         """
@@ -65,45 +62,42 @@ class AttemptLog:
         all the same, was billed for an answer that nobody will see.
         """
         self.started += 1
-        if self._closed and self._closed[-1].outcome == "answered":
+        if self.ended and self.ended[-1].outcome == "answered":
             self.replace_last("lost")
-        self._is_open, self._is_sent = True, False
+        self.is_open, self.is_sent = True, False
 
     def mark_sent(self) -> None:
         """
         The request is about to leave.
         """
-        self._is_sent = True
+        self.is_sent = True
 
     def note_answer(self, status: int, parsed: Mapping[str, Any], operation: str = "") -> None:
         """
         An HTTP answer came, of any status.
         """
-        outcome = outcome_of_status(status)
         if self.last_error is not None:
             self.forget_errors()
-        if outcome == "lost":
-            # As botocore would raise it, which raises nothing for an attempt that it tries again.
-            response: Any = parsed
-            self.last_error = ClientError(response, operation)
-        code = None if outcome == "answered" else str(parsed.get("Error", {}).get("Code", "")) or None
-        self._close(Attempt(outcome, status, code))
+        attempt = _OK if status == 200 else self._answered(status, parsed, operation)
+        self.is_open = False
+        self.ended = (*self.ended, attempt)
 
     def note_error(self, error: BaseException | None) -> None:
         """
         No answer came; with *error* None it is not known why.
         """
         self.last_error = error
-        free = not self._is_sent or _never_left(error)
+        free = not self.is_sent or _never_left(error)
         name = None if error is None else type(error).__name__
-        self._close(Attempt("not_sent" if free else "lost", None, name))
+        self.is_open = False
+        self.ended = (*self.ended, Attempt("not_sent" if free else "lost", None, name))
 
     def replace_last(self, outcome: AttemptOutcome) -> None:
         """
         The last attempt was answered, but its usage was never learned.
         """
-        last = self._closed.pop()
-        self._closed.append(Attempt(outcome, last.status, last.error_code))
+        *before, last = self.ended
+        self.ended = (*before, Attempt(outcome, last.status, last.error_code))
 
     def forget_errors(self) -> None:
         """
@@ -119,13 +113,18 @@ class AttemptLog:
         """
         All attempts, an open one ended by *error*.
         """
-        if self._is_open:
+        if self.is_open:
             self.note_error(error)
-        return tuple(self._closed)
+        return self.ended
 
-    def _close(self, attempt: Attempt) -> None:
-        self._is_open = False
-        self._closed.append(attempt)
+    def _answered(self, status: int, parsed: Mapping[str, Any], operation: str) -> Attempt:
+        outcome = outcome_of_status(status)
+        if outcome == "lost":
+            # As botocore would raise it, which raises nothing for an attempt that it tries again.
+            response: Any = parsed
+            self.last_error = ClientError(response, operation)
+        code = None if outcome == "answered" else str(parsed.get("Error", {}).get("Code", "")) or None
+        return Attempt(outcome, status, code)
 
 
 def _never_left(error: BaseException | None) -> bool:

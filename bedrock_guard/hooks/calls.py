@@ -35,9 +35,9 @@ class CallState:
     One call of one client, from `_make_api_call` to its end.
 
     Attributes:
-        params: The caller's parameters, a reference: later handlers edit them in place; None before
-            they are known, and again once they are read, so that no prompt is kept.
-        has_begun: Whether its parameters have been seen.
+        params: The parameters that botocore made the request of, a reference; None before they are known,
+            and again once they are read, so that no prompt is kept.
+        has_begun: Whether its request has been made.
         operation: How to read it; None until it is known to be a billed one.
         call: What was read of the request.
         opened: The call as each guard holds it; empty before `before-call` and when nothing is billed.
@@ -90,6 +90,18 @@ class CallState:
         """
         return any(pipeline.ledger.blocking for pipeline, _ in self.opened)
 
+    def begin(self, request: Mapping[str, Any], made_of: Mapping[str, Any]) -> None:
+        """
+        Keep *request* as botocore made it, for handlers may change it before ours sees it, and what
+        botocore has *made* it *of*. Nothing is reserved yet: presigned URLs come this far.
+        """
+        self.has_begun = True
+        self.wire = Wire(request["url"], request["headers"], request["body"])
+        context = made_of.get("context")
+        if context is not None:
+            self.params = made_of.get("api_params")
+            context[CONTEXT_KEY] = self
+
     def hand_over(self, leave: Callable[[], None]) -> None:
         """
         A stream or body owns the end now, and must not keep the prompt alive.
@@ -117,8 +129,7 @@ class CallState:
         whole all the same.
         """
         attempts = self.attempts.close(error)
-        is_answered = is_answered or (self.call is not None and self.call.is_silent)
-        if report is None and not is_answered:
+        if report is None and not (is_answered or (self.call is not None and self.call.is_silent)):
             attempts = _without_usage(attempts)
         entries: list[Entry] = []
         for pipeline, opened in self.opened:
@@ -144,24 +155,24 @@ class CallState:
 class Wire:
     """
     The request that was bounded, to tell whether it is the one that leaves.
+
+    Attributes:
+        given: Its headers, as they were then; None where they decide nothing.
     """
 
-    __slots__ = ("_given", "_headers", "body", "url")
+    __slots__ = ("body", "given", "url")
 
-    def __init__(self, url: str, headers: Mapping[str, str], body: Any) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str] | None, body: Any) -> None:
         self.url = url
         self.body = body
-        self._given = dict(headers)
-        self._headers: dict[str, str] | None = None
+        self.given = None if headers is None else dict(headers)
 
     @property
     def headers(self) -> Mapping[str, str]:
         """
         Those of its headers that Bedrock reads.
         """
-        if self._headers is None:
-            self._headers = bedrock_headers(self._given)
-        return self._headers
+        return {} if self.given is None else bedrock_headers(self.given)
 
     @property
     def fingerprint(self) -> bytes:
@@ -177,7 +188,9 @@ class Wire:
         if url != self.url or not (body is self.body or body == self.body):
             return False
         # Before botocore makes a request of them, headers are a plain dictionary, which is quick to compare.
-        return (type(headers) is dict and headers == self._given) or bedrock_headers(headers) == self.headers
+        if self.given is None or (type(headers) is dict and headers == self.given):
+            return True
+        return bedrock_headers(headers) == self.headers
 
     def read(self, operation: Operation) -> Mapping[str, Any]:
         """
@@ -193,7 +206,7 @@ def bedrock_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     # By names first: botocore's headers parse each value that is asked for.
-    for name in headers.keys():  # noqa: SIM118
+    for name in headers:
         lower = name.lower()
         if lower.startswith(_BEDROCK_HEADERS):
             found[lower] = _text(headers[name])

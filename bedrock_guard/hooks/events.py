@@ -1,7 +1,6 @@
 """
 Where botocore's events meet the pipeline.
 
-    before-parameter-build   the caller's parameters, before validation: kept, by reference
     before-call              validated, not sent: reserve, or refuse
     request-created          attempt 2 and later: hold once more, or veto the retry
     before-send              what leaves is what was bounded, or bound it again, or veto it;
@@ -13,7 +12,8 @@ Where botocore's events meet the pipeline.
 Retries happen inside one call, between before-call and after-call; each attempt
 whose answer was lost is money, held and charged by itself. No event fires for
 KeyboardInterrupt or when another tool's handler raises: the safety net round
-`_make_api_call` (`hooks.attach`) ends what is still open then.
+`_make_api_call` (`hooks.attach`) ends what is still open then. It also keeps what
+the request was made of, by reference, from where botocore makes it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from bedrock_guard.hooks.counting import InputCounter
 from bedrock_guard.hooks.lookup import ProfileLookup
 from bedrock_guard.hooks.metering import find_counting
 from bedrock_guard.hooks.principal import PrincipalLookup
-from bedrock_guard.hooks.settling import reads_content, settle_reply
+from bedrock_guard.hooks.settling import settle_reply
 from bedrock_guard.open_call import OpenCall
 from bedrock_guard.operations import OPERATIONS, SERVICES, Free, Operation, Unmeterable, unknown
 from bedrock_guard.planning import Planner
-from bedrock_guard.resolving import read_call
+from bedrock_guard.resolving import resolve
 
 _SLACK_S: Final = 60.0
 _LEAST_HOLD_S: Final = 300.0
@@ -51,7 +51,6 @@ _ENDLESS_S: Final = 3600.0
 # `*.*` is deliberate: botocore runs wildcard handlers before specific ones, and
 # the first before-call handler that answers (a Stubber does) ends the event.
 _EVENTS: Final = {
-    "before-parameter-build.*.*": "keep_params",
     "before-call.*.*": "open",
     "request-created.{service}": "check_retry",
     "before-send.{service}": "check_sent",
@@ -129,24 +128,14 @@ class ClientHooks:
         handler: Callable[..., Any] = getattr(self, name)
         return handler
 
-    def keep_params(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
-        """
-        before-parameter-build: remember the parameters; nothing is reserved yet,
-        as presigned URLs and calls that fail validation come this far.
-        """
-        state = CURRENT.get()
-        if state is not None and not state.has_begun:
-            state.has_begun, state.params = True, params
-            context[CONTEXT_KEY] = state
-
     def open(self, model: Any, params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         """
         before-call: reserve the most that the call can cost, or raise.
         """
-        operation = self._find_operation(model.name)
-        if operation is None:
+        operation = OPERATIONS.get((self._service, model.name)) or unknown(self._service, model.name)
+        if isinstance(operation, Free):
             return
-        state = _state_of(context)
+        state = context[CONTEXT_KEY] if CONTEXT_KEY in context else _unseen_state(context)
         if state.opened:
             return
         state.operation = operation
@@ -165,13 +154,16 @@ class ClientHooks:
             if pipeline.loops is not None and state.wire is not None:
                 pipeline.loops.see_request(opened, state.wire.fingerprint)
             if self.is_async:
-                opened.may_linger = False
+                self._spare_loop(pipeline, opened, may_linger=False)
+            hold_s = pipeline.settings.hold_s or self._client_hold_s
             try:
-                self._reserve(state, pipeline, opened, source)
+                pipeline.reserve(opened, hold_s=hold_s, source=source)
             except Lingers as error:
                 rest, lingers = pipelines[number + 1 :], not isinstance(error, Waits)
                 again = partial(self._go_on, state, call, rest, source, may_linger=lingers)
                 raise type(error)(again) from None
+            if state.draft is not None:
+                state.draft.admit()
         if state.draft is not None:
             state.draft.put_in()
             _tell_others(state, state.draft.notes)
@@ -186,15 +178,17 @@ class ClientHooks:
         Open a call where its ledger may be asked, or where it may be kept waiting.
         """
         pipeline, opened = state.opened[-1]
-        opened.may_linger = may_linger
+        self._spare_loop(pipeline, opened, may_linger=may_linger)
         opened.give_back_end()
-        self._reserve(state, pipeline, opened, source)
-        self._hold(state, call, rest, source)
-
-    def _reserve(self, state: CallState, pipeline: Pipeline, opened: OpenCall, source: Source) -> None:
         pipeline.reserve(opened, hold_s=pipeline.settings.hold_s or self._client_hold_s, source=source)
         if state.draft is not None:
             state.draft.admit()
+        self._hold(state, call, rest, source)
+
+    def _spare_loop(self, pipeline: Pipeline, opened: OpenCall, *, may_linger: bool) -> None:
+        """
+        Say what a call may be kept waiting for; there is nothing to say where no event loop waits with it.
+        """
 
     def check_retry(self, request: Any, **_: Any) -> None:
         """
@@ -203,16 +197,17 @@ class ClientHooks:
         state: CallState | None = request.context.get(CONTEXT_KEY)
         if state is None or not state.opened:
             return
-        if state.attempts.lost_last:
+        attempts = state.attempts
+        if attempts.ended and attempts.lost_last:
             try:
                 for pipeline, opened in state.opened:
                     pipeline.retry(opened)
             except GuardError as refusal:
-                raise refusal from state.attempts.last_error
-        state.attempts.begin()
+                raise refusal from attempts.last_error
+        attempts.begin()
         if CURRENT.get() is not state:  # another tool called round our net: there is no later look
             self._check_wire(state, request, "data")
-            state.attempts.mark_sent()
+            attempts.mark_sent()
 
     def check_sent(self, request: Any, **_: Any) -> None:
         """
@@ -220,8 +215,16 @@ class ClientHooks:
         """
         state = CURRENT.get()
         if state is not None and state.opened:
-            self._check_wire(state, request, "body")
-            state.attempts.mark_sent()
+            wire = state.wire
+            # As usual: the same body, and no headers to look through.
+            if (
+                wire is None
+                or wire.given is not None
+                or request.body is not wire.body
+                or request.url != wire.url
+            ):
+                self._check_wire(state, request, "body")
+            state.attempts.is_sent = True
 
     def note_attempt(
         self,
@@ -249,8 +252,7 @@ class ClientHooks:
         """
         state: CallState | None = context.get(CONTEXT_KEY)
         if state is not None and state.opened:
-            content = getattr(http_response, "content", None) if reads_content(state) else None
-            settle_reply(state, parsed, http_response.status_code, content)
+            settle_reply(state, parsed, http_response.status_code, http_response)
 
     def settle_error(self, exception: BaseException, context: dict[str, Any], **_: Any) -> None:
         """
@@ -260,17 +262,13 @@ class ClientHooks:
         if state is not None and state.opened:
             state.end(None, exception)
 
-    def _find_operation(self, name: str) -> Operation | None:
-        operation = OPERATIONS.get((self._service, name))
-        if operation is None:
-            return unknown(self._service, name)
-        return None if isinstance(operation, Free) else operation
-
     def read_call(self, operation: Operation, params: Mapping[str, Any]) -> Call:
         """
         What a request asks for, and who asks.
         """
-        call = read_call(self.planners, operation, params, region=self._region, look_up=self._look_up)
+        call = operation.read_call(params, region=self._region)
+        if call.model.model is None:
+            call = resolve(self.planners, operation, params, call, region=self._region, look_up=self._look_up)
         if call.batch is not None:
             call = self._batch_input.read(call, self.planners)
         return call.by(self._principal.find()) if self._tells_principal else call
@@ -285,7 +283,7 @@ class ClientHooks:
         content = _as_bytes(body)
         if content is not body and body is not None:  # it was a file, and is read now
             setattr(request, attribute, content)
-        before, state.wire = state.wire, Wire(request.url, request.headers, content)
+        before, state.wire = state.wire, _wire_of(operation, request.url, request.headers, content)
         counted = None if state.call is None else state.call.size.counted_tokens
         state.call = self.read_call(operation, state.wire.read(operation))
         if counted is not None and (before.url, before.body) == (request.url, content):
@@ -297,16 +295,14 @@ class ClientHooks:
             pipeline.rebound(opened, state.call)
 
 
-def _state_of(context: dict[str, Any]) -> CallState:
+def _unseen_state(context: dict[str, Any]) -> CallState:
     """
-    The state of a call, made where botocore was called in a way that our net does not see.
+    The state of a call where botocore was called in a way that our net does not see.
     """
-    state: CallState | None = context.get(CONTEXT_KEY)
-    if state is None:
-        current = CURRENT.get()
-        state = CallState() if current is None or current.opened else current
-        state.params = None
-        context[CONTEXT_KEY] = state
+    current = CURRENT.get()
+    state = CallState() if current is None or current.opened else current
+    state.params = None
+    context[CONTEXT_KEY] = state
     return state
 
 
@@ -327,16 +323,26 @@ def _read_params(state: CallState, operation: Operation, request: dict[str, Any]
     The parameters that *request* was made of: the caller's, or what it says now if a
     handler before ours changed it. A body that is a file is read, once and for all.
     """
-    wire, body = state.wire, _as_bytes(request["body"])
+    wire, body = state.wire, request["body"]
+    if wire is not None and not operation.reads_headers:
+        wire.given = None
+        is_as_made = body is wire.body and request["url"] == wire.url and type(body) is bytes
+        if is_as_made and state.params is not None and operation.body_key is None:  # as usual
+            return state.params
+    body = _as_bytes(body)
     is_changed = wire is None or not wire.is_same(request["url"], request["headers"], request["body"])
     if wire is None or is_changed or body is not request["body"]:
         request["body"] = body
-        wire = state.wire = Wire(request["url"], request["headers"], body)
+        wire = state.wire = _wire_of(operation, request["url"], request["headers"], body)
     if is_changed or state.params is None:
         return wire.read(operation)
     if operation.body_key and "body" in state.params:
         return {**state.params, "body": request["body"]}
     return state.params
+
+
+def _wire_of(operation: Operation, url: str, headers: Mapping[str, str], body: Any) -> Wire:
+    return Wire(url, headers if operation.reads_headers else None, body)
 
 
 def _as_bytes(body: Any) -> Any:

@@ -14,7 +14,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import botocore.session
@@ -165,7 +164,7 @@ def read_models(model: ModelRef, arns: Iterable[object]) -> tuple[ModelRef, ...]
 
 def _behind(model: ModelRef, model_id: str, geography: str | None) -> ModelRef:
     named = parse_model_id(model_id)
-    return replace(model, model=named.model, maker=named.maker, geography=geography or named.geography)
+    return model._replace(model=named.model, maker=named.maker, geography=geography or named.geography)
 
 
 def _geography(regions: set[str]) -> str:

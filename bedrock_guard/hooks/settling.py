@@ -4,26 +4,34 @@ From an answer to the end of a call: at once, or when its stream or body has bee
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.eventstream import EventStream
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
+from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.cost import usd_text
-from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.usage import UsageReport
+from bedrock_guard.domain.usage import NOTHING, UsageReport
 from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
 from bedrock_guard.hooks.cutoff import Cutoff
 from bedrock_guard.hooks.ends import StreamEnd
 from bedrock_guard.hooks.growth import Growth
 from bedrock_guard.hooks.streams import Grows, guard_body, guard_event_stream
-from bedrock_guard.operations import Operation, Reply
+from bedrock_guard.operations import Operation, Reply, new_reply
 from bedrock_guard.operations.agent_traces import TraceReader
 from bedrock_guard.operations.batch import JOB_KEY
+
+
+class Answer(NamedTuple):
+    """
+    An answer whose raw body was read before.
+    """
+
+    content: object
 
 
 def reads_content(state: CallState) -> bool:
@@ -36,49 +44,59 @@ def reads_content(state: CallState) -> bool:
     return operation.stream_key is None and operation.body_key is None
 
 
-def settle_reply(state: CallState, parsed: dict[str, Any], status: int, content: object) -> None:
+def settle_reply(state: CallState, parsed: dict[str, Any], status: int, answer: object) -> None:
     """
     End a call by its answer, whoever gave it, and tell the caller which reservation paid.
 
-    *content* is the raw body, of which botocore drops what it does not know; None where `reads_content`
-    says so, or it is not there.
+    The `content` of *answer* is the raw body, of which botocore drops what it does not know; it is read
+    where `reads_content` says so, and it is there.
     """
-    operation, call = state.operation, state.call
+    operation, call, attempts = state.operation, state.call, state.attempts
     if operation is None or call is None:
         return
-    if not state.attempts.started or state.attempts.is_open:
-        state.attempts.note_answer(status, parsed)
+    if not attempts.started or attempts.is_open:
+        attempts.note_answer(status, parsed)
     if status >= 300:
         state.end(None)
         return
     metadata = parsed.setdefault("ResponseMetadata", {})
-    metadata["BedrockGuard"] = {"ReservationId": state.opened[0][1].entry.id}
-    if state.changes is not None:
-        metadata["BedrockGuard"].update(state.changes)
+    told: dict[str, object] = {"ReservationId": state.opened[0][1].entry.id, **(state.changes or NOTHING)}
+    metadata["BedrockGuard"] = told
     if call.batch is not None and state.begin_job(parsed.get(JOB_KEY)):
         return
+    report: UsageReport | None = None
     if call.is_silent and not call.is_traced:
-        _tell_cost(metadata, state.end(None))
-        return
+        pass
+    elif operation.stream_key is None and operation.body_key is None:
+        content = getattr(answer, "content", None)
+        raw = content if isinstance(content, bytes) else None
+        report = operation.read_usage(new_reply(Reply, (parsed, metadata.get("HTTPHeaders", {}), raw)), call)
+    else:
+        report = _read_or_hand_over(state, operation, call, parsed)
+        if state.is_handed_over:
+            return
+    ended = state.end(report)
+    if ended:
+        told["Basis"], money = ended[0].basis, ended[0].cost_nanousd
+        if money is not None:
+            told["CostUSD"] = usd_text(money)
+
+
+def _read_or_hand_over(
+    state: CallState, operation: Operation, call: Call, parsed: dict[str, Any]
+) -> UsageReport | None:
+    """
+    The usage that a reply states which may come with a stream or a body, who own the end where it does not.
+    """
     stream = None if operation.stream_key is None else parsed.get(operation.stream_key)
     if isinstance(stream, EventStream):
         _settle_by_stream(stream, state, operation, _reply_without(stream, parsed))
-        return
+        return None
+    report = operation.read_usage(Reply(parsed, parsed["ResponseMetadata"].get("HTTPHeaders", {})), call)
     body = None if operation.body_key is None else parsed.get(operation.body_key)
-    has_body = isinstance(body, StreamingBody)
-    raw = content if isinstance(content, bytes) else None
-    report = operation.read_usage(Reply(parsed, metadata.get("HTTPHeaders", {}), raw), call)
-    if report is None and has_body:
+    if report is None and isinstance(body, StreamingBody):
         _settle_by_body(body, state, operation, _reply_without(body, parsed))
-        return
-    _tell_cost(metadata, state.end(report))
-
-
-def _tell_cost(metadata: dict[str, Any], entries: Sequence[Entry]) -> None:
-    for entry in entries[:1]:
-        metadata["BedrockGuard"]["Basis"] = entry.basis
-        if entry.cost_nanousd is not None:
-            metadata["BedrockGuard"]["CostUSD"] = usd_text(entry.cost_nanousd)
+    return report
 
 
 def end_open(state: CallState, error: BaseException | None) -> None:

@@ -7,6 +7,7 @@ Pure functions; a backend keeps rows and locks, and asks here what they mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, Literal, TypeAlias, get_args
 
 from bedrock_guard.domain.entry import Entry
@@ -36,6 +37,9 @@ SETTLED: Final[dict[tuple[How, bool], Settled]] = {
     (how, overrun): Settled(how, overrun) for how in get_args(How) for overrun in (False, True)
 }
 
+# Of a line.
+_key_of: Final = itemgetter(0)
+
 
 def merge(lines: Sequence[Line]) -> tuple[Line, ...]:
     """
@@ -47,7 +51,7 @@ def merge(lines: Sequence[Line]) -> tuple[Line, ...]:
     for line in lines:
         if not 0 <= line.amount <= MAX_AMOUNT:
             raise uncountable(line.key, line.amount)
-    if len(lines) < 2 or len({line.key for line in lines}) == len(lines):
+    if len(lines) < 2 or len(set(map(_key_of, lines))) == len(lines):
         return tuple(lines)
     by_key: dict[LedgerKey, Line] = {}
     for line in lines:
@@ -143,22 +147,22 @@ def expired_amounts(lines: Iterable[Line], on_expiry: OnExpiry) -> Booked:
     return tuple(line.amount if on_expiry == "charge" else 0 for line in lines)
 
 
-def write_cursor(at_s: float, sequence: int) -> str:
+def write_cursor(at_s: float, sequence: int, name: str = "") -> str:
     """
-    Where a page of entries ends, for `after`.
+    Where a page of entries ends, for `after`; *name* tells apart what has the same time and sequence.
     """
-    return f"{at_s!r}:{sequence}"
+    return f"{at_s!r}:{sequence}:{name}" if name else f"{at_s!r}:{sequence}"
 
 
-def read_cursor(after: str | None) -> tuple[float, int]:
+def read_cursor(after: str | None) -> tuple[float, int, str]:
     """
     Back from `write_cursor`; before the newest entry for None.
     """
     if after is None:
-        return float("inf"), MAX_AMOUNT
-    at_s, _, sequence = after.rpartition(":")
+        return float("inf"), MAX_AMOUNT, ""
+    at_s, sequence, name, *_ = *after.split(":", 2), "", ""
     try:
-        return float(at_s), int(sequence)
+        return float(at_s), int(sequence), name
     except ValueError:
         raise ConfigurationError(
             f"{after!r} is no place in a ledger's entries; pass on what `entries` returned."

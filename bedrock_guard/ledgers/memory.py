@@ -31,11 +31,12 @@ from bedrock_guard.domain.ledger import (
     Reservation,
     Settled,
     SweepReport,
+    new_reservation,
 )
 from bedrock_guard.errors import ConfigurationError, LedgerUnavailable
 from bedrock_guard.ledgers import books, forgetting, memory_sums
 from bedrock_guard.ledgers.memory_claims import Claims
-from bedrock_guard.ledgers.memory_sums import NOTHING, Call, Sums
+from bedrock_guard.ledgers.memory_sums import NOTHING, Call, Sums, new_call
 from bedrock_guard.ledgers.url import read_url
 
 KEEP_ENTRIES: Final = 10_000
@@ -96,7 +97,10 @@ class MemoryLedger:
         expires_at_s = now + hold_s
         id_ = entry.id
         over: list[RefusedLine] = []
-        with self._turn():
+        lock = self._lock
+        if self._is_closed or lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - it says why
+            self._turn()
+        with lock:
             if self._noted is not None:
                 self._write(*self._noted)
             known = self._open.get(id_) or self._ended.get(id_)
@@ -108,9 +112,12 @@ class MemoryLedger:
             if isinstance(sums, Refusal):
                 return sums
             self._sequence += 1
-            call = Call(self._sequence, "pending", entry, wanted, (), expires_at_s, on_expiry)
-            self._write(sums, id_, call)
-        return Reservation(id_, wanted, expires_at_s, tuple(over))
+            call = new_call(Call, (self._sequence, "pending", entry, wanted, (), expires_at_s, on_expiry))
+            self._noted = sums, id_, call  # as `_write` does
+            self._balances.update(sums)
+            self._open[id_] = call
+            self._noted = None
+        return new_reservation(Reservation, (id_, wanted, expires_at_s, tuple(over) if over else ()))
 
     def extend(
         self, reservation: Reservation, lines: Sequence[Line] = (), *, hold_s: float | None = None
@@ -141,7 +148,17 @@ class MemoryLedger:
         """
         Turn a reservation into spend, at what the call did cost.
         """
-        return self._close(reservation.id, "settled", amounts, entry)
+        id_, lock = reservation.id, self._lock
+        if not self._is_closed and not lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            with lock:
+                call = self._open.get(id_)
+                if call is not None and self._noted is None:
+                    found = memory_sums.settled(self._balances, call, amounts, entry)
+                    if found is not None:
+                        sums, ended, is_overrun = found
+                        self._write(sums, id_, ended)
+                        return books.SETTLED["settled", is_overrun]
+        return self._close(id_, "settled", amounts, entry)
 
     def release(self, reservation: Reservation, entry: Entry | None = None) -> Settled:
         """
@@ -204,7 +221,7 @@ class MemoryLedger:
         """
         At most *limit* entries, newest first; an open call has none yet.
         """
-        before = books.read_cursor(after)
+        before = books.read_cursor(after)[:2]
         with self._turn():
             if self._noted is not None:
                 self._write(*self._noted)

@@ -5,7 +5,7 @@ What a line meets among the balances of a ledger in memory, and what it leaves t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from bedrock_guard.domain.entry import Entry
 from bedrock_guard.domain.ledger import (
@@ -42,6 +42,10 @@ class Call(NamedTuple):
     booked: books.Booked = ()
     expires_at_s: float = 0.0
     on_expiry: OnExpiry = "charge"
+
+
+# Each call makes two of them, and `Call()` takes twice as long.
+new_call: Final[Callable[[type[Call], tuple[Any, ...]], Call]] = tuple.__new__
 
 
 def held(
@@ -100,6 +104,36 @@ def ended(balances: Balances, call: Call, end: Call, clock: Clock) -> dict[Ledge
             sums[full_at_key(key)] = full_at_ns, 0, 0
         sums[key] = spent + new - old, pending, calls
     return sums
+
+
+def settled(
+    balances: Balances, call: Call, amounts: Mapping[LedgerKey, int], entry: Entry
+) -> tuple[dict[LedgerKey, Sums], Call, bool] | None:
+    """
+    What an open *call* leaves that is settled at *amounts*, as it ended, and whether it overran; in one step.
+
+    None for whatever is not as usual, which `books.align` and `ended` tell: a rate, or an amount that is
+    missing, was not reserved, or cannot be counted.
+    """
+    lines = call.lines
+    if len(lines) != len(amounts):
+        return None
+    sums: dict[LedgerKey, Sums] = {}
+    booked = []
+    is_overrun = False
+    for line in lines:
+        key, _, held_before, kind, _, _, _ = line
+        amount = amounts.get(key, -1)
+        if kind == "rate" or not 0 <= amount <= books.MAX_AMOUNT:
+            return None
+        if amount > held_before:
+            is_overrun = True
+        spent, pending, calls = balances.get(key, NOTHING)
+        sums[key] = spent + amount, pending - held_before, calls - 1
+        booked.append(amount)
+    sequence, until_s, on_expiry = call.sequence, call.expires_at_s, call.on_expiry
+    end = new_call(Call, (sequence, "settled", entry, lines, tuple(booked), until_s, on_expiry))
+    return sums, end, is_overrun
 
 
 def unfit(balances: Balances, line: Line, now: float) -> RefusedLine | None:

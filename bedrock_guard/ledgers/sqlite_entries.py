@@ -121,7 +121,7 @@ def add_booked(spent: Counter[LedgerKey], lines: str | None, booked: str | None)
 
 
 def _query(where: EntryFilter, after: str | None) -> tuple[str, dict[str, Any]]:
-    before = books.read_cursor(after)
+    before = books.read_cursor(after)[:2]
     if where.until is not None:
         # Into the cursor, where the index is entered: as a condition of its own, SQLite would come to it
         # through all that is newer.

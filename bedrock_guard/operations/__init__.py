@@ -15,7 +15,7 @@ from bedrock_guard.operations.agents import INVOKE_AGENT, INVOKE_FLOW, INVOKE_IN
 from bedrock_guard.operations.apply_guardrail import APPLY_GUARDRAIL
 from bedrock_guard.operations.async_invoke import START_ASYNC_INVOKE
 from bedrock_guard.operations.batch import CREATE_MODEL_INVOCATION_JOB
-from bedrock_guard.operations.contract import Operation, Reply, StreamReader
+from bedrock_guard.operations.contract import Operation, Reply, StreamReader, new_reply
 from bedrock_guard.operations.converse import CONVERSE, CONVERSE_STREAM
 from bedrock_guard.operations.free import FREE, Free
 from bedrock_guard.operations.guardrail_checks import GUARDRAIL_CHECKS
@@ -37,6 +37,7 @@ __all__ = [
     "Reply",
     "StreamReader",
     "Unmeterable",
+    "new_reply",
     "unknown",
 ]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, ClassVar, Final
 
 from bedrock_guard.domain.call import Call, ModelRef, RequestSize
 from bedrock_guard.domain.model_id import parse_model_id
@@ -20,9 +21,11 @@ from bedrock_guard.domain.usage import (
     INPUT_TOKENS,
     NOTHING,
     OUTPUT_TOKENS,
+    USAGE_ALONE,
     Learned,
     Untold,
     UsageReport,
+    new_report,
 )
 from bedrock_guard.families import Family, family_of, limits, nova
 from bedrock_guard.families.converse_blocks import read_content, read_messages, read_tool_config
@@ -63,6 +66,9 @@ _AGREED: Final = (
     b'"cacheReadInputTokenCount":%d,"cacheReadInputTokens":%d,'
     b'"cacheWriteInputTokenCount":%d,"cacheWriteInputTokens":%d,'
 )
+# What of a reply, and of its usage, tells more than how many tokens there were.
+_RARE_PARTS: Final = frozenset(["performanceConfig", "serviceTier", "trace"])
+_RARE_COUNTS: Final = frozenset(["cacheDetails", "cacheReadInputTokenCount", "cacheWriteInputTokenCount"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +80,16 @@ class Converse:
     name: str
     stream_key: str | None = None
     body_key: str | None = None
+    reads_headers: ClassVar[bool] = False
 
     def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """
         What a request asks for, and how large it is; never raises.
         """
-        model = model or parse_model_id(str(params.get("modelId")))
-        family = family_of(model)
+        if model is None:
+            model, family = _named(str(params.get("modelId")))
+        else:
+            family = family_of(model)
         return Call(
             self.name,
             model,
@@ -91,7 +100,7 @@ class Converse:
             choice(params.get("performanceConfig"), "latency", "standard")
             if "performanceConfig" in params
             else "standard",
-            string_pairs(params.get("requestMetadata")),
+            string_pairs(params["requestMetadata"]) if "requestMetadata" in params else {},
             times=limits.rounds(params[_FIELDS_KEY]) if _FIELDS_KEY in params else 1,
         )
 
@@ -116,8 +125,28 @@ class Converse:
     def read_usage(self, reply: Reply, call: Call) -> UsageReport | None:
         """
         The usage that a reply states.
+
+        Of most replies it is told at once: of text that is not cached, and nothing else is said.
         """
-        return _read_report(reply.parsed, reply.content, call)
+        parsed, _, content = reply
+        stated, size = parsed.get("usage"), call.size
+        if (
+            type(stated) is dict
+            and _RARE_PARTS.isdisjoint(parsed)
+            and _RARE_COUNTS.isdisjoint(stated)
+            and not (size.may_search or size.has_guardrail)
+        ):
+            sent, made = stated.get("inputTokens"), stated.get("outputTokens")
+            read, write = stated.get("cacheReadInputTokens"), stated.get("cacheWriteInputTokens")
+            if read is None and write is None:
+                is_whole = not content or _CACHE_MARK not in content
+            elif type(read) is type(write) is int and read == 0 == write:
+                is_whole = not content or _NONE_CACHED in content or _SECOND_MARK not in content
+            else:
+                is_whole = False
+            if is_whole and type(sent) is int and type(made) is int and sent > 0 < made:
+                return new_report(UsageReport, ({INPUT_TOKENS: sent, OUTPUT_TOKENS: made}, *USAGE_ALONE))
+        return _read_report(parsed, content, call)
 
     def read_body(self, body: bytes, reply: Reply, call: Call) -> UsageReport | None:
         """
@@ -193,6 +222,12 @@ CONVERSE: Final = Converse("Converse")
 CONVERSE_STREAM: Final = Converse("ConverseStream", stream_key="stream")
 
 
+@lru_cache(maxsize=1024)
+def _named(model_id: str) -> tuple[ModelRef, Family]:
+    model = parse_model_id(model_id)
+    return model, family_of(model)
+
+
 def _tier(params: Mapping[str, Any]) -> str:
     return dearer_tier(
         choice(params.get("serviceTier"), "type", None), at(params, (_FIELDS_KEY, "service_tier"))
@@ -215,16 +250,16 @@ def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> Re
     size = RequestSize(
         seen.text_bytes,
         seen.messages or 1,
-        seen.images,
         family.image_tokens,
         seen.has_tools,
-        # What a prompt resource says, and how much it may answer, is not in the request.
-        seen.has_unseen or model.kind == "prompt",
         limits.output_limit(fields, stated=stated, heeded=family.heeded_limits)
         if fields
         else limits.stated_limit(stated),
-        limits.candidates(fields) if fields else 1,
         seen.writes_cache,
+        seen.images,
+        # What a prompt resource says, and how much it may answer, is not in the request.
+        seen.has_unseen or model.kind == "prompt",
+        limits.candidates(fields) if fields else 1,
         family.generates,
         limits.widened_input(fields) if fields else None,
         "guardrailConfig" in params,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from bedrock_guard.domain.call import Call, ModelRef
 from bedrock_guard.domain.model_id import parse_model_id
@@ -82,6 +82,7 @@ class InvokeModel:
     name: str
     stream_key: str | None = None
     body_key: str | None = None
+    reads_headers: ClassVar[bool] = True
 
     def read_call(self, params: Mapping[str, Any], *, region: str, model: ModelRef | None = None) -> Call:
         """

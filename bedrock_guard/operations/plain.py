@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.usage import Learned, UsageReport
@@ -23,6 +23,7 @@ class Plain:
     name: str
     stream_key: str | None = None
     body_key: str | None = None
+    reads_headers: ClassVar[bool] = False
 
     def read_usage(self, reply: Reply, call: Call) -> UsageReport | None:
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bedrock_guard.domain.cost import Charge, Cost, PriceBasis, round_up
+from bedrock_guard.domain.cost import PRICE_STEPS_PER_NANOUSD, Charge, Cost, PriceBasis, round_up
 from bedrock_guard.domain.usage import Usage, total_input
 from bedrock_guard.errors import UnpricedModel
 from bedrock_guard.pricing.unit_prices import UnitPrices
@@ -24,7 +24,9 @@ def nanousd(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = No
         UnpricedModel: As `cost`.
     """
     bands = prices.bands
-    rates = bands[0].prices if len(bands) == 1 else rates_for(usage, prices)
+    rates = bands[0].prices
+    if len(bands) > 1 and sum(usage.values()) > bands[1].above_input_tokens:
+        rates = rates_for(usage, prices)
     steps = 0
     try:
         for meter, quantity in usage.items():
@@ -33,7 +35,7 @@ def nanousd(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = No
     except KeyError:
         bounded = cost(usage, prices, dearest=dearest)
         return bounded.nanousd, bounded.priced
-    return round_up(steps), "upper_bound" if prices is dearest else "list"
+    return -(-steps // PRICE_STEPS_PER_NANOUSD), "upper_bound" if prices is dearest else "list"
 
 
 def cost(usage: Usage, prices: UnitPrices, *, dearest: UnitPrices | None = None) -> Cost:

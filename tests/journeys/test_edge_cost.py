@@ -6,10 +6,8 @@ By what is run, not by a clock: `tests/benchmarks/test_edge.py` has the figures.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from bedrock_guard import Budget
 from bedrock_guard.ledgers.memory import MemoryLedger
 
 from .conftest import HELLO, NOVA, Guarded
+from .frames import run_by
 from .test_streams import BOTH, open_stream
 
 MakeGuarded = Callable[..., Guarded]
@@ -54,21 +53,8 @@ def run_of_edge(work: Callable[[], object]) -> set[str]:
     """
     The functions of the edge's modules that *work* runs in this thread.
     """
-    ran: set[str] = set()
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        module = frame.f_globals.get("__name__", "").removeprefix("bedrock_guard.")
-        name = frame.f_code.co_name
-        if event == "call" and module in EDGE and not name.startswith("<"):
-            ran.add(f"{module}.{name}")
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return ran
+    modules = {name: name.rpartition(".")[0] for name in run_by(work)}
+    return {name for name, module in modules.items() if module in EDGE and "<" not in name}
 
 
 @pytest.mark.parametrize("settings", [{}, ALL_ON], ids=["defaults", "all on"])

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 CONTRACT: Final = "tests/contract/test_ledgers.py"
 MODEL: Final = "tests/properties/test_ledger_model.py"
+SHORT_WAYS: Final = "tests/properties/test_short_ways.py"
 
 
 class Area(NamedTuple):
@@ -46,7 +47,7 @@ class Mutant(NamedTuple):
 
 
 AREAS: Final = {
-    "memory": Area((CONTRACT, MODEL, "tests/unit/test_memory_ledger.py"), "memory"),
+    "memory": Area((CONTRACT, MODEL, "tests/unit/test_memory_ledger.py", SHORT_WAYS), "memory"),
     "sqlite": Area((CONTRACT, MODEL, "tests/unit/test_sqlite_ledger.py"), "sqlite"),
     "dynamodb": Area(
         (CONTRACT, "tests/unit/test_dynamodb_ledger.py", "tests/unit/test_dynamodb_recovery.py"), "dynamodb"
@@ -60,6 +61,8 @@ AREAS: Final = {
             "tests/unit/test_lease_doubts.py",
             "tests/unit/test_leases.py",
             "tests/unit/test_lease_interrupts.py",
+            "tests/unit/test_lease_short_way.py",
+            SHORT_WAYS,
             CONTRACT,
             "tests/simulation/test_fleet.py",
         ),
@@ -83,6 +86,7 @@ _CONTROLS: Final = "ledgers/dynamodb/controls.py"
 _CLAIMS: Final = "ledgers/dynamodb/claims.py"
 _STORE: Final = "ledgers/leases/store.py"
 _LOCAL: Final = "ledgers/leases/local.py"
+_IN_HAND: Final = "ledgers/leases/in_hand.py"
 _PURSES: Final = "ledgers/leases/purses.py"
 _DESK: Final = "ledgers/leases/desk.py"
 _SLICES: Final = "ledgers/leases/slices.py"
@@ -196,6 +200,28 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             _SUMS,
             "pending -= line.amount\n            calls -= 1",
             "pending -= line.amount",
+        ),
+        Mutant(
+            "a usual settle leaves its hold", _SUMS, "pending - held_before, calls - 1", "pending, calls - 1"
+        ),
+        Mutant(
+            "a usual settle leaves its call pending",
+            _SUMS,
+            "pending - held_before, calls - 1",
+            "pending - held_before, calls",
+        ),
+        Mutant("a usual overrun is none", _SUMS, "if amount > held_before:", "if amount > held_before + 1:"),
+        Mutant(
+            "a settle below its hold gives a rate nothing back",
+            _SUMS,
+            'if kind == "rate" or not 0 <= amount',
+            "if not 0 <= amount",
+        ),
+        Mutant(
+            "what a usual settle was not told is ignored",
+            _SUMS,
+            "if len(lines) != len(amounts):",
+            "if len(lines) > len(amounts):",
         ),
         Mutant(
             "the same id is held twice",
@@ -556,6 +582,65 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
             "elif limit is not None and used > 2 * limit:",
         ),
         Mutant(
+            "a usual call has room for one more",
+            _LOCAL,
+            "or used > purse.granted:",
+            "or used > purse.granted + 1:",
+        ),
+        Mutant(
+            "a lowered limit is none for a usual call",
+            _LOCAL,
+            "if amount < 0 or used > limit or",
+            "if amount < 0 or",
+        ),
+        Mutant(
+            "a usual call holds less than nothing", _LOCAL, "if amount < 0 or used > limit", "if used > limit"
+        ),
+        Mutant(
+            "a usual call holds in another balance",
+            _LOCAL,
+            "if (key is not purse.key and key != purse.key) or limit is None",
+            "if limit is None",
+        ),
+        Mutant(
+            "a usual call is not told what it is over",
+            _LOCAL,
+            "or limit is None or not enforce:",
+            "or limit is None:",
+        ),
+        Mutant("the same id is held twice, as usual", _LOCAL, "if is_new and len(lines)", "if len(lines)"),
+        Mutant(
+            "a usual call holds the first of its lines",
+            _LOCAL,
+            " == len(found) and self._noted is None",
+            " >= len(found) and self._noted is None",
+        ),
+        Mutant(
+            "a usual call holds more than its lines",
+            _LOCAL,
+            " == len(found) and self._noted is None",
+            " <= len(found) and self._noted is None",
+        ),
+        Mutant(
+            "a usual call that has settled stays held",
+            _LOCAL,
+            "sums.append((spent + amount, pending - held))",
+            "sums.append((spent + amount, pending))",
+        ),
+        Mutant("a usual overrun is none", _LOCAL, "if amount > held:", "if amount > held + 1:"),
+        Mutant(
+            "a usual end has no entry", _LOCAL, "self.notes.append((sequence, entry.at_s, entry))", "pass"
+        ),
+        Mutant(
+            "what a usual end leaves out is held for ever",
+            _LOCAL,
+            "amounts.get(line.key, -1), line.amount",
+            "amounts.get(line.key, 0), 0",
+        ),
+        Mutant(
+            "a slice that was forgotten is held from", _IN_HAND, "self._usual = ()  # first", "pass  # first"
+        ),
+        Mutant(
             "a slice that was forgotten has spent nothing",
             _PURSES,
             "self.sums = max(spent, reported), pending",
@@ -581,13 +666,13 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         ),
         Mutant(
             "a slice that is not all spent is forgotten",
-            _LOCAL,
+            _IN_HAND,
             "if purse.sums != (purse.spendable, 0):",
             "if purse.sums[1]:",
         ),
         Mutant(
             "a slice with calls is forgotten",
-            _LOCAL,
+            _IN_HAND,
             "if any(purse in call.purses for call in self._open.values()):",
             "if False:",
         ),
@@ -702,20 +787,20 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         Mutant(
             "the older of two segments is right",
             _READING,
-            "-row.sequence, -row.revision, -count, row",
-            "-row.sequence, row.revision, -count, row",
+            "row.name, -row.revision, -count, row",
+            "row.name, row.revision, -count, row",
         ),
         Mutant(
             "the first of two notes in one segment is right",
             _READING,
-            "-row.sequence, -row.revision, -count, row",
-            "-row.sequence, -row.revision, count, row",
+            "row.name, -row.revision, -count, row",
+            "row.name, -row.revision, count, row",
         ),
         Mutant(
             "what an interrupt left is not written again",
-            _LOCAL,
-            "                if self._noted is not None:\n                    self._write(*self._noted)",
-            "                pass",
+            _IN_HAND,
+            "        if self._noted is not None:\n            self._write(*self._noted)",
+            "        pass",
         ),
         Mutant(
             "a hold in the table is forgotten by who was interrupted",

@@ -21,6 +21,7 @@ from bedrock_guard.ledgers.dynamodb.address import read_address
 from bedrock_guard.ledgers.leases import (
     LeasedLedger,
     desk,
+    in_hand,
     journal,
     keeper,
     ledger,
@@ -34,9 +35,22 @@ from bedrock_guard.testing.ledger_calls import books as books_of
 
 from .test_memory_interrupts import in_a_thread
 
-_MODULES: Final = (ledger, local, purses, desk, journal, keeper, store, slices, table, segments, books)
+_MODULES: Final = (
+    ledger,
+    local,
+    in_hand,
+    purses,
+    desk,
+    journal,
+    keeper,
+    store,
+    slices,
+    table,
+    segments,
+    books,
+)
 _FILES: Final = tuple(module.__file__ for module in _MODULES)
-_IN_MEMORY: Final = tuple(module.__file__ for module in (ledger, local, purses, books))
+_IN_MEMORY: Final = tuple(module.__file__ for module in (ledger, local, in_hand, purses, books))
 _MOST: Final = 2000
 # What is spent and pending once a step has been done again.
 _AFTER: Final = {"reserve": (0, 60), "settle": (40, 0), "release": (0, 0)}

@@ -5,7 +5,6 @@ A lower limit in a request: in every spelling, with thinking kept valid, and nev
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -232,7 +231,7 @@ def test_a_model_with_a_dialect_of_its_own_is_given_no_limit(kind: ModelKind) ->
     An imported Qwen takes `max_gen_len`, whatever `models` says of its price.
     """
     call = call_of("InvokeModel", "qwen.qwen3-32b-v1:0", {"prompt": "hello"})
-    call = call._replace(model=replace(call.model, kind=kind))
+    call = call._replace(model=call.model._replace(kind=kind))
     how = read_output_limit(call, b'{"prompt": "hello"}', answer=ANSWER)
 
     assert how is not None

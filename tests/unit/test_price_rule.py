@@ -4,7 +4,6 @@ Prices of one's own: what a line says, and what it comes to.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -140,7 +139,7 @@ def test_what_is_behind_an_id_is_part_of_what_is_remembered() -> None:
     """
     own = OwnPrices([rule("1 USD/1M", models="acme.*"), rule("2 USD/1M", models="other.*")])
     router = ModelRef("arn:router", "prompt-router")
-    found = [own.apply(replace(router, model=model), None, None) for model in ("acme.one", "other.one")]
+    found = [own.apply(router._replace(model=model), None, None) for model in ("acme.one", "other.one")]
 
     assert [each and each.bands[0].prices["input_tokens"] for each in found] == [10**10, 2 * 10**10]
 

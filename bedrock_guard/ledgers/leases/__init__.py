@@ -2,7 +2,8 @@
 Budgets on leases: a process takes slices of balances, and spends them without asking.
 
     ledger     Ledger: what fits into slices is held here, what does not is asked for
-    local      what this process has spent and holds of its slices; integers under a lock
+    local      the calls of this process, and what they hold of its slices
+    in_hand    what is spent and held of each; integers under a lock
     purses     one slice as it is spent, and a call that holds some of it
     slices     how much to ask for, and what a lease is; pure
     desk       asks for slices, reports what is spent, and gives back

@@ -17,7 +17,8 @@ from bedrock_guard.errors import LedgerUnavailable
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.dynamodb import items, lines, reading
 from bedrock_guard.ledgers.dynamodb.ledger import DynamoDBLedger
-from bedrock_guard.ledgers.leases.local import KEEP_ENDED, Local
+from bedrock_guard.ledgers.leases.in_hand import KEEP_ENDED
+from bedrock_guard.ledgers.leases.local import Local
 from bedrock_guard.ledgers.leases.purses import Call
 from bedrock_guard.ledgers.leases.slices import is_special
 

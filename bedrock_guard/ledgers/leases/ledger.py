@@ -32,6 +32,7 @@ from bedrock_guard.domain.ledger import (
     Reservation,
     Settled,
     SweepReport,
+    new_reservation,
 )
 from bedrock_guard.errors import LedgerUnavailable, ReservationClosed
 from bedrock_guard.ledgers import books
@@ -108,7 +109,7 @@ class LeasedLedger:
         """
         Hold every line, or none.
         """
-        held = self._hold_here(lines, entry, hold_s, on_expiry, controls)
+        held = self.reserve_at_once(lines, entry=entry, hold_s=hold_s, on_expiry=on_expiry, controls=controls)
         if held is not None:
             return held
         if controls is not None and controls != self.controls().version:
@@ -134,9 +135,23 @@ class LeasedLedger:
         controls: int | None = None,
     ) -> Reservation | None:
         """
-        Hold every line if the slices have room for it.
+        Hold every line if the slices have room for it; None where somebody has to be asked, or was asked for
+        the call before.
         """
-        return self._hold_here(lines, entry, hold_s, on_expiry, controls)
+        now = self._clock()
+        if not lines:
+            self._journal.admit(self._wake)
+        if controls is not None:
+            known = self._copy.fresh_at(now)
+            if known is None or known.version != controls:
+                return None
+        over: list[RefusedLine] = []
+        wanted = tuple(lines)
+        call = self._local.hold(entry, wanted, now + hold_s, on_expiry, over)
+        if call is None or call.lines is not wanted or call.state == "recorded":
+            return None
+        told = tuple(over) if over else ()
+        return new_reservation(Reservation, (entry.id, wanted, call.expires_at_s, told))
 
     def ends_at_once(self, reservation: Reservation) -> bool:
         """
@@ -300,31 +315,6 @@ class LeasedLedger:
             except LedgerUnavailable as error:
                 log.warning("What is leased is charged when it expires; the last entries are lost: %s", error)
             self._exact.close()
-
-    def _hold_here(
-        self,
-        lines: Sequence[Line],
-        entry: Entry,
-        hold_s: float,
-        on_expiry: OnExpiry,
-        controls: int | None,
-    ) -> Reservation | None:
-        """
-        Hold every line in slices; None where somebody has to be asked, or was asked for the call before.
-        """
-        now = self._clock()
-        if not lines:
-            self._journal.admit(self._wake)
-        if controls is not None:
-            known = self._copy.fresh_at(now)
-            if known is None or known.version != controls:
-                return None
-        over: list[RefusedLine] = []
-        wanted = tuple(lines)
-        call = self._local.hold(entry, wanted, now + hold_s, on_expiry, over)
-        if call is None or call.lines is not wanted or call.state == "recorded":
-            return None
-        return Reservation(entry.id, wanted, call.expires_at_s, tuple(over))
 
     def _reserve_beside(
         self, wanted: tuple[Line, ...], entry: Entry, hold_s: float, on_expiry: OnExpiry

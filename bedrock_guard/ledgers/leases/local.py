@@ -1,62 +1,35 @@
 """
-What one process has spent and holds of its slices: integers, under a lock, and no network.
+The calls of one process on its slices: what holds some of them, and how it ends. No network.
 
-What a step changes is worked out first, noted in one assignment, and then written, as in a ledger in memory:
-where an interrupt strikes after the note, who comes next writes it again.
+The usual call goes a short way, in one frame: it plainly fits into the purses of the call before, and ends in
+just the balances that it holds. Whatever else there is goes the long way, which would come to the same.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Final
 
 from bedrock_guard.domain.entry import Entry
-from bedrock_guard.domain.ledger import Clock, LedgerKey, Line, OnExpiry, RefusedLine
-from bedrock_guard.errors import LedgerUnavailable
+from bedrock_guard.domain.ledger import LedgerKey, Line, OnExpiry, RefusedLine
 from bedrock_guard.ledgers import books
 from bedrock_guard.ledgers.leases import purses
+from bedrock_guard.ledgers.leases.in_hand import KEEP_ENDED, InHand
 from bedrock_guard.ledgers.leases.purses import (
     NEVER_LEASED,
     NO_CHANGE,
-    NOTHING,
     Call,
     Change,
     Purse,
     Sums,
     new_call,
 )
-from bedrock_guard.ledgers.leases.slices import Others, Want, has_special, refused_line, want
-
-# Ended calls that are remembered, for an end that comes twice.
-KEEP_ENDED: Final = 10_000
+from bedrock_guard.ledgers.leases.slices import Want, has_special, refused_line, want
 
 
-class Local:
+class Local(InHand):
     """
-    Open calls, and a purse for each key.
-
-    Attributes:
-        notes: What no segment has yet, the oldest first: the fields of a `Note` of each.
-        strangers: Balances that were charged, and nothing of them was ever leased.
-        soft: Of balances that are over their limits, which not every line enforces: what others use.
+    Open calls, and those that have ended lately.
     """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._purses: dict[LedgerKey, Purse] = {}
-        self._open: dict[str, Call] = {}
-        self._ended: OrderedDict[str, Call] = OrderedDict()
-        self._noted: tuple[Change, str, Call] | None = None
-        self._sequence = time.time_ns()
-        self._is_closed = False
-        self.notes: list[tuple[int, float, Entry | None]] = []
-        self.soft: dict[LedgerKey, Others] = {}
-        self.strangers: set[LedgerKey] = set()
 
     # Calls
 
@@ -65,6 +38,7 @@ class Local:
         The call of that id, open or ended.
         """
         with self.turn():
+            self.catch_up()
             return self._open.get(id_) or self._ended.get(id_)
 
     def hold(
@@ -81,20 +55,35 @@ class Local:
 
         What does not fit, and is not enforced, is added to *over*.
         """
-        id_ = entry.id
-        with self.turn():
-            known = self._open.get(id_) or self._ended.get(id_)
-            if known is not None:
-                return known
-            change = self._held(lines, over)
-            if change is None:
-                return None
-            self._sequence += 1
-            call = new_call(
-                Call, (self._sequence, "pending", entry, lines, change[0], (), expires_at_s, on_expiry)
-            )
-            self._write(change, id_, call)
-            return call
+        id_, lock = entry.id, self._lock
+        if self._noted is None and not self._is_closed and not lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            with lock:
+                found, sums = self._usual, []
+                for line, purse in zip(lines, found):  # noqa: B905 - else they are not those
+                    key, limit, amount, _, enforce, _, _ = line
+                    spent, pending = purse.sums
+                    pending += amount
+                    used = spent + pending
+                    if (key is not purse.key and key != purse.key) or limit is None or not enforce:
+                        break
+                    if amount < 0 or used > limit or used > purse.granted:
+                        break
+                    sums.append((spent, pending))
+                else:
+                    is_new = id_ not in self._open and id_ not in self._ended
+                    if is_new and len(lines) == len(found) and self._noted is None:
+                        self._sequence += 1
+                        sequence = self._sequence
+                        call = new_call(
+                            Call, (sequence, "pending", entry, lines, found, (), expires_at_s, on_expiry)
+                        )
+                        self._noted = (found, sums), id_, call  # as `_write` does
+                        for purse, after in zip(found, sums):  # noqa: B905
+                            purse.sums = after
+                        self._open[id_] = call
+                        self._noted = None
+                        return call
+        return self._hold_any(entry, lines, expires_at_s, on_expiry, over)
 
     def hold_more(
         self, id_: str, more: tuple[Line, ...], expires_at_s: float | None, over: list[RefusedLine]
@@ -106,6 +95,7 @@ class Local:
             ReservationClosed: It has ended.
         """
         with self.turn():
+            self.catch_up()
             call = self._pending(id_)
             change = self._held(more, over)
             if change is None:
@@ -123,6 +113,7 @@ class Local:
         Take *less* back out of an open call: it was held a moment ago, and something else did not fit.
         """
         with self.turn():
+            self.catch_up()
             call = self._open.get(id_)
             if call is None:
                 return
@@ -139,6 +130,7 @@ class Local:
         Those of *lines* that the slices have no room for.
         """
         with self.turn():
+            self.catch_up()
             wants = [want(line, self.purse(line.key)) for line in lines]
         return [one for one in wants if one is not None]
 
@@ -155,19 +147,38 @@ class Local:
 
         Its entry goes into a segment.
         """
-        with self.turn():
-            call = self._open.get(id_) or self._ended.get(id_)
-            if call is None:
-                return None
-            lines, booked, is_overrun = books.align(call.lines, amounts)
-            if len(lines) > len(call.lines) and has_special(line.key for line in lines):
-                return None
-            how = books.how_ends(id_, call.state, state, is_same=booked == call.booked)
-            if how != "replayed":
-                sequence, until_s, on_expiry = call.sequence, call.expires_at_s, call.on_expiry
-                ended = new_call(Call, (sequence, state, entry, lines, (), booked, until_s, on_expiry))
-                self._end(id_, call, ended, is_noted=True)
-        return how, is_overrun
+        lock = self._lock
+        is_plain = state == "settled" and self._noted is None and not self._is_closed
+        if is_plain and entry is not None and not lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            with lock:
+                call = self._open.get(id_)
+                if call is not None and len(amounts) == len(call.lines) and self._noted is None:
+                    sequence, _, _, lines, found, _, until_s, on_expiry = call
+                    sums, booked, is_overrun = [], [], False
+                    for line, purse in zip(lines, found):  # noqa: B905 - an open call has one for each
+                        amount, held = amounts.get(line.key, -1), line.amount
+                        if not 0 <= amount <= books.MAX_AMOUNT:
+                            break
+                        if amount > held:
+                            is_overrun = True
+                        spent, pending = purse.sums
+                        sums.append((spent + amount, pending - held))
+                        booked.append(amount)
+                    else:
+                        ended = new_call(
+                            Call, (sequence, state, entry, lines, (), tuple(booked), until_s, on_expiry)
+                        )
+                        self.notes.append((sequence, entry.at_s, entry))
+                        self._noted = (found, sums), id_, ended  # as `_write` does
+                        for purse, after in zip(found, sums):  # noqa: B905
+                            purse.sums = after
+                        del self._open[id_]
+                        self._ended[id_] = ended
+                        if len(self._ended) > KEEP_ENDED:
+                            self._ended.popitem(last=False)
+                        self._noted = None
+                        return "settled", is_overrun
+        return self._end_any(id_, state, amounts, entry)
 
     def expire(
         self, now: float, limit: int, *, is_elsewhere: Callable[[str], bool]
@@ -179,6 +190,7 @@ class Local:
         count: dict[OnExpiry, int] = {"charge": 0, "release": 0}
         keys: set[LedgerKey] = set()
         with self.turn():
+            self.catch_up()
             due = sorted((call.expires_at_s, id_) for id_, call in self._open.items())
             for expires_at_s, id_ in due[:limit]:
                 if expires_at_s > now:
@@ -197,6 +209,7 @@ class Local:
         Hold nothing for a call any more, as if it had never been asked for.
         """
         with self.turn():
+            self.catch_up()
             call = self._open.get(id_)
             if call is not None:
                 self._undo(id_, call)
@@ -206,6 +219,7 @@ class Local:
         Know nothing more of an open call, nor of what was granted for it: it is held elsewhere.
         """
         with self.turn():
+            self.catch_up()
             call = self._open.get(id_)
             if call is None:
                 return
@@ -219,97 +233,66 @@ class Local:
         That an id is that of an entry without money.
         """
         with self.turn():
+            self.catch_up()
             self._sequence += 1
             self._write(NO_CHANGE, entry.id, Call(self._sequence, "recorded", None))
 
-    # Slices
+    # The long way
 
-    def sums(self, key: LedgerKey) -> Sums:
+    def _hold_any(
+        self,
+        entry: Entry,
+        lines: tuple[Line, ...],
+        expires_at_s: float,
+        on_expiry: OnExpiry,
+        over: list[RefusedLine],
+    ) -> Call | None:
         """
-        What is spent and pending of a slice.
+        As `hold`, whatever there is to it.
         """
-        purse = self._purses.get(key)
-        return NOTHING if purse is None else purse.sums
+        id_ = entry.id
+        with self.turn():
+            self.catch_up()
+            known = self._open.get(id_) or self._ended.get(id_)
+            if known is not None:
+                return known
+            change = self._held(lines, over)
+            if change is None:
+                return None
+            self._usual = change[0]
+            self._sequence += 1
+            call = new_call(
+                Call, (self._sequence, "pending", entry, lines, change[0], (), expires_at_s, on_expiry)
+            )
+            self._write(change, id_, call)
+            return call
 
-    def granted(self, key: LedgerKey) -> int:
+    def _end_any(
+        self,
+        id_: str,
+        state: books.State,
+        amounts: Mapping[LedgerKey, int],
+        entry: Entry | None,
+    ) -> tuple[books.How, bool] | None:
         """
-        How much of a slice may be spent.
+        As `end`, whatever there is to it.
         """
-        purse = self._purses.get(key)
-        return 0 if purse is None else purse.spendable
-
-    def grant(self, key: LedgerKey, granted: int, reported: int) -> None:
-        """
-        As `Purse.grant`.
-        """
-        with self.turn(is_last=True):
-            self.purse(key).grant(granted, reported)
-
-    def give_up(self, key: LedgerKey, keep: int = 0) -> tuple[int, int]:
-        """
-        As `Purse.give_up`.
-        """
-        with self.turn(is_last=True):
-            return self.purse(key).give_up(keep)
-
-    def forget(self, key: LedgerKey) -> bool:
-        """
-        Know nothing of a slice any more, if no call holds any of it and all is spent; whether that is so.
-        """
-        with self.turn(is_last=True):
-            purse = self.purse(key)
-            if purse.sums != (purse.spendable, 0):
-                return False
-            if any(purse in call.purses for call in self._open.values()):
-                return False
-            del self._purses[key]
-            self.soft.pop(key, None)
-            return True
-
-    def drop_notes(self, count: int) -> None:
-        """
-        The oldest *count* notes are looked after by the caller from now on.
-        """
-        with self.turn(is_last=True):
-            del self.notes[:count]
-
-    def begin_anew(self) -> None:
-        """
-        In a fork: what is spent and held is the parent's.
-        """
-        self.__init__(self._clock)  # type: ignore[misc]
-
-    def close(self) -> None:
-        """
-        Refuse what comes later; what is there may be given back and written still.
-        """
-        self._is_closed = True
-
-    def turn(self, *, is_last: bool = False) -> AbstractContextManager[bool]:
-        """
-        The lock, while calls may begin and end; *is_last* for what is done when they may not any more.
-        """
-        if self._is_closed and not is_last:
-            raise LedgerUnavailable("The ledger is closed.")
-        # Not for a finalizer that runs in the very thread that holds it, half-way through a sum.
-        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001 - as threading.Condition asks
-            raise LedgerUnavailable("The ledger was called from inside itself; try again later.")
-        if self._noted is not None:
-            with self._lock:
-                if self._noted is not None:
-                    self._write(*self._noted)
-        return self._lock
+        with self.turn():
+            self.catch_up()
+            call = self._open.get(id_) or self._ended.get(id_)
+            if call is None:
+                return None
+            lines, booked, is_overrun = books.align(call.lines, amounts)
+            if len(lines) > len(call.lines) and has_special(line.key for line in lines):
+                return None
+            how = books.how_ends(id_, call.state, state, is_same=booked == call.booked)
+            if how != "replayed":
+                sequence, until_s, on_expiry = call.sequence, call.expires_at_s, call.on_expiry
+                ended = new_call(Call, (sequence, state, entry, lines, (), booked, until_s, on_expiry))
+                self._end(id_, call, ended, is_noted=True)
+        return how, is_overrun
 
     # Inside the lock
-
-    def purse(self, key: LedgerKey) -> Purse:
-        """
-        The slice of *key*, which is empty if there was none.
-        """
-        purse = self._purses.get(key)
-        if purse is None:
-            purse = self._purses[key] = Purse(key)
-        return purse
 
     def _held(self, lines: tuple[Line, ...], over: list[RefusedLine]) -> Change | None:
         """
@@ -385,16 +368,3 @@ class Local:
         nothing = (0,) * len(call.lines)
         self._write(purses.ended(call, nothing), id_, call._replace(state="released", purses=()))
         del self._ended[id_]
-
-    def _write(self, change: Change, id_: str, call: Call) -> None:
-        self._noted = change, id_, call
-        for purse, sums in zip(*change):  # noqa: B905 - as long as each other, by how they are made
-            purse.sums = sums
-        if call.state == "pending":
-            self._open[id_] = call
-        else:
-            self._open.pop(id_, None)
-            self._ended[id_] = call
-            if len(self._ended) > KEEP_ENDED:
-                self._ended.popitem(last=False)
-        self._noted = None

@@ -27,5 +27,6 @@ def met(
         item = store.read_lease(turn, owner, key)
         if item is not None:
             with local.turn(is_last=True):
+                local.catch_up()
                 local.purse(key).go_on(read_lease(owner, item).reported)
             yield key, item
