@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bedrock_guard.domain.budget import REQUESTS, USD, amount_of
-from bedrock_guard.domain.entry import Entry
+from bedrock_guard.domain.entry import Entry, new_entry
 from bedrock_guard.domain.ledger import LedgerKey, Reservation, new_reservation
 from bedrock_guard.domain.watching import Counts
 from bedrock_guard.plan import Plan
@@ -103,17 +103,17 @@ def open_entry(entry_id: str, now: float, plan: Plan) -> Entry:
     """
     The entry of a call that is about to be made.
     """
-    money = plan.nanousd
-    return plan.terms.blank.changed(
-        id=entry_id,
-        at_s=now,
-        tags=plan.tags,
-        usage=plan.worst,
-        cost_nanousd=money,
-        estimated_cost_nanousd=money,
-        list_cost_nanousd=plan.list_nanousd if plan.terms.has_own_prices else None,
-        priced=plan.priced,
-    )
+    terms, money = plan.terms, plan.nanousd
+    values = terms.blank.__dict__.copy()
+    values["id"] = entry_id
+    values["at_s"] = now
+    values["tags"] = plan.tags
+    values["usage"] = plan.worst
+    values["cost_nanousd"] = values["estimated_cost_nanousd"] = money
+    values["priced"] = plan.priced
+    if terms.has_own_prices:
+        values["list_cost_nanousd"] = plan.list_nanousd
+    return new_entry(values)
 
 
 def _note_fork() -> None:

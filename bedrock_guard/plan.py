@@ -16,7 +16,7 @@ from bedrock_guard.domain.call import USUAL_SIZE, Call
 from bedrock_guard.domain.cost import PRICE_STEPS_PER_NANOUSD, PriceBasis, usd_from_nanousd
 from bedrock_guard.domain.ledger import Line
 from bedrock_guard.domain.usage import NOTHING, OUTPUT_TOKENS, Usage
-from bedrock_guard.estimators.bound import tokens_of
+from bedrock_guard.estimators.bound import tokens_of_text
 from bedrock_guard.pricing.price_list import UnitPrices
 from bedrock_guard.terms import Terms
 
@@ -106,7 +106,8 @@ def usual_plan(
     size, rates, room = call.size, terms.rates, terms.room
     if rates is None or room is None or size[6:] != USUAL_SIZE:
         return None
-    tokens, output = tokens_of(size, room)
+    tokens, output = tokens_of_text(size, room)
+    tokens = min(tokens, room.window)
     if not output or tokens + output > terms.most_tokens:
         return None
     alternatives: list[Usage] = []

@@ -30,7 +30,7 @@ from bedrock_guard.domain.usage import (
     total_input,
 )
 from bedrock_guard.errors import UnpricedModel
-from bedrock_guard.estimators.bound import bound_in, room_of
+from bedrock_guard.estimators.bound import bound, room_of
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.flat import check_flat_keys
 from bedrock_guard.plan import Plan, usual_plan
@@ -85,8 +85,9 @@ class Planner:
         if call[7:] == USUAL_CALL:
             terms = self._known.get(call[:4] + call[5:7])
             if terms is not None and terms.since <= now < terms.until:
-                tags, matches = {**terms.tags, **scope.tags}, terms.matches  # its own, for its entry has them
+                tags, matches = terms.tags.copy(), terms.matches  # its own, for its entry has them
                 if matches is None or scope.tags:
+                    tags.update(scope.tags)
                     matches = self.matcher.look(tags, now).matches
                 plan = usual_plan(terms, call, now, tags, matches)
                 if plan is not None:
@@ -105,7 +106,7 @@ class Planner:
         if known is None or not known.since <= now < known.until:
             known = self._find_terms(call, now, key, is_tagged=is_tagged)
         terms, tags, matches = known, dict(known.tags), known.matches
-        alternatives = (ONE_CALL,) if terms.room is None else bound_in(call, terms.room)
+        alternatives = (ONE_CALL,) if terms.room is None else bound(call, terms.room)
         worst, worst_prices, money, priced = find_worst(terms, alternatives)
         if is_tagged or matches is None:
             tags = self._all_tags(call, terms, scope) if is_tagged else tags

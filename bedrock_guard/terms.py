@@ -51,7 +51,7 @@ class Terms(NamedTuple):
     prices: UnitPrices | None
     dearer: tuple[UnitPrices, ...]
     fallback: UnitPrices | None
-    tags: Mapping[str, str]
+    tags: dict[str, str]
     matches: Sequence[Match] | None
     has_own_prices: bool
     rates: Mapping[str, int] | None

@@ -134,7 +134,6 @@ class Guard(Operated):
             planner=planner,
             ledger=self._ledger,
             clock=self._clock,
-            new_id=self._new_id,
             wanted=resolved.settings,
             alerts=alerts,
             breakers=self._open_breakers(),
@@ -381,7 +380,3 @@ class Guard(Operated):
             return None
         settings, prices = self._resolved.settings, self._prices
         return Breakers(found, settings=settings, ledger=self._ledger, clock=self._clock, prices=prices)
-
-    def _new_id(self) -> str:
-        # Time first, so that ids sort as calls were opened and stay together in a table.
-        return f"{int(self._clock() * 1000):011x}-{os.urandom(8).hex()}"

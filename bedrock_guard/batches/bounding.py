@@ -14,7 +14,7 @@ from bedrock_guard.domain.call import Call, RequestSize
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.usage import add, total_input
 from bedrock_guard.errors import ConfigurationError
-from bedrock_guard.estimators.bound import bound_in, room_of
+from bedrock_guard.estimators.bound import bound, room_of
 from bedrock_guard.operations.batch import CREATE_MODEL_INVOCATION_JOB, read_record
 from bedrock_guard.planning import Planner
 from bedrock_guard.resolving import read_call
@@ -66,7 +66,7 @@ class Sum:
         call, batch = self._call, self._call.batch
         size = read_record(line, call.model, invocation=batch.invocation if batch else INVOCATIONS[0])
         # Of the ways that it can fall, the one without a cache.
-        most = bound_in(call._replace(size=size, batch=None), self._room)[0]
+        most = bound(call._replace(size=size, batch=None), self._room)[0]
         self.records += 1
         self.largest_input_tokens = max(self.largest_input_tokens, total_input(most))
         self.usage = add([self.usage, most])

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from bedrock_guard.domain.cost import PRICE_STEPS_PER_NANOUSD
-from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry, new_attempt
+from bedrock_guard.domain.entry import Attempt, AttemptOutcome, Basis, Entry, new_attempt, new_entry
 from bedrock_guard.domain.usage import (
     ALL_INPUT_METERS,
     OUTPUT_TOKENS,
@@ -61,34 +61,35 @@ def usual_entry(
         or ROUTED_REQUESTS in worst
     ):
         return None
-    usage, used, steps = report.usage, 0, 0
+    usage, rest, output, steps = report.usage, 0, 0, 0
     for meter, quantity in usage.items():
         rate = rates.get(meter)
         if rate is None or quantity < 0:
             return None
-        used += quantity
         steps += quantity * rate
-    output, most_output = usage.get(OUTPUT_TOKENS, 0), worst.get(OUTPUT_TOKENS, 0)
-    rest = used - output
+        if meter == OUTPUT_TOKENS:
+            output = quantity
+        else:
+            rest += quantity
+    most_output = worst.get(OUTPUT_TOKENS, 0)
     if (
-        used > terms.most_tokens
+        rest + output > terms.most_tokens
         or output > most_output
         or rest > sum(worst.values()) - most_output
         or rest + most_output > MOST_BELIEVED
     ):
         return None
     entry, money = opened.entry, -(-steps // PRICE_STEPS_PER_NANOUSD)
-    duration_ms = round((now - entry.at_s) * 1000)
-    return entry.changed(
-        outcome="answered",
-        usage=usage,
-        cost_nanousd=money,
-        basis="reported",
-        attempts=(new_attempt(Attempt, (*attempts[0][:3], usage, money, "reported")),),
-        duration_ms=max(0, duration_ms),
-        priced="list",
-        reported_usage=usage,
-    )
+    outcome, status, code, *_ = attempts[0]
+    values = entry.__dict__.copy()
+    values["outcome"] = "answered"
+    values["usage"] = values["reported_usage"] = usage
+    values["cost_nanousd"] = money
+    values["basis"] = "reported"
+    values["attempts"] = (new_attempt(Attempt, (outcome, status, code, usage, money, "reported")),)
+    values["duration_ms"] = max(0, round((now - entry.at_s) * 1000))
+    values["priced"] = "list"
+    return new_entry(values)
 
 
 def closed_entry(

@@ -77,9 +77,10 @@ def _started(
         0 if batch is None else batch.largest_input_tokens,
         () if batch is None else batch.files[:_MOST_FILES],
     )
+    now = pipeline.clock()
     return entry.changed(
-        id=pipeline.new_id(),
-        at_s=pipeline.clock(),
+        id=pipeline.new_id(now),
+        at_s=now,
         outcome="started",
         usage={},
         cost_nanousd=0,

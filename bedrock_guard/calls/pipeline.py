@@ -34,6 +34,7 @@ from bedrock_guard.context import current_scope
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.control import ControlsChanged
 from bedrock_guard.domain.entry import Attempt, Entry
+from bedrock_guard.domain.entry_id import new_entry_id
 from bedrock_guard.domain.ledger import Clock, Ledger, Line, Refusal, Reservation
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.domain.usage import Learned, UsageReport
@@ -55,7 +56,7 @@ class Pipeline:
         planner: Planner,
         ledger: Ledger,
         clock: Clock,
-        new_id: Callable[[], str],
+        new_id: Callable[[float], str] = new_entry_id,
         wanted: Settings | None = None,
         alerts: Alerts | None = None,
         breakers: Breakers | None = None,
@@ -97,7 +98,7 @@ class Pipeline:
         """
         now = self.clock()
         plan = self.planner.plan(call, now)
-        entry = open_entry(self.new_id(), now, plan)
+        entry = open_entry(self.new_id(now), now, plan)
         if self.is_shadow:
             shadow.tell(self.ledger, self.planner, self._wanted, plan, entry)
         opened = OpenCall(plan, entry, current_scope().tallies)

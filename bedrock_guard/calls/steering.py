@@ -9,7 +9,6 @@ of calls that would not have begun.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -18,6 +17,7 @@ from bedrock_guard.budgets.refusing import record_stopped, record_would_refuse
 from bedrock_guard.budgets.steering import Steering, stopped
 from bedrock_guard.domain.control import Control, Controls, RefreshesControls, Stop, TopUp, as_mapping
 from bedrock_guard.domain.entry import Entry, Outcome
+from bedrock_guard.domain.entry_id import new_entry_id
 from bedrock_guard.domain.ledger import Clock, Ledger, LedgerKey, Line
 from bedrock_guard.domain.settings import Settings
 from bedrock_guard.errors import LedgerUnavailable
@@ -163,7 +163,7 @@ def write_control(
         LedgerUnavailable: It is not written, or nobody knows.
     """
     entry = blank_entry(
-        entry_id or f"{int(now * 1000):011x}-{os.urandom(8).hex()}",
+        entry_id or new_entry_id(now),
         now,
         outcome=outcome,
         budget=control.budget if isinstance(control, TopUp) else None,

@@ -7,10 +7,10 @@ named tuple, several times as quick to make as a frozen dataclass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from bedrock_guard.domain.usage import NOTHING, Usage, UsageReport
 
@@ -227,6 +227,9 @@ class Call(NamedTuple):
         return self.model.kind == ROUTER
 
 
+# Every call makes one of each, and `Call()` takes several times as long.
+new_size: Final[Callable[[type[RequestSize], tuple[Any, ...]], RequestSize]] = tuple.__new__
+new_call: Final[Callable[[type[Call], tuple[Any, ...]], Call]] = tuple.__new__
 # How most requests end, and most calls: what is compared as a whole need not be looked at one by one.
 USUAL_SIZE: Final = RequestSize()[6:]
 USUAL_CALL: Final = Call("", ModelRef("", "unknown"), "", "", RequestSize())[7:]

@@ -67,6 +67,8 @@ class Attempt(NamedTuple):
         return None if self.cost_nanousd is None else usd_from_nanousd(self.cost_nanousd)
 
 
+_new: Final = object.__new__
+_set: Final = object.__setattr__
 # Every call makes some, and `Attempt()` takes twice as long.
 new_attempt: Final[Callable[[type[Attempt], tuple[Any, ...]], Attempt]] = tuple.__new__
 
@@ -203,16 +205,16 @@ class Entry:
         What *values* leave out it has from its class: the less is its own, the quicker it is changed.
         """
         values.setdefault("usage", {})
-        entry = object.__new__(cls)
-        object.__setattr__(entry, "__dict__", values)
+        entry = _new(cls)
+        _set(entry, "__dict__", values)
         return entry
 
     def changed(self, **changes: Any) -> Self:
         """
         As `dataclasses.replace`, without checks and several times as quick: every call needs it.
         """
-        entry = object.__new__(type(self))
-        object.__setattr__(entry, "__dict__", self.__dict__ | changes)
+        entry = _new(type(self))
+        _set(entry, "__dict__", self.__dict__ | changes)
         return entry
 
     def expired(self) -> Self:
@@ -254,6 +256,15 @@ class Entry:
             if name in known:
                 known[name] = tuple(known[name])
         return cls.opened(known)
+
+
+def new_entry(values: dict[str, Any]) -> Entry:
+    """
+    The entry that has *values*, as `Entry.opened`, which are all that an open one has.
+    """
+    entry = _new(Entry)
+    _set(entry, "__dict__", values)
+    return entry
 
 
 # What an entry holds before it is told.

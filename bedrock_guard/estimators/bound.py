@@ -75,17 +75,10 @@ def room_of(model: ModelRef, limits: ModelLimits) -> Room:
     )
 
 
-def bound(call: Call, limits: ModelLimits) -> tuple[Usage, ...]:
+def bound(call: Call, room: Room) -> tuple[Usage, ...]:
     """
-    As `bound_in`, the room of the call's model.
-    """
-    return bound_in(call, room_of(call.model, limits))
-
-
-def bound_in(call: Call, room: Room) -> tuple[Usage, ...]:
-    """
-    What the call can use at most, as alternatives: whatever it does use costs no more
-    than the dearest of them, and counts no more in any unit than the largest.
+    What the call can use at most, as alternatives: whatever it does use costs no more than the dearest of
+    them, and counts no more in any unit than the largest. *room* is that of its model.
 
     A prompt is plain input, or written to a cache, or both in parts: then it costs
     something between two of the alternatives.
@@ -115,16 +108,23 @@ def tokens_of(size: RequestSize, room: Room) -> tuple[int, int]:
     The most tokens that a request can send, and be answered with: its bytes, or the model's whole window, or
     what Bedrock has counted; its limit, or all that the model can.
     """
-    text_bytes, messages, _, has_tools, limit, _ = size[:6]
-    tokens = text_bytes + _MESSAGE_TOKENS * messages + room.template_tokens
-    if has_tools:
-        tokens += _TOOLS_TOKENS
-    output = room.most_output
-    if limit is not None:
-        output = min(room.believed_output, limit)
+    tokens, output = tokens_of_text(size, room)
     if size[6:] == USUAL_SIZE:
         return min(room.window, tokens), output
     return _unusual_input(size, tokens, room), output * size.candidates if size.generates else 0
+
+
+def tokens_of_text(size: RequestSize, room: Room) -> tuple[int, int]:
+    """
+    The same, as far as its text alone tells, and as if the model had no window.
+    """
+    tokens = size.text_bytes + _MESSAGE_TOKENS * size.messages + room.template_tokens
+    if size.has_tools:
+        tokens += _TOOLS_TOKENS
+    limit = size.output_limit
+    if limit is None:
+        return tokens, room.most_output
+    return tokens, min(room.believed_output, limit)
 
 
 def _unusual_input(size: RequestSize, tokens: int, room: Room) -> int:

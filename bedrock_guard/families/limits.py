@@ -51,7 +51,7 @@ _WIDEST_INPUT: Final = 1_000_000
 # No model gives more answers to one request than OpenAI's do.
 _MOST_CANDIDATES: Final = 128
 
-_NO_LIMIT: Final = 1 << 62
+NO_LIMIT: Final = 1 << 62
 
 
 def output_limit(
@@ -76,7 +76,7 @@ def output_limit(
             return None
         limits.append(least)
     largest = max(limits + _positives(fields, BUDGETS))
-    return None if largest >= _NO_LIMIT else largest
+    return None if largest >= NO_LIMIT else largest
 
 
 def is_heeded(fields: Mapping[str, Any], heeded: tuple[Path, ...]) -> bool:
@@ -92,10 +92,10 @@ def stated_limit(stated: object) -> int | None:
     """
     The limit where nothing else can state one.
     """
-    if stated is None or (type(stated) is int and 0 < stated < _NO_LIMIT):
+    if stated is None or (type(stated) is int and 0 < stated < NO_LIMIT):
         return stated
     limit = _positive(stated)
-    return None if limit >= _NO_LIMIT else limit
+    return None if limit >= NO_LIMIT else limit
 
 
 def candidates(fields: Mapping[str, Any]) -> int:
@@ -143,10 +143,10 @@ def _positives(fields: Mapping[str, Any], spellings: Spellings) -> list[int]:
 
 def _positive(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return min(value, _NO_LIMIT)
+        return min(value, NO_LIMIT)
     if isinstance(value, float) and value.is_integer() and value > 0:
-        return min(int(value), _NO_LIMIT)
-    return _NO_LIMIT
+        return min(int(value), NO_LIMIT)
+    return NO_LIMIT
 
 
 def _asks_for_the_widest(fields: Mapping[str, Any]) -> bool:

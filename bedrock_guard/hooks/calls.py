@@ -128,7 +128,8 @@ class CallState:
         *learned* is what a stream had said that ended without a report; *is_answered* tells that it was
         whole all the same.
         """
-        attempts = self.attempts.close(error)
+        log = self.attempts
+        attempts = log.close(error) if log.is_open else log.ended
         if report is None and not (is_answered or (self.call is not None and self.call.is_silent)):
             attempts = _without_usage(attempts)
         entries: list[Entry] = []

@@ -14,7 +14,7 @@ from botocore.response import StreamingBody
 
 from bedrock_guard.domain.call import Call
 from bedrock_guard.domain.cost import usd_text
-from bedrock_guard.domain.usage import NOTHING, UsageReport
+from bedrock_guard.domain.usage import UsageReport
 from bedrock_guard.hooks import aio_streams
 from bedrock_guard.hooks.calls import CallState
 from bedrock_guard.hooks.cutoff import Cutoff
@@ -60,8 +60,8 @@ def settle_reply(state: CallState, parsed: dict[str, Any], status: int, answer: 
         state.end(None)
         return
     metadata = parsed.setdefault("ResponseMetadata", {})
-    told: dict[str, object] = {"ReservationId": state.opened[0][1].entry.id, **(state.changes or NOTHING)}
-    metadata["BedrockGuard"] = told
+    told: dict[str, object] = {"ReservationId": state.opened[0][1].entry.id}
+    metadata["BedrockGuard"] = told = told if state.changes is None else {**told, **state.changes}
     if call.batch is not None and state.begin_job(parsed.get(JOB_KEY)):
         return
     report: UsageReport | None = None

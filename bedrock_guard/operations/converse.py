@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar, Final
 
-from bedrock_guard.domain.call import Call, ModelRef, RequestSize
-from bedrock_guard.domain.model_id import parse_model_id
+from bedrock_guard.domain.call import (
+    Call,
+    ModelRef,
+)
 from bedrock_guard.domain.usage import (
     CACHE_READ,
     CACHE_WRITE_1H,
@@ -27,8 +28,7 @@ from bedrock_guard.domain.usage import (
     UsageReport,
     new_report,
 )
-from bedrock_guard.families import Family, family_of, limits, nova
-from bedrock_guard.families.converse_blocks import read_content, read_messages, read_tool_config
+from bedrock_guard.families import nova
 from bedrock_guard.families.counts import (
     CACHE_WRITE,
     CONTRADICTIONS,
@@ -42,19 +42,18 @@ from bedrock_guard.families.counts import (
     with_negatives,
 )
 from bedrock_guard.families.limits import at
-from bedrock_guard.families.measure import Measure, Reader
-from bedrock_guard.families.typed_blocks import read_tools
 from bedrock_guard.meters.guardrail_bounds import units_beside
 from bedrock_guard.operations.anomalies import read_anomalies
 from bedrock_guard.operations.answer_text import delta_says_something, says_something
 from bedrock_guard.operations.contract import Reply
+from bedrock_guard.operations.converse_requests import read_request, read_usual_request
 from bedrock_guard.operations.guardrail_trace import has_units, read_guardrail_units
-from bedrock_guard.operations.parameters import choice, dearer_tier, string_pairs
+from bedrock_guard.operations.parameters import choice
 from bedrock_guard.operations.web_grounding import count_searches, with_searches
 
 _USAGE: Final[CountTable] = (((), nova.FIELDS),)
-_FIELDS_KEY: Final = "additionalModelRequestFields"
-_CACHE_MARK: Final = b'"cache'
+# As much of a key's name as tells it: text is searched the quicker for a last letter that is rare.
+_CACHE_MARK: Final = b'"cach'
 # The second spelling of cached tokens, which botocore drops: it is read where it may differ.
 _SECOND_MARK: Final = b'InputTokenCount"'
 # As AWS writes both, where they agree.
@@ -86,23 +85,8 @@ class Converse:
         """
         What a request asks for, and how large it is; never raises.
         """
-        if model is None:
-            model, family = _named(str(params.get("modelId")))
-        else:
-            family = family_of(model)
-        return Call(
-            self.name,
-            model,
-            family.name,
-            model.region or region,
-            _read_size(params, model, family),
-            _tier(params) if "serviceTier" in params or _FIELDS_KEY in params else "default",
-            choice(params.get("performanceConfig"), "latency", "standard")
-            if "performanceConfig" in params
-            else "standard",
-            string_pairs(params["requestMetadata"]) if "requestMetadata" in params else {},
-            times=limits.rounds(params[_FIELDS_KEY]) if _FIELDS_KEY in params else 1,
-        )
+        call = read_usual_request(self.name, params, region) if model is None else None
+        return call or read_request(self.name, params, region, model)
 
     def read_wire(
         self,
@@ -220,95 +204,6 @@ class MetadataReader:
 
 CONVERSE: Final = Converse("Converse")
 CONVERSE_STREAM: Final = Converse("ConverseStream", stream_key="stream")
-
-
-@lru_cache(maxsize=1024)
-def _named(model_id: str) -> tuple[ModelRef, Family]:
-    model = parse_model_id(model_id)
-    return model, family_of(model)
-
-
-def _tier(params: Mapping[str, Any]) -> str:
-    return dearer_tier(
-        choice(params.get("serviceTier"), "type", None), at(params, (_FIELDS_KEY, "service_tier"))
-    )
-
-
-def _read_size(params: Mapping[str, Any], model: ModelRef, family: Family) -> RequestSize:
-    seen = Measure()
-    try:
-        for key, value in params.items():
-            reader = _PARTS.get(key, Measure.json)
-            if reader:
-                reader(seen, value)
-    except RecursionError:
-        seen.has_unseen = True
-    inference = params.get("inferenceConfig")
-    stated = inference.get("maxTokens") if isinstance(inference, dict) else inference
-    more = params.get(_FIELDS_KEY)
-    fields = more if isinstance(more, dict) else {}
-    size = RequestSize(
-        seen.text_bytes,
-        seen.messages or 1,
-        family.image_tokens,
-        seen.has_tools,
-        limits.output_limit(fields, stated=stated, heeded=family.heeded_limits)
-        if fields
-        else limits.stated_limit(stated),
-        seen.writes_cache,
-        seen.images,
-        # What a prompt resource says, and how much it may answer, is not in the request.
-        seen.has_unseen or model.kind == "prompt",
-        limits.candidates(fields) if fields else 1,
-        family.generates,
-        limits.widened_input(fields) if fields else None,
-        "guardrailConfig" in params,
-    )
-    if seen.may_search:
-        size = size._replace(may_search=True)
-    if seen.pixels and family.image_rule is not None:
-        return size.with_sizes([family.image_rule(*pixels) for pixels in seen.pixels])
-    return size
-
-
-def _read_output_config(seen: Measure, config: Any) -> None:
-    has_format = not isinstance(config, dict) or "textFormat" in config
-    (Measure.answer_format if has_format else Measure.json)(seen, config)
-
-
-def _read_fields(seen: Measure, fields: Any) -> None:
-    for key, value in fields.items() if isinstance(fields, dict) else [("", fields)]:
-        reader = None if value is None else _FIELDS.get(key)
-        if reader:
-            reader(seen, value)
-        else:
-            seen.json({key: value})
-
-
-# What a maker's own fields bring that is more than the JSON it is written in.
-_FIELDS: Final[dict[str, Reader]] = {
-    "tools": read_tools,
-    "output_format": Measure.answer_format,
-    "output_config": Measure.answer_format,
-    "response_format": Measure.answer_format,
-}
-
-# None: the model is not shown it. A parameter without a line counts as text.
-_PARTS: Final[dict[str, Reader | None]] = {
-    "modelId": None,
-    "messages": read_messages,
-    "system": read_content,
-    "toolConfig": read_tool_config,
-    _FIELDS_KEY: _read_fields,
-    "promptVariables": Measure.unseen,
-    "outputConfig": _read_output_config,
-    "inferenceConfig": None,
-    "guardrailConfig": None,
-    "additionalModelResponseFieldPaths": None,
-    "requestMetadata": None,
-    "performanceConfig": None,
-    "serviceTier": None,
-}
 
 
 def _read_report(

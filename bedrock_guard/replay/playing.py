@@ -185,7 +185,7 @@ class Player:
 
     def _opened(self, logged: LoggedCall) -> OpenCall:
         plan = self._free.plan(logged.call, self._now)
-        return OpenCall(plan, open_entry(self._new_id(), self._now, plan), ())
+        return OpenCall(plan, open_entry(self._new_id(self._now), self._now, plan), ())
 
     def _as_logged(self, logged: LoggedCall, opened: OpenCall, attempt: Attempt) -> Entry:
         return closed_entry(self.planner, opened, (attempt,), logged.report, learned=None, now=self._now)
@@ -193,7 +193,7 @@ class Player:
     def _clock(self) -> float:
         return self._now
 
-    def _new_id(self) -> str:
+    def _new_id(self, _: float) -> str:
         self._count += 1
         return f"{self._count:012d}"
 

@@ -8,12 +8,12 @@ import json
 import unicodedata
 from typing import Any
 
+from bounds import most_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_guard.domain.call import Call, ModelLimits
 from bedrock_guard.domain.usage import total_input
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.operations.converse import CONVERSE
 from bedrock_guard.operations.invoke_model import INVOKE_MODEL
 
@@ -77,7 +77,7 @@ def rounded_up(window: int) -> int:
 
 
 def least_input(call: Call) -> int:
-    return min(total_input(usage) for usage in bound(call, UNLISTED))
+    return min(total_input(usage) for usage in most_of(call, UNLISTED))
 
 
 @given(MODELS, TEXT, TEXT)
@@ -142,7 +142,7 @@ def test_any_parameters_have_a_bound(model_id: str, params: dict[str, Any]) -> N
     """
     Reading a request never raises, and every alternative is a usage that can be priced.
     """
-    for usage in bound(CONVERSE.read_call({"modelId": model_id, **params}, region="us-east-1"), UNLISTED):
+    for usage in most_of(CONVERSE.read_call({"modelId": model_id, **params}, region="us-east-1"), UNLISTED):
         assert all(isinstance(quantity, int) and quantity > 0 for quantity in usage.values())
 
 
@@ -151,7 +151,7 @@ def test_any_body_has_a_bound(model_id: str, body: bytes) -> None:
     """
     Bytes that are no JSON are bounded by the context window.
     """
-    for usage in bound(
+    for usage in most_of(
         INVOKE_MODEL.read_call({"modelId": model_id, "body": body}, region="us-east-1"), UNLISTED
     ):
         assert all(isinstance(quantity, int) and quantity > 0 for quantity in usage.values())
@@ -176,7 +176,7 @@ def test_no_spelling_of_a_limit_lowers_another(model_id: str, limits: dict[str, 
     readable = [limit for limit in limits.values() if isinstance(limit, int) and 0 < limit <= 4_096]
 
     if call.size.generates:
-        assert all(usage["output_tokens"] >= max([50, *readable]) for usage in bound(call, UNLISTED))
+        assert all(usage["output_tokens"] >= max([50, *readable]) for usage in most_of(call, UNLISTED))
 
 
 @given(MODELS, TEXT, st.integers(0, 10**9))
@@ -187,7 +187,7 @@ def test_no_bound_is_above_the_window(model_id: str, text: str, window: int) -> 
     params = {"modelId": model_id, "messages": [{"role": "user", "content": [{"text": text}]}]}
     call = CONVERSE.read_call(params, region="us-east-1")
 
-    for usage in bound(call, ModelLimits(max_input_tokens=window)):
+    for usage in most_of(call, ModelLimits(max_input_tokens=window)):
         least = min(tokens_at_most(text), window or 10**12)
         most = rounded_up(window) if window else 2_000_000
         assert least <= total_input(usage) <= most
@@ -218,7 +218,7 @@ def test_what_cannot_be_seen_is_the_whole_window(model_id: str, unseen: dict[str
     call = CONVERSE.read_call({"modelId": model_id, **unseen}, region="us-east-1")
 
     if call.size.generates:
-        for usage in bound(call, ModelLimits(max_input_tokens=window)):
+        for usage in most_of(call, ModelLimits(max_input_tokens=window)):
             assert window <= total_input(usage) <= rounded_up(window)
 
 
@@ -236,7 +236,7 @@ def test_additional_fields_are_text_and_limits_too(model_id: str, fields: dict[s
     call = CONVERSE.read_call(params, region="us-east-1")
     written = sum(tokens_at_most(key) for key in fields)
 
-    for usage in bound(call, UNLISTED):
+    for usage in most_of(call, UNLISTED):
         assert total_input(usage) >= written
         if call.size.generates:
             assert usage["output_tokens"] >= 3 * 9_000

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 
 import pytest
+from bounds import most_of
 
 from bedrock_guard.domain.usage import total_input
 from bedrock_guard.errors import UnpricedModel
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.pricing.calculate import cost
 from bedrock_guard.pricing.price_list import PriceList
 
@@ -36,7 +36,7 @@ def bounded(prices: PriceList) -> Iterator[tuple[Recording, list[dict[str, int]]
     for recording in ANSWERED:
         call, used = read_call(recording), oracle(recording)
         if call is not None and used is not None and not is_cut(recording):
-            yield recording, [dict(each) for each in bound(call, prices.limits(call.model))], used
+            yield recording, [dict(each) for each in most_of(call, prices.limits(call.model))], used
 
 
 def show(title: str, ratios: Ratios) -> None:

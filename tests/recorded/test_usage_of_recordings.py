@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
+from bounds import most_of
 
 from bedrock_guard.domain.call import Call, ModelLimits
 from bedrock_guard.domain.usage import UsageReport, total_input
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.estimators.plausible import judge
 from bedrock_guard.operations import OPERATIONS, Free, Operation, Reply
 
@@ -47,7 +47,7 @@ def test_the_bound_is_not_below_what_was_used(recording: Recording) -> None:
     if is_cut(recording):
         pytest.skip("the source cut the request's text")
 
-    for most in bound(call, ModelLimits()):
+    for most in most_of(call, ModelLimits()):
         assert total_input(most) >= total_input(used)
         assert most.get("output_tokens", 0) >= used.get("output_tokens", 0)
 
@@ -61,7 +61,7 @@ def test_no_real_reply_is_taken_for_an_anomaly(recording: Recording) -> None:
     if report is None or call is None or is_cut(recording):
         pytest.skip("the recording has no usage, no request, or only a part of it")
 
-    assert all(judge(report, most) is None for most in bound(call, ModelLimits()))
+    assert all(judge(report, most) is None for most in most_of(call, ModelLimits()))
 
 
 def test_headers_tell_of_the_cache_whenever_the_body_does() -> None:

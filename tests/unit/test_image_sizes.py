@@ -9,12 +9,12 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
+from bounds import most_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock_guard.domain.call import ModelLimits
 from bedrock_guard.domain.usage import total_input
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.families.image_sizes import claude_tokens, nova_tokens, read_pixels
 from bedrock_guard.operations.converse import CONVERSE
 from bedrock_guard.operations.invoke_model import INVOKE_MODEL
@@ -47,7 +47,7 @@ def least(model_id: str, *images: bytes) -> int:
     content = [{"image": {"format": "png", "source": {"bytes": image}}} for image in images]
     params = {"modelId": model_id, "messages": [{"role": "user", "content": content}]}
     call = CONVERSE.read_call(params, region="us-east-1")
-    return min(total_input(usage) for usage in bound(call, ModelLimits()))
+    return min(total_input(usage) for usage in most_of(call, ModelLimits()))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import json
 from typing import Any
 
 import pytest
+from bounds import most_of
 
 from bedrock_guard.domain.call import Call, ModelKind, ModelLimits, ModelRef
 from bedrock_guard.domain.usage import UsageReport
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.operations import Reply
 from bedrock_guard.operations.converse import CONVERSE
 from bedrock_guard.operations.invoke_model import INVOKE_MODEL, INVOKE_MODEL_WITH_RESPONSE_STREAM
@@ -345,7 +345,7 @@ def test_what_summing_up_a_prompt_takes_is_held_and_charged() -> None:
     delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": ROUNDS}
     reader.feed({"chunk": {"bytes": json.dumps(delta).encode()}}, b"")
 
-    assert bound(call, limits)[0] == {name: 2 * most for name, most in bound(plain, limits)[0].items()}
+    assert most_of(call, limits)[0] == {name: 2 * most for name, most in most_of(plain, limits)[0].items()}
     assert INVOKE_MODEL.read_usage(Reply({}, headers), call) is None
     for report in (
         INVOKE_MODEL.read_body(json.dumps({"usage": ROUNDS}).encode(), Reply({}, headers), call),
