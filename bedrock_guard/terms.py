@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from bedrock_guard.budgets.matching import Match
 from bedrock_guard.domain.call import ROUTER, Call, ModelRef
@@ -27,7 +28,8 @@ from bedrock_guard.pricing.price_list import UnitPrices
 _LIST: Final[PriceBasis] = "list"
 
 
-class Terms(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Terms:
     """
     What calls have alike that ask for one model, in one way: found once, and not for each.
 

@@ -5,6 +5,7 @@ Which balances a call counts towards: every budget that matches, in its current 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, NamedTuple
 
@@ -24,7 +25,8 @@ UNTAGGED = ""
 """The value, in a key, that stands for a tag the call did not carry."""
 
 
-class Match(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Match:
     """
     A budget that a call counts towards, and the balance it is; *limit* is that balance's, in *unit*.
 
@@ -175,7 +177,7 @@ class Matcher:
                 rolled.append(match)
                 continue
             key = match.key._replace(window_start=window.start)
-            rolled.append(match._replace(key=key, window=window, special=match.special._replace(key=key)))
+            rolled.append(replace(match, key=key, window=window, special=match.special._replace(key=key)))
         return tuple(rolled)
 
     def _special(self, budget: Budget, key: LedgerKey, most: int) -> Line | None:

@@ -9,7 +9,8 @@ request (`RequestSize.beside_tokens`); a guardrail beside a model looks at both 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from bedrock_guard.domain.call import ROUTER, USUAL_SIZE, Call, ModelLimits, ModelRef, RequestSize
 from bedrock_guard.domain.usage import (
@@ -41,7 +42,8 @@ _IN_TENS: Final = 10**6
 _LIMIT_BELIEVED: Final = 1_000_000
 
 
-class Room(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Room:
     """
     What a model takes and gives at most, as far as that does not depend on the request.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from bedrock_guard.budgets.alerting import balance_alert, keys_of, news_of, reached, spent_of
@@ -93,7 +94,7 @@ class Balances:
         # Found as they are read: what a sum was that several ends changed, only its balance knows.
         spent = {key: spent_of(match, balances, now) for key, match in wanted.items()}
         for key, match in wanted.items():
-            wanted[key] = topped_up = match._replace(limit=match.limit + self.topped_up(key, now))
+            wanted[key] = topped_up = replace(match, limit=match.limit + self.topped_up(key, now))
             for share in reached(topped_up, spent[key]):
                 what = f"{100 * share:g} % is reached"
                 self.find("threshold", topped_up, share, spent=spent[key], what=what)

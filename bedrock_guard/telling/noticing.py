@@ -17,6 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import Final
@@ -149,7 +150,7 @@ class Alerts:
         self._see_turned_away(entry, refusal.lines[0].line.key.budget)
         by_key = {match.key: match for match in matches}
         for refused in refusal.lines:
-            match = by_key[refused.line.key]._replace(limit=refused.line.limit or 0)  # top-ups included
+            match = replace(by_key[refused.line.key], limit=refused.line.limit or 0)  # top-ups included
             self.balances.find("refused", match, None, spent=refused.spent, what=refusal_text(match, refused))
             if WHOLE in match.budget.alerts:
                 what = "100 % counts as reached, as a call was refused"
