@@ -8,12 +8,12 @@ import json
 from typing import Any
 
 import pytest
+from bounds import most_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedrock_guard.domain.call import ModelLimits
 from bedrock_guard.domain.model_id import parse_model_id
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.families import family_of
 from bedrock_guard.meters import METERS
 from bedrock_guard.operations.async_invoke import START_ASYNC_INVOKE
@@ -62,7 +62,7 @@ def most(model_id: str, body: Any) -> dict[str, int]:
     """
     raw = body if isinstance(body, bytes) else json.dumps(body)
     call = INVOKE_MODEL.read_call({"modelId": model_id, "body": raw}, region="us-east-1")
-    (usage,) = bound(call, ModelLimits())
+    (usage,) = most_of(call, ModelLimits())
     return dict(usage)
 
 
@@ -135,7 +135,7 @@ def test_videos_by_the_second(model_id: str, body: dict[str, Any], seconds: int)
     """
     params = {"modelId": model_id, "modelInput": body}
 
-    assert bound(START_ASYNC_INVOKE.read_call(params, region="us-east-1"), ModelLimits()) == (
+    assert most_of(START_ASYNC_INVOKE.read_call(params, region="us-east-1"), ModelLimits()) == (
         {"output_video_seconds": seconds},
     )
 
@@ -217,7 +217,7 @@ def test_no_body_raises_and_all_have_a_bound(model_id: str, body: dict[str, Any]
     family = family_of(parse_model_id(model_id))
     call = INVOKE_MODEL.read_call({"modelId": model_id, "body": b"{}"}, region="us-east-1")
 
-    (usage,) = bound(call._replace(size=family.read_request(body)), ModelLimits())
+    (usage,) = most_of(call._replace(size=family.read_request(body)), ModelLimits())
 
     assert usage
     assert usage.keys() <= METERS.keys()

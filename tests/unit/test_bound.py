@@ -5,10 +5,10 @@ The bound: never low, and no higher than it must be.
 from __future__ import annotations
 
 import pytest
+from bounds import most_of
 
 from bedrock_guard.domain.call import Call, ModelLimits, RequestSize
 from bedrock_guard.domain.model_id import parse_model_id
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.families import family_of
 
 LIMITS = ModelLimits(max_input_tokens=200_000, max_output_tokens=64_000)
@@ -24,7 +24,7 @@ def test_text_is_bounded_by_its_bytes() -> None:
     """
     1,000 bytes, 16 around each of 2 messages, 64 around the prompt.
     """
-    assert bound(call(SIZE), LIMITS) == ({"input_tokens": 1_096, "output_tokens": 500},)
+    assert most_of(call(SIZE), LIMITS) == ({"input_tokens": 1_096, "output_tokens": 500},)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_each_part_adds_its_most(more: dict[str, int], tokens: int) -> None:
     """
     Up to the context window: AWS refuses what is longer.
     """
-    (usage,) = bound(call(SIZE._replace(**more)), LIMITS)
+    (usage,) = most_of(call(SIZE._replace(**more)), LIMITS)
 
     assert usage["input_tokens"] == tokens
 
@@ -44,7 +44,7 @@ def test_a_window_that_nobody_knows_is_the_largest() -> None:
     """
     An unknown model may read more than any that is listed.
     """
-    (usage,) = bound(call(SIZE._replace(has_unseen=True)), ModelLimits())
+    (usage,) = most_of(call(SIZE._replace(has_unseen=True)), ModelLimits())
 
     assert usage["input_tokens"] == 2_000_000
 
@@ -66,7 +66,9 @@ def test_a_window_that_a_list_rounds_is_as_large_as_it_may_be(
     """
     Lists have 128,000 for 131,072, and for Palmyra X5 an eighth of what it reads.
     """
-    (usage, *_) = bound(call(SIZE._replace(has_unseen=True), model_id), ModelLimits(max_input_tokens=listed))
+    (usage, *_) = most_of(
+        call(SIZE._replace(has_unseen=True), model_id), ModelLimits(max_input_tokens=listed)
+    )
 
     assert usage["input_tokens"] == window
 
@@ -77,7 +79,7 @@ def test_a_request_can_widen_the_window() -> None:
     """
     size = SIZE._replace(text_bytes=900_000, max_input_tokens=1_000_000)
 
-    assert bound(call(size), LIMITS)[0]["input_tokens"] == 900_096
+    assert most_of(call(size), LIMITS)[0]["input_tokens"] == 900_096
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_a_marked_prompt_may_be_written_to_a_cache_whole(life: str | None, meter
     """
     The dearest meter the prompt can land on is what it may cost.
     """
-    alternatives = bound(call(SIZE._replace(writes_cache=life)), LIMITS)  # type: ignore[arg-type]
+    alternatives = most_of(call(SIZE._replace(writes_cache=life)), LIMITS)  # type: ignore[arg-type]
 
     assert alternatives == tuple({meter: 1_096, "output_tokens": 500} for meter in meters)
 
@@ -101,7 +103,7 @@ def test_some_models_write_to_a_cache_unasked() -> None:
     """
     OpenAI's newer models list a price for it, and no request marks it.
     """
-    alternatives = bound(call(SIZE, "openai.gpt-6-sol"), LIMITS)
+    alternatives = most_of(call(SIZE, "openai.gpt-6-sol"), LIMITS)
 
     assert [next(iter(usage)) for usage in alternatives] == ["input_tokens", "cache_write_5m_input_tokens"]
 
@@ -123,7 +125,7 @@ def test_output_is_bounded_by_the_limit_or_the_model(
     """
     Unset means as much as the model can.
     """
-    assert bound(call(size), limits)[0]["output_tokens"] == tokens
+    assert most_of(call(size), limits)[0]["output_tokens"] == tokens
 
 
 def test_a_list_that_is_known_to_be_too_low_is_not_believed() -> None:
@@ -134,7 +136,7 @@ def test_a_list_that_is_known_to_be_too_low_is_not_believed() -> None:
     limits = ModelLimits(max_output_tokens=8_192)
 
     assert (
-        bound(call(size, "anthropic.claude-3-7-sonnet-20250219-v1:0"), limits)[0]["output_tokens"] == 64_000
+        most_of(call(size, "anthropic.claude-3-7-sonnet-20250219-v1:0"), limits)[0]["output_tokens"] == 64_000
     )
 
 
@@ -144,7 +146,7 @@ def test_embeddings_have_no_output() -> None:
     """
     size = RequestSize(text_bytes=100, generates=False)
 
-    assert bound(call(size, "amazon.titan-embed-text-v2:0"), LIMITS) == ({"input_tokens": 180},)
+    assert most_of(call(size, "amazon.titan-embed-text-v2:0"), LIMITS) == ({"input_tokens": 180},)
 
 
 def test_the_window_of_an_embedding_is_that_of_each_text() -> None:
@@ -153,6 +155,6 @@ def test_the_window_of_an_embedding_is_that_of_each_text() -> None:
     """
     size = RequestSize(text_bytes=96 * 2_000, messages=96, generates=False)
 
-    (usage,) = bound(call(size, "cohere.embed-english-v3"), ModelLimits(max_input_tokens=512))
+    (usage,) = most_of(call(size, "cohere.embed-english-v3"), ModelLimits(max_input_tokens=512))
 
     assert usage == {"input_tokens": 96 * 512}

@@ -8,13 +8,13 @@ import json
 from typing import Any
 
 import pytest
+from bounds import most_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedrock_guard.domain.call import Call, ModelLimits
 from bedrock_guard.domain.model_id import parse_model_id
 from bedrock_guard.domain.usage import UsageReport
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.hooks.calls import model_id_in
 from bedrock_guard.meters.guardrail_bounds import text_units
 from bedrock_guard.operations import METERED, Operation, Reply
@@ -67,7 +67,7 @@ def test_no_request_and_no_reply_raises(key: tuple[str, str], params: dict[str, 
     reader.feed({}, body)
     reader.feed({}, json.dumps({"trace": {"modelInvocationOutput": str(params)}}).encode())
 
-    assert all(quantity >= 0 for usage in bound(call, ModelLimits()) for quantity in usage.values())
+    assert all(quantity >= 0 for usage in most_of(call, ModelLimits()) for quantity in usage.values())
 
 
 @pytest.mark.parametrize(

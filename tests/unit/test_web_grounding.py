@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 import pytest
+from bounds import most_of
 
 from bedrock_guard.domain.call import Call, ModelLimits
-from bedrock_guard.estimators.bound import bound
 from bedrock_guard.operations.contract import Operation, Reply
 from bedrock_guard.operations.converse import CONVERSE, CONVERSE_STREAM
 from bedrock_guard.operations.invoke_model import INVOKE_MODEL, INVOKE_MODEL_WITH_RESPONSE_STREAM
@@ -53,7 +53,7 @@ def test_a_tool_that_searches_is_held_for(
     """
     Each search has a fee beside the tokens; running code has none.
     """
-    (usage,) = bound(asked(operation, *names), ModelLimits(1_000_000, 64_000))
+    (usage,) = most_of(asked(operation, *names), ModelLimits(1_000_000, 64_000))
 
     assert usage.get(METER) == (10 if may_search else None)
 
