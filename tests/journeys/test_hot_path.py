@@ -25,7 +25,7 @@ TOOLS = {"tools": [{"toolSpec": {"name": "find", "inputSchema": {"json": {"type"
 @needs_newer_model
 @pytest.mark.parametrize(
     ("request_", "most"),
-    [(HELLO, 55), (CACHING, 58), ({**HELLO, "toolConfig": TOOLS}, 63)],
+    [(HELLO, 50), (CACHING, 58), ({**HELLO, "toolConfig": TOOLS}, 63)],
     ids=["usual", "with a cache point", "with a tool"],
 )
 def test_a_usual_call_is_few_steps(
@@ -51,4 +51,4 @@ def test_a_tagged_call_is_few_steps_more(make_guarded: Callable[..., Guarded]) -
 
         frames = run_by(lambda: client.converse(**HELLO))
 
-    assert sum(frames.values()) <= 58, frames.most_common()
+    assert sum(frames.values()) <= 53, frames.most_common()
