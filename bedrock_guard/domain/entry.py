@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple, Self, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from bedrock_guard.domain.cost import usd_from_nanousd
 from bedrock_guard.domain.entry_fields import read_fields
@@ -197,27 +197,23 @@ class Entry:
             return None
         return usd_from_nanousd(self.estimated_cost_nanousd)
 
-    @classmethod
-    def opened(cls, values: dict[str, Any]) -> Self:
+    @staticmethod
+    def opened(values: dict[str, Any]) -> Entry:
         """
         As the constructor with the fields *values*, and several times as quick.
 
         What *values* leave out it has from its class: the less is its own, the quicker it is changed.
         """
         values.setdefault("usage", {})
-        entry = _new(cls)
-        _set(entry, "__dict__", values)
-        return entry
+        return new_entry(values)
 
-    def changed(self, **changes: Any) -> Self:
+    def changed(self, **changes: Any) -> Entry:
         """
-        As `dataclasses.replace`, without checks and several times as quick: every call needs it.
+        As `dataclasses.replace`, without checks and several times as quick.
         """
-        entry = _new(type(self))
-        _set(entry, "__dict__", self.__dict__ | changes)
-        return entry
+        return new_entry(self.__dict__ | changes)
 
-    def expired(self) -> Self:
+    def expired(self) -> Entry:
         """
         This open entry, as it ends when its process died: lost, at its estimate.
         """
@@ -239,8 +235,8 @@ class Entry:
         tags = _encode_tags(tuple(self.tags.items()))
         return f'{{"id":{_ENCODE(self.id)},{named},"tags":{tags},{_ENCODE(rest)[1:]}'
 
-    @classmethod
-    def from_json(cls, text: str, *, at_s: float = 0.0) -> Self:
+    @staticmethod
+    def from_json(text: str, *, at_s: float = 0.0) -> Entry:
         """
         Back from `to_json`; fields of a newer version are left out, and `unread` names what is damaged.
 
@@ -255,12 +251,12 @@ class Entry:
         for name in _LISTS:
             if name in known:
                 known[name] = tuple(known[name])
-        return cls.opened(known)
+        return Entry.opened(known)
 
 
 def new_entry(values: dict[str, Any]) -> Entry:
     """
-    The entry that has *values*, as `Entry.opened`, which are all that an open one has.
+    The entry that has *values*, its usage among them; it keeps the dictionary.
     """
     entry = _new(Entry)
     _set(entry, "__dict__", values)
