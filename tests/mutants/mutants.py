@@ -432,14 +432,26 @@ MUTANTS: Final[dict[str, tuple[Mutant, ...]]] = {
         Mutant(
             "the newest sub-window has no cap",
             _D_LINES,
-            'Special("#head >= :head AND #used <= :room", values, (), adds)',
-            'Special("#head >= :head", {name: value for name, value in values.items() if name != "room"}, (), adds)',
+            "    if item is None or line.enforce:\n        condition",
+            "    if line.amount < 0:\n        condition",
         ),
         Mutant(
             "two take off what left",
             _D_LINES,
             'Special("#v = :read", values, ("#head = :head",), adds, removes)',
             'Special("#v >= :read", values, ("#head = :head",), adds, removes)',
+        ),
+        Mutant(
+            "a request of long ago holds",
+            _D_LINES,
+            '"#head >= :head AND #head <= :last"\n        values |= {"head": start, "last": last}',
+            '"#head >= :head"\n        values |= {"head": start}',
+        ),
+        Mutant(
+            "a clock far behind holds twice",
+            _D_LINES,
+            'condition = "#v = :read"',
+            'condition = "#v >= :read"',
         ),
         Mutant(
             "what left stays",

@@ -17,6 +17,7 @@ import dynamodb_engine
 import dynamodb_faults as faults
 import dynamodb_rules
 import pytest
+from botocore.exceptions import ClientError
 from dynamodb_faults import Fault, Watched
 
 from bedrock_guard.domain.entry_filter import EntryFilter
@@ -313,6 +314,52 @@ def test_what_left_a_rolling_window_is_taken_off_once(
 
     assert refused(make(ledger, clock, "one", rolling(clock, 60))).lines[0].pending == 60
     rival.close()
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+def test_a_request_of_long_ago_brings_no_sub_window_back(url: str, clock: SetClock, is_behind: bool) -> None:
+    """
+    A network may bring it minutes later. Another call's hold had left with its sub-window, and would be ended
+    in what was brought back.
+    """
+    ledger = DynamoDBLedger.open(url.replace("deadline_ms=10000", "deadline_ms=500"), clock=clock)
+    kept: list[dict[str, Any]] = []
+
+    def keep(send: Callable[[], Any], operation: str, params: dict[str, Any]) -> Any:
+        kept.append(params)
+        return faults.lose_request(send, operation, params)
+
+    began = clock.now
+    open_ = held(ledger, clock, "open", rolling(clock, 41))
+    clock.now += (HOUR + 2 * SUB) * is_behind
+    held(ledger, clock, "new", rolling(clock, 7))
+    clock.now = began  # a clock far behind learns from the first answer that it is
+    Watched(ledger, itertools.chain([None] * is_behind, itertools.repeat(keep)))
+    with pytest.raises(LedgerUnavailable):
+        make(ledger, clock, "late", rolling(clock, 51))
+    ledger.close()
+    ledger = DynamoDBLedger.open(url, clock=clock)
+    clock.now += HOUR + 2 * SUB
+    held(ledger, clock, "newest", rolling(clock, 5))
+
+    assert arrives_again(ledger, kept[-1]) == "TransactionCanceledException"
+    ledger.settle(open_, {open_.lines[0].key: 41}, answered("open"))
+    found = [each for each in ledger.balances() if each.spent or each.pending]
+    assert sum(each.pending for each in found) == (12 if is_behind else 5)
+    assert sum(each.spent for each in found) == 0
+    ledger.close()
+
+
+def arrives_again(ledger: DynamoDBLedger, params: dict[str, Any]) -> str:
+    """
+    What the table says to a request that it has seen before, when that has been forgotten.
+    """
+    params = {**params, "ClientRequestToken": os.urandom(16).hex()}
+    try:
+        ledger._table.clients.within(5).transact_write_items(**params)  # type: ignore[union-attr]
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return "done"
 
 
 @pytest.mark.parametrize(

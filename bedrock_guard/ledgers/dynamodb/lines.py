@@ -2,8 +2,10 @@
 How lines are held in a table, by what they met there.
 
     window     used <= room                                     one condition
-    rolling    head >= ours, used <= room                       one item for all sub-windows
+    rolling    ours <= head <= the last that it counts at,      one item for all sub-windows
+               used <= room
                head < ours: v as it was read, and what left is taken off
+               head later: v as it was read, used <= room
     rate       full <= now, or now < full <= the last moment that leaves room
 
 The first request guesses; the item that it met tells the next. Of what rolls, `used` and `spent`
@@ -145,24 +147,33 @@ def hold_rolling(line: Line, met: Met) -> tuple[int, int, Special]:
     What a rolling line adds to `used` and to `spent`, and to its sub-window.
     """
     start = line.key.window_start
+    last = start + line.span_s  # the newest head at which ours still counts
     adds = (f"#u{start} :own", f"#s{start} :zero", "#v :one")
-    values = {"own": line.amount, "zero": 0, "one": 1, "head": start}
+    values = {"own": line.amount, "zero": 0, "one": 1}
     item = met.get(line.key)
     if line.key in met and item is None:
+        values["head"] = start
         return line.amount, 0, Special("attribute_not_exists(#used)", values, ("#head = :head",), adds)
-    if item is not None and int(item["head"]["N"]) < start:
+    head = start if item is None else int(item["head"]["N"])
+    if item is not None and head < start:
         left = {
             each: sums for each, sums in read_sub_windows(item).items() if each < lines.counts_since(line)
         }
         spent = sum(sums[0] for sums in left.values())
         used = spent + sum(sums[1] for sums in left.values())
-        values["read"] = int(item["v"]["N"])
+        values |= {"head": start, "read": int(item["v"]["N"])}
         removes = tuple(f"#{letter}{each}" for each in left for letter in "us")
         return line.amount - used, -spent, Special("#v = :read", values, ("#head = :head",), adds, removes)
-    if item is not None and not line.enforce:
-        return line.amount, 0, Special("#head >= :head", values, (), adds)
-    values["room"] = (books.MAX_AMOUNT if line.limit is None else line.limit) - line.amount
-    return line.amount, 0, Special("#head >= :head AND #used <= :room", values, (), adds)
+    if item is not None and head > last:  # a clock is far behind
+        condition = "#v = :read"
+        values["read"] = int(item["v"]["N"])
+    else:  # nor may a request of long ago, that arrives only now, bring back a sub-window that has left
+        condition = "#head >= :head AND #head <= :last"
+        values |= {"head": start, "last": last}
+    if item is None or line.enforce:
+        condition += " AND #used <= :room"
+        values["room"] = (books.MAX_AMOUNT if line.limit is None else line.limit) - line.amount
+    return line.amount, 0, Special(condition, values, (), adds)
 
 
 def hold_rate(line: Line, met: Met, now: float) -> Special:
